@@ -1,0 +1,249 @@
+//! `POST /v1/chat/completions`: `OpenAI`'s request and response shapes.
+//!
+//! The request lists every field that `OpenAI` documents, so that a misspelt one is told apart
+//! from one that hob does not support yet. Fields below "hob's own" are extensions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{FinishReason, Timings, Usage};
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions to the model.
+    #[serde(alias = "developer")]
+    System,
+    /// The person or program that asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The role's name on the wire and in chat templates.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said: a string, or `OpenAI`'s list of text parts.
+    pub content: Content,
+    /// A participant's name; accepted from `OpenAI` clients and not shown to the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A message's text, in either of `OpenAI`'s encodings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// A list of parts, read as their concatenation.
+    Parts(Vec<Part>),
+}
+
+/// One part of a message. hob reads text only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Part {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+}
+
+impl Content {
+    /// The text as one string.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts(parts) => parts.into_iter().map(|Part::Text { text }| text).collect(),
+        }
+    }
+}
+
+/// One stop string, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Stop {
+    /// One string.
+    One(String),
+    /// Up to four strings.
+    Many(Vec<String>),
+}
+
+/// `OpenAI`'s options for streaming.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamOptions {
+    /// Send one more chunk, with the usage and no choice, before `[DONE]`.
+    #[serde(default)]
+    pub include_usage: bool,
+    /// Pad chunks against traffic analysis; accepted and ignored on a local socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_obfuscation: Option<bool>,
+}
+
+/// The sampling fields, alike in chat and text completion. All are optional; the defaults are
+/// `hobd`'s settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SamplingFields {
+    /// Randomness, 0 (always the likeliest token) to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus: the smallest set of tokens whose probabilities reach this, above 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// hob's own: only the k likeliest tokens, 0 (all) to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// hob's own: only tokens with at least this share of the likeliest one's probability, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    /// Penalty for each earlier occurrence of a token, -2 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f64>,
+    /// Penalty for a token that occurred at all, -2 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f64>,
+    /// hob's own: divides the logit of tokens that occurred, 0.5 to 2, 1 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat_penalty: Option<f64>,
+    /// The random generator's seed; the same seed gives the same answer on the same engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+}
+
+/// The body of `POST /v1/chat/completions`.
+///
+/// Unknown fields are refused by `hobd::request`, which can name them; serde can't do so here
+/// beside a flattened part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// The model's name, or `default`; absent means the one that is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The conversation so far; at least one message.
+    pub messages: Vec<Message>,
+    /// Stream the answer.
+    #[serde(default)]
+    pub stream: bool,
+    /// Options for streaming.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_options: Option<StreamOptions>,
+    /// The answer's length limit in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// `OpenAI`'s newer name of `max_tokens`; both at once is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_completion_tokens: Option<u32>,
+    /// Texts that end the answer; not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// How tokens are chosen.
+    #[serde(flatten)]
+    pub sampling: SamplingFields,
+    /// hob's own: the whole request's deadline in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// The answer to a chat request that does not stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatCompletion {
+    /// `chatcmpl-` and the request's number.
+    pub id: String,
+    /// `chat.completion`.
+    pub object: String,
+    /// Seconds since the Unix epoch.
+    pub created: u64,
+    /// The model that answered.
+    pub model: String,
+    /// One choice.
+    pub choices: Vec<ChatChoice>,
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// hob's own: how long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatChoice {
+    /// 0: hob gives one choice.
+    pub index: u32,
+    /// The answer.
+    pub message: AssistantMessage,
+    /// Always null: log-probabilities are not reported yet.
+    pub logprobs: Option<()>,
+    /// Why the answer ended.
+    pub finish_reason: FinishReason,
+}
+
+/// The model's message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssistantMessage {
+    /// Always `assistant`.
+    pub role: Role,
+    /// The answer's text.
+    pub content: String,
+}
+
+/// One `data:` record of a streamed chat answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatChunk {
+    /// The same in every chunk of an answer.
+    pub id: String,
+    /// `chat.completion.chunk`.
+    pub object: String,
+    /// Seconds since the Unix epoch.
+    pub created: u64,
+    /// The model that answers.
+    pub model: String,
+    /// One choice; none in the usage chunk.
+    pub choices: Vec<ChatChunkChoice>,
+    /// In the usage chunk only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// hob's own: in the last chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+}
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatChunkChoice {
+    /// 0: hob gives one choice.
+    pub index: u32,
+    /// What is new.
+    pub delta: ChatDelta,
+    /// Always null: log-probabilities are not reported yet.
+    pub logprobs: Option<()>,
+    /// Why the answer ended; in the last chunk only.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// What is new in a chunk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatDelta {
+    /// In the first chunk only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The next piece of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}

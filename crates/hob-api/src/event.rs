@@ -1,0 +1,115 @@
+//! hob's own record of an answer in progress, and what an answer tells about itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+
+/// One record of a streamed answer.
+///
+/// An answer is any number of [`Event::Queued`], [`Event::Prefill`] and [`Event::Delta`], in
+/// that order, then exactly one of [`Event::Done`] and [`Event::Error`]. A stream that ends
+/// without either was cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The request waits: for its turn, or for the model to load.
+    Queued {
+        /// How many requests are before it.
+        position: u32,
+    },
+    /// The prompt is being read.
+    Prefill {
+        /// Prompt tokens read so far, those from the cache included.
+        processed: u32,
+        /// Prompt tokens in all.
+        total: u32,
+    },
+    /// More of the answer.
+    Delta {
+        /// Whole characters; never empty.
+        text: String,
+    },
+    /// The answer is complete.
+    Done {
+        /// Why it ended.
+        reason: FinishReason,
+        /// Tokens read and written.
+        usage: Usage,
+        /// How long it took.
+        timings: Timings,
+        /// The model that answered.
+        model: String,
+    },
+    /// The answer failed; what came before is all there is.
+    Error {
+        /// Why.
+        error: ApiError,
+    },
+}
+
+impl Event {
+    /// Whether this is the one last record of an answer.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Error { .. })
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended it, or a stop string did.
+    Stop,
+    /// It reached its length limit, or the end of the context.
+    Length,
+}
+
+/// Tokens read and written for one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt, the chat template's included.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer, its end mark included.
+    pub completion_tokens: u32,
+    /// The sum.
+    pub total_tokens: u32,
+    /// `OpenAI`'s details.
+    #[serde(default)]
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+/// Details of [`Usage::prompt_tokens`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptTokensDetails {
+    /// Prompt tokens that were not computed again.
+    pub cached_tokens: u32,
+}
+
+impl Usage {
+    /// The usage of an answer to `prompt` tokens, `cached` of them not computed again.
+    pub fn new(prompt: u32, cached: u32, completion: u32) -> Self {
+        Self {
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            total_tokens: prompt.saturating_add(completion),
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: cached,
+            },
+        }
+    }
+}
+
+/// How long an answer took, in milliseconds; the engine's own clock but for `queue_ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// From arrival at hobd until the engine got the request.
+    pub queue_ms: f64,
+    /// From the engine's receipt of the request to the end of the prompt.
+    pub prefill_ms: f64,
+    /// From the end of the prompt to the last token.
+    pub decode_ms: f64,
+    /// Prompt tokens computed per second.
+    pub prefill_per_second: f64,
+    /// Answer tokens per second.
+    pub decode_per_second: f64,
+}

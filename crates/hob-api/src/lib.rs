@@ -1,0 +1,21 @@
+//! Public wire types of hob: what clients send over HTTP and D-Bus, and what comes back.
+//!
+//! This crate holds data only. It knows no transport, does no validation beyond the
+//! shape of the JSON, and depends on serde alone; `hobd::request` turns these types into
+//! validated ones, and nothing else does.
+//!
+//! Two encodings of an answer exist. [`chat`] and [`completion`] are `OpenAI`'s shapes, for
+//! clients that already speak them. [`event::Event`] is hob's own record, one JSON object a
+//! line, sent over the Unix socket when the client asks for `application/x-ndjson` and over
+//! the file descriptor that the D-Bus method `Stream` returns.
+
+pub mod chat;
+pub mod completion;
+pub mod dbus;
+pub mod error;
+pub mod event;
+pub mod model;
+pub mod status;
+
+pub use error::{ApiError, ErrorCode};
+pub use event::Event;

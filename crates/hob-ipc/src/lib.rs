@@ -1,0 +1,29 @@
+//! The private protocol between `hobd` and `hob-engine`.
+//!
+//! ```text
+//! hobd                                             hob-engine
+//!  │ Load {version, model, sandbox} + model's fd ──►│   first message, fd as SCM_RIGHTS
+//!  │◄── Sandboxed {layers}                           │   before the model is parsed
+//!  │◄── Loading {percent}…                           │
+//!  │◄── Ready {…}      or  LoadFailed {…} and exit   │
+//!  │ Generate {id, …} ─────────────────────────────►│   any number under way at once
+//!  │◄── Prefill {id, …}…  Delta {id, …}…             │
+//!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
+//!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
+//!  │◄── Heartbeat {…}                                │   every second from the start on
+//!  │ end of file ──────────────────────────────────►│   the engine exits 0
+//! ```
+//!
+//! Both sides come from one build: [`VERSION`] is checked on `Load`, and a mismatch is an error,
+//! never a negotiation. Frames are encoded by [`frame`], a pure codec; each side does its own
+//! I/O. hobd treats every event as hostile, since the engine parses untrusted models: it checks
+//! ids, lengths and counts.
+
+pub mod frame;
+pub mod message;
+
+pub use frame::{Decoder, FrameError, encode};
+pub use message::{Command, EngineEvent, RequestId};
+
+/// Changes with every change of the messages.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,256 @@
+//! The messages. Types shared with clients come from `hob-api`; these here are validated ones,
+//! made only by `hobd::request`, so the engine need not check their ranges again.
+
+use hob_api::chat::Role;
+use hob_api::event::FinishReason;
+use serde::{Deserialize, Serialize};
+
+/// A request's number, unique for the life of hobd and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// From hobd to the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Close the sandbox, then load the model whose descriptor comes with this message.
+    Load(Load),
+    /// Answer a request.
+    Generate(Box<Generate>),
+    /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
+    /// ended before this arrived.
+    Cancel {
+        /// Which one.
+        id: RequestId,
+    },
+}
+
+/// How to load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// [`crate::VERSION`] of the sender.
+    pub version: u32,
+    /// What the sandbox must achieve.
+    pub sandbox: SandboxPolicy,
+    /// Tokens of context for each request; lowered to what the model was trained for.
+    pub n_ctx: u32,
+    /// Requests worked on at once, 1 to 16.
+    pub parallel: u32,
+    /// Decode threads; `None` for the physical cores that the process may use.
+    pub threads: Option<u32>,
+    /// Upper bound of the engine's private memory (`RLIMIT_DATA`) in bytes.
+    pub memory_bytes_max: Option<u64>,
+    /// A Jinja chat template to use instead of the model's own.
+    pub chat_template: Option<String>,
+}
+
+/// What the engine does when a layer of its sandbox can't be put in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxPolicy {
+    /// Refuse to load the model.
+    #[default]
+    Required,
+    /// Go on with the layers that there are, and report them.
+    Degraded,
+    /// Put no layer in force. For debuggers only.
+    Off,
+}
+
+/// One request, validated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generate {
+    /// Its number.
+    pub id: RequestId,
+    /// What to answer.
+    pub prompt: Prompt,
+    /// Longest answer in tokens, at least 1.
+    pub max_tokens: u32,
+    /// Texts that end the answer: at most 4, each 1 to 256 bytes.
+    pub stop: Vec<String>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+}
+
+/// What to answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// A conversation, to be rendered by the model's chat template.
+    Chat(Vec<ChatMessage>),
+    /// Plain text to go on from.
+    Text(String),
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// Who says it.
+    pub role: Role,
+    /// What is said; never a source of control tokens.
+    pub content: String,
+}
+
+/// How tokens are chosen. All numbers are finite and within the bounds in `hob_api::chat`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 for the likeliest token always.
+    pub temperature: f32,
+    /// 0 for all.
+    pub top_k: u32,
+    /// 1 for all.
+    pub top_p: f32,
+    /// 0 for all.
+    pub min_p: f32,
+    /// 1 for none.
+    pub repeat_penalty: f32,
+    /// 0 for none.
+    pub frequency_penalty: f32,
+    /// 0 for none.
+    pub presence_penalty: f32,
+    /// `None` for one from the system's random generator.
+    pub seed: Option<u32>,
+}
+
+/// From the engine to hobd.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineEvent {
+    /// The sandbox is closed; parsing begins.
+    Sandboxed {
+        /// The layers in force, at most 16 of at most 64 bytes.
+        layers: Vec<String>,
+    },
+    /// Loading goes on.
+    Loading {
+        /// 0 to 100, never falling.
+        percent: u8,
+    },
+    /// The model is loaded.
+    Ready(Ready),
+    /// The model can't be loaded; the engine exits.
+    LoadFailed {
+        /// Why.
+        code: LoadFailure,
+        /// One sentence.
+        message: String,
+    },
+    /// A prompt is being read; sent at most a few times a second.
+    Prefill {
+        /// Which request.
+        id: RequestId,
+        /// Tokens read so far, cached ones included.
+        processed: u32,
+        /// Tokens in all.
+        total: u32,
+    },
+    /// More of an answer.
+    Delta {
+        /// Which request.
+        id: RequestId,
+        /// Whole characters; never empty.
+        text: String,
+    },
+    /// An answer is complete.
+    Finished(Finished),
+    /// A request failed.
+    Failed {
+        /// Which one.
+        id: RequestId,
+        /// Why.
+        code: FailureCode,
+        /// One sentence, with no text of the prompt or the answer.
+        message: String,
+        /// With [`FailureCode::ContextOverflow`]: tokens of the prompt.
+        prompt_tokens: u32,
+    },
+    /// The engine's reader thread lives, and the decode thread got this far.
+    Heartbeat {
+        /// Batches decoded, model tensors loaded and requests ended: grows while work is done.
+        progress: u64,
+        /// Whether the decode thread has work. If it has and `progress` stands still for long,
+        /// the engine hangs.
+        working: bool,
+    },
+}
+
+/// A loaded model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Tokens of context for each request.
+    pub n_ctx: u32,
+    /// Tokens that the model was trained for.
+    pub n_ctx_train: u32,
+    /// Parameters.
+    pub parameters: u64,
+    /// The architecture's name in GGUF, at most 64 bytes.
+    pub architecture: String,
+    /// Whether there is a chat template.
+    pub chat: bool,
+    /// Decode threads.
+    pub threads: u32,
+    /// Requests worked on at once.
+    pub parallel: u32,
+}
+
+/// A complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which request.
+    pub id: RequestId,
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens of the prompt that were not computed again.
+    pub cached_tokens: u32,
+    /// Tokens of the answer, its end mark included.
+    pub completion_tokens: u32,
+    /// From receipt to the end of the prompt, in microseconds.
+    pub prefill_us: u64,
+    /// From the end of the prompt to the last token, in microseconds.
+    pub decode_us: u64,
+}
+
+/// Why a model can't be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadFailure {
+    /// hobd and the engine are of different builds, or the first message was not `Load`.
+    Protocol,
+    /// A layer of the sandbox can't be put in force, and the policy requires it.
+    Sandbox,
+    /// This processor lacks instructions that the engine was built for.
+    Cpu,
+    /// llama.cpp refuses the file.
+    Model,
+    /// There is not enough memory.
+    Memory,
+    /// The chat template can't be compiled.
+    Template,
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// As asked.
+    Cancelled,
+    /// The prompt does not leave room for an answer.
+    ContextOverflow,
+    /// A chat request to a model without a chat template.
+    NoChatTemplate,
+    /// The chat template refuses this conversation, or runs too long.
+    Template,
+    /// llama.cpp could not decode.
+    Decode,
+    /// More requests at once than `parallel` allows: hobd's mistake.
+    Overcommitted,
+}

@@ -1,0 +1,2 @@
+//! hobd.
+fn main() {}
