@@ -1,0 +1,117 @@
+//! Where models, sockets, state and settings lie, for the board and for one user.
+
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+
+/// Which bus, which socket and whose models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The whole board: system bus, `/run/hob/hob.sock`, `/var/lib/hob`.
+    System,
+    /// One user, without root: session bus, the user's own folders.
+    User,
+}
+
+/// No home folder is known, so that there is no place for a user's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the user's home folder is not known; set HOME")]
+pub struct NoHome;
+
+/// The folder of installed models.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn models_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/lib/hob/models")),
+        Scope::User => Ok(user()?.data_dir().join("models")),
+    }
+}
+
+/// The Unix socket that hobd answers on.
+///
+/// Sessions without a runtime folder (a container, `su`) get the state folder's.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn socket_path(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/run/hob/hob.sock")),
+        Scope::User => {
+            let user = user()?;
+            let folder = match user.runtime_dir() {
+                Some(runtime) => runtime.to_path_buf(),
+                None => user_state(&user),
+            };
+            Ok(folder.join("hob.sock"))
+        }
+    }
+}
+
+/// The folder of what is worth keeping but can be lost, such as a chat's line history.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn state_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/lib/hob")),
+        Scope::User => Ok(user_state(&user()?)),
+    }
+}
+
+/// The folder of settings files.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn config_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/etc/hob")),
+        Scope::User => Ok(user()?.config_dir().to_path_buf()),
+    }
+}
+
+fn user() -> Result<ProjectDirs, NoHome> {
+    ProjectDirs::from("", "", "hob").ok_or(NoHome)
+}
+
+/// Systems without a notion of state keep it with the data.
+fn user_state(user: &ProjectDirs) -> PathBuf {
+    user.state_dir()
+        .map_or_else(|| user.data_dir().join("state"), Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_board_has_fixed_places() {
+        assert_eq!(
+            models_dir(Scope::System),
+            Ok(PathBuf::from("/var/lib/hob/models"))
+        );
+        assert_eq!(
+            socket_path(Scope::System),
+            Ok(PathBuf::from("/run/hob/hob.sock"))
+        );
+        assert_eq!(state_dir(Scope::System), Ok(PathBuf::from("/var/lib/hob")));
+        assert_eq!(config_dir(Scope::System), Ok(PathBuf::from("/etc/hob")));
+    }
+
+    #[test]
+    fn a_users_places_are_absolute_and_named_hob() {
+        for place in [
+            models_dir(Scope::User),
+            socket_path(Scope::User),
+            state_dir(Scope::User),
+            config_dir(Scope::User),
+        ] {
+            let place = place.expect("tests run with a home folder");
+            assert!(place.is_absolute());
+            assert!(place.iter().any(|part| part == "hob"), "{place:?}");
+        }
+        assert!(models_dir(Scope::User).is_ok_and(|place| place.ends_with("hob/models")));
+        assert!(socket_path(Scope::User).is_ok_and(|place| place.ends_with("hob/hob.sock")));
+    }
+}
