@@ -1,0 +1,181 @@
+//! The one way to stdout and stderr: locked, cleaned, flushed.
+
+use std::borrow::Cow;
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::clean::{clean, clean_line};
+use crate::cli::ColorChoice;
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+
+/// Back to the first column, and clear the line.
+const ERASE_LINE: &str = "\r\x1b[2K";
+
+/// A colour or weight; what it means to a terminal, not to the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Headings and names.
+    Bold,
+    /// What can be overlooked.
+    Dim,
+    /// What went well.
+    Green,
+    /// What is not as it should be.
+    Yellow,
+    /// What failed.
+    Red,
+}
+
+impl Style {
+    /// The escape sequence that turns it on.
+    fn sequence(self) -> &'static str {
+        match self {
+            Self::Bold => "\x1b[1m",
+            Self::Dim => "\x1b[2m",
+            Self::Green => "\x1b[32m",
+            Self::Yellow => "\x1b[33m",
+            Self::Red => "\x1b[31m",
+        }
+    }
+
+    /// `text` in this style if `color`, else as it is.
+    pub(crate) fn paint(self, text: &str, color: bool) -> Cow<'_, str> {
+        if color {
+            Cow::Owned(format!("{}{text}\x1b[0m", self.sequence()))
+        } else {
+            Cow::Borrowed(text)
+        }
+    }
+}
+
+/// Where `hob` writes.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout_is_terminal: bool,
+    stderr_is_terminal: bool,
+    /// Whether stdout gets colours.
+    pub(crate) color: bool,
+    error_color: bool,
+    status_shown: bool,
+}
+
+impl Output {
+    /// The process's stdout and stderr.
+    pub(crate) fn new(choice: ColorChoice) -> Self {
+        let stdout_is_terminal = io::stdout().is_terminal();
+        let stderr_is_terminal = io::stderr().is_terminal();
+        let wanted = |is_terminal: bool| match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => is_terminal && environment_allows_color(),
+        };
+        Self {
+            stdout_is_terminal,
+            stderr_is_terminal,
+            color: wanted(stdout_is_terminal),
+            error_color: wanted(stderr_is_terminal),
+            status_shown: false,
+        }
+    }
+
+    /// Whether a person reads stdout.
+    pub(crate) fn stdout_is_terminal(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
+    /// Writes what hob itself made, colours included. What others made goes through
+    /// [`crate::clean`] first.
+    ///
+    /// # Errors
+    /// A quiet failure if the reader is gone, as in `hob … | head -1`.
+    pub(crate) fn write(&mut self, text: &str) -> Result<(), Failure> {
+        self.clear_status();
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|error| stdout_failure(&error))
+    }
+
+    /// [`Output::write`], cleaned.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn write_clean(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(&clean(text))
+    }
+
+    /// A remark on stderr, on a line of its own.
+    pub(crate) fn remark(&mut self, text: &str) {
+        self.clear_status();
+        let text = clean(text);
+        // There is nobody to tell if stderr is closed.
+        let _ = writeln!(
+            io::stderr(),
+            "{}",
+            Style::Dim.paint(&text, self.error_color)
+        );
+    }
+
+    /// A failure on stderr: the cause, and below it the hint. Quiet failures show nothing.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        self.clear_status();
+        if matches!(
+            failure.status,
+            ExitStatus::Success | ExitStatus::Interrupted
+        ) {
+            return;
+        }
+        let error = Style::Red.paint("error:", self.error_color);
+        let mut text = format!("{error} {}\n", clean(&failure.message));
+        if let Some(hint) = &failure.hint {
+            let label = Style::Green.paint("hint:", self.error_color);
+            text.push_str(&format!(" {label} {}\n", clean(hint)));
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Shows what hob waits for, on one line of the terminal that the next output replaces.
+    pub(crate) fn show_status(&mut self, text: &str) {
+        if !self.stderr_is_terminal {
+            return;
+        }
+        let line: String = clean_line(text).chars().take(stderr_columns()).collect();
+        let line = Style::Dim.paint(&line, self.error_color);
+        let _ = write!(io::stderr(), "{ERASE_LINE}{line}");
+        self.status_shown = true;
+    }
+
+    /// Removes what [`Output::show_status`] shows.
+    pub(crate) fn clear_status(&mut self) {
+        if std::mem::take(&mut self.status_shown) {
+            let _ = write!(io::stderr(), "{ERASE_LINE}");
+        }
+    }
+}
+
+/// A failed write to stdout. That the reader has seen enough is no failure to speak of.
+fn stdout_failure(error: &io::Error) -> Failure {
+    let failure = Failure::io("stdout could not be written", error);
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => failure.status(ExitStatus::Success),
+        _ => failure,
+    }
+}
+
+fn environment_allows_color() -> bool {
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !no_color && !dumb
+}
+
+/// Characters that fit on a line of stderr's terminal without wrapping.
+fn stderr_columns() -> usize {
+    let columns = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+    match columns {
+        // A terminal that does not know its size.
+        0 => 79,
+        columns => usize::from(columns) - 1,
+    }
+}
