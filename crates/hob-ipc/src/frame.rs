@@ -74,6 +74,10 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`]; the stream must then be dropped, since frame boundaries are lost.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator has one item type, and this has the caller's"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let pending = &self.buffer[self.consumed..];
         let Some((header, rest)) = pending.split_first_chunk::<HEADER_BYTES>() else {

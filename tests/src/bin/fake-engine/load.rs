@@ -1,0 +1,103 @@
+//! How loading goes: the words after `fake-load: ` in the model's `general.name`.
+//!
+//! | words | what happens |
+//! | --- | --- |
+//! | (none) | the model is ready at once |
+//! | `slow MS` | it takes that long, with progress |
+//! | `n_ctx N` | the context holds that many words |
+//! | `no-chat` | there is no chat template |
+//! | `fail CODE` | `LoadFailed` with that code: `model`, `memory`, `sandbox`, … |
+//! | `crash` | the process aborts while it parses the model |
+//! | `exit` | the process exits 0 while it parses the model |
+//! | `never` | loading goes on for ever, with heartbeats |
+//! | `garbage` | a frame that is not JSON instead of `Ready` |
+//! | `expire MS` | ready, and that much later the process aborts |
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::Context;
+use hob_ipc::EngineEvent;
+use hob_ipc::message::{Load, LoadFailure, Ready};
+
+use crate::wire::Wire;
+
+/// Long enough for any test, short enough to leave nothing behind for ever.
+pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
+
+const MARK: &[u8] = b"fake-load: ";
+
+pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready> {
+    wire.send(&EngineEvent::Sandboxed {
+        layers: vec!["fake".to_owned()],
+    });
+    let behaviour = behaviour(model)?;
+    let words: Vec<&str> = behaviour.split_whitespace().collect();
+    let mut ready = Ready {
+        n_ctx: load.n_ctx,
+        n_ctx_train: 8192,
+        parameters: 1000,
+        architecture: "fake".to_owned(),
+        chat: true,
+        threads: 1,
+        parallel: load.parallel,
+    };
+    match words.as_slice() {
+        [] => {}
+        ["slow", ms] => slow(wire, ms.parse()?),
+        ["n_ctx", n_ctx] => ready.n_ctx = n_ctx.parse()?,
+        ["no-chat"] => ready.chat = false,
+        ["fail", code] => {
+            let code: LoadFailure = serde_json::from_value((*code).into())?;
+            wire.send(&EngineEvent::LoadFailed {
+                code,
+                message: "the fake engine was told to fail".to_owned(),
+            });
+            std::process::exit(1);
+        }
+        ["crash"] => std::process::abort(),
+        ["exit"] => std::process::exit(0),
+        ["never"] => std::thread::sleep(FOREVER),
+        ["garbage"] => {
+            wire.send_raw(&[2, 0, 0, 0, b'}', b'{']);
+            std::thread::sleep(FOREVER);
+        }
+        ["expire", ms] => {
+            let life = Duration::from_millis(ms.parse()?);
+            std::thread::spawn(move || {
+                std::thread::sleep(life);
+                std::process::abort();
+            });
+        }
+        other => anyhow::bail!("no such load behaviour: {other:?}"),
+    }
+    Ok(ready)
+}
+
+fn slow(wire: &Wire, ms: u64) {
+    for percent in (0..100).step_by(10) {
+        wire.send(&EngineEvent::Loading { percent });
+        std::thread::sleep(Duration::from_millis(ms / 10));
+    }
+}
+
+/// What follows the mark, up to the end of the GGUF string that holds it: the file's next byte
+/// is a length's low byte, so strings are read by their own length.
+fn behaviour(mut model: File) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    model.read_to_end(&mut bytes).context("reading the model")?;
+    let Some(start) = bytes.windows(MARK.len()).position(|window| window == MARK) else {
+        return Ok(String::new());
+    };
+    let length = start
+        .checked_sub(8)
+        .and_then(|at| bytes[at..].first_chunk())
+        .map(|length| u64::from_le_bytes(*length))
+        .context("no length before the name")?;
+    let end = start + usize::try_from(length)?;
+    let text = bytes
+        .get(start + MARK.len()..end)
+        .context("the name is cut")?;
+    Ok(String::from_utf8(text.to_vec())?)
+}

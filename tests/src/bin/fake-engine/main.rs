@@ -1,0 +1,78 @@
+//! A stand-in for `hob-engine` that speaks its protocol and misbehaves on demand.
+//!
+//! hobd empties the engine's environment and passes no arguments, so what this engine does is
+//! written in what it is given anyway: a model file whose `general.name` begins with
+//! `fake-load: ` says how loading goes (see [`load`]), and a prompt that begins with `fake: `
+//! says how that request goes (see [`answer`]). To any other prompt it repeats the prompt, a
+//! word at a time; a word counts as a token.
+
+#![allow(
+    clippy::exit,
+    reason = "ending at any moment is what this engine is for"
+)]
+
+mod answer;
+mod load;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use hob_ipc::message::{Generate, RequestId};
+use hob_ipc::{Command, EngineEvent};
+
+use crate::wire::Wire;
+
+fn main() -> anyhow::Result<()> {
+    end_on_panic();
+    let (wire, mut inbox) = wire::open()?;
+    let (command, model) = inbox.first_command()?;
+    let Command::Load(load) = command else {
+        bail!("the first message is not Load: {command:?}");
+    };
+    let model = model.context("no model came with Load")?;
+    wire.start_heartbeat();
+    let ready = load::run(&wire, &load, model)?;
+    let n_ctx = ready.n_ctx;
+    wire.send(&EngineEvent::Ready(ready));
+
+    let mut cancels: HashMap<RequestId, Arc<AtomicBool>> = HashMap::new();
+    while let Some(command) = inbox.next_command()? {
+        match command {
+            Command::Load(_) => bail!("a second Load"),
+            Command::Generate(generate) => {
+                let cancelled = Arc::new(AtomicBool::new(false));
+                if cancels.insert(generate.id, cancelled.clone()).is_some() {
+                    bail!("request {} came twice", generate.id);
+                }
+                spawn(wire.clone(), *generate, n_ctx, cancelled);
+            }
+            Command::Cancel { id } => {
+                if let Some(cancelled) = cancels.get(&id) {
+                    cancelled.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+    // hobd closed its end: a real engine ends at once too, whatever it was doing.
+    std::process::exit(0)
+}
+
+/// A mistake in a test's wording must end the process, not leave one request without an end.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
+}
+
+fn spawn(wire: Arc<Wire>, generate: Generate, n_ctx: u32, cancelled: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        wire.begin();
+        answer::run(&wire, &generate, n_ctx, &cancelled);
+        wire.end();
+    });
+}

@@ -1,0 +1,87 @@
+//! A message bus of a test's own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A private `dbus-daemon`, ended on drop.
+#[derive(Debug)]
+pub struct Bus {
+    process: Child,
+    address: String,
+    /// Holds the bus's socket.
+    _folder: TempDir,
+}
+
+impl Bus {
+    /// A session bus.
+    ///
+    /// # Panics
+    /// If `dbus-daemon` can't be run.
+    pub fn session() -> Self {
+        Self::start(&["--session"])
+    }
+
+    /// A bus with the given configuration file, such as one that includes hob's real policy.
+    ///
+    /// # Panics
+    /// If `dbus-daemon` can't be run, or refuses the configuration.
+    pub fn with_config(config: &Path) -> Self {
+        Self::start(&[&format!("--config-file={}", config.display())])
+    }
+
+    fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("hob-bus-")
+            .tempdir()
+            .unwrap();
+        let mut process = Command::new("dbus-daemon")
+            .args(arguments)
+            .args(["--nofork", "--nopidfile", "--print-address=1"])
+            .arg(format!(
+                "--address=unix:path={}",
+                folder.path().join("bus").display()
+            ))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("running dbus-daemon, which scripts/check installs");
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().expect("a pipe"))
+            .read_line(&mut address)
+            .expect("reading the bus's address");
+        let address = address.trim().to_owned();
+        assert!(!address.is_empty(), "dbus-daemon did not start");
+        Self {
+            process,
+            address,
+            _folder: folder,
+        }
+    }
+
+    /// The value for `DBUS_SESSION_BUS_ADDRESS`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A new connection to this bus.
+    ///
+    /// # Panics
+    /// If the bus refuses it.
+    pub async fn connect(&self) -> zbus::Connection {
+        zbus::connection::Builder::address(self.address.as_str())
+            .build()
+            .await
+            .expect("connecting to the private bus")
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,194 @@
+//! Streamed answers: server-sent events as `OpenAI`'s clients read them, and hob's own records.
+
+use bytes::Bytes;
+use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::{ApiError, Event};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use crate::wait::patiently;
+
+/// The body of a streamed reply, cut into records. Dropping it hangs up.
+#[derive(Debug)]
+pub struct Stream {
+    body: Incoming,
+    pending: Vec<u8>,
+    separator: &'static [u8],
+}
+
+/// A whole answer, put together from hob's own records.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// All deltas.
+    pub text: String,
+    /// How it ended.
+    pub end: Option<Result<End, ApiError>>,
+}
+
+/// The last record of an answer that is complete.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Tokens.
+    pub usage: Usage,
+    /// Times.
+    pub timings: Timings,
+    /// Who answered.
+    pub model: String,
+}
+
+impl Stream {
+    pub(crate) fn new(body: Incoming, content_type: &str) -> Self {
+        let separator: &[u8] = if content_type.starts_with("text/event-stream") {
+            b"\n\n"
+        } else {
+            assert!(
+                content_type.starts_with("application/x-ndjson"),
+                "not a stream: {content_type}"
+            );
+            b"\n"
+        };
+        Self {
+            body,
+            pending: Vec::new(),
+            separator,
+        }
+    }
+
+    /// The next record's text without its framing; `None` at the end of the body.
+    ///
+    /// # Panics
+    /// If the connection breaks, or the body ends inside a record.
+    pub async fn record(&mut self) -> Option<String> {
+        loop {
+            if let Some(record) = self.cut() {
+                return Some(record);
+            }
+            match patiently("the next record", self.body.frame()).await {
+                Some(Ok(frame)) => {
+                    let data: Bytes = frame.into_data().unwrap_or_default();
+                    self.pending.extend_from_slice(&data);
+                }
+                Some(Err(error)) => panic!("the stream broke: {error}"),
+                None => {
+                    assert!(
+                        self.pending.is_empty(),
+                        "the stream ends inside a record: {:?}",
+                        String::from_utf8_lossy(&self.pending)
+                    );
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Option<String> {
+        loop {
+            let at = self
+                .pending
+                .windows(self.separator.len())
+                .position(|window| window == self.separator)?;
+            let mut record: Vec<u8> = self.pending.drain(..at + self.separator.len()).collect();
+            record.truncate(at);
+            let record = String::from_utf8(record).expect("records are UTF-8");
+            // Lines that begin with a colon are comments, which keep a connection alive.
+            if self.separator == b"\n" {
+                return Some(record);
+            }
+            if let Some(data) = record.strip_prefix("data:") {
+                return Some(data.trim_start().to_owned());
+            }
+            assert!(record.starts_with(':'), "not an event: {record:?}");
+        }
+    }
+
+    /// The next record as JSON; `None` at the end of the body, or at `[DONE]`.
+    ///
+    /// # Panics
+    /// As [`Stream::record`], and if the record is not a `T`.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let record = self.record().await?;
+        if record == "[DONE]" {
+            assert_eq!(self.record().await, None, "records after [DONE]");
+            return None;
+        }
+        Some(
+            serde_json::from_str(&record)
+                .unwrap_or_else(|error| panic!("unexpected record: {error}: {record}")),
+        )
+    }
+
+    /// Reads hob's own records up to the first delta, and returns its text.
+    ///
+    /// # Panics
+    /// As [`Stream::record`], and if the answer ends before.
+    pub async fn first_delta(&mut self) -> String {
+        loop {
+            match self.json::<Event>().await {
+                Some(Event::Delta { text }) => return text,
+                Some(event) if !event.is_terminal() => {}
+                other => panic!("the answer ends before its first delta: {other:?}"),
+            }
+        }
+    }
+
+    /// The rest of the answer in hob's own records.
+    ///
+    /// # Panics
+    /// As [`Stream::record`], and unless there is exactly one terminal record, as the last.
+    pub async fn answer(mut self) -> Answer {
+        let mut answer = Answer::default();
+        while let Some(event) = self.json::<Event>().await {
+            assert!(answer.end.is_none(), "{event:?} after the terminal record");
+            match event {
+                Event::Queued { .. } | Event::Prefill { .. } => {}
+                Event::Delta { text } => {
+                    assert!(!text.is_empty(), "an empty delta");
+                    answer.text.push_str(&text);
+                }
+                Event::Done {
+                    reason,
+                    usage,
+                    timings,
+                    model,
+                } => {
+                    answer.end = Some(Ok(End {
+                        reason,
+                        usage,
+                        timings,
+                        model,
+                    }));
+                }
+                Event::Error { error } => answer.end = Some(Err(error)),
+            }
+        }
+        assert!(answer.end.is_some(), "no terminal record: {answer:?}");
+        answer
+    }
+}
+
+impl Answer {
+    /// The end of an answer that must be complete.
+    ///
+    /// # Panics
+    /// If it failed.
+    pub fn done(&self) -> &End {
+        match &self.end {
+            Some(Ok(end)) => end,
+            other => panic!("not complete: {other:?}"),
+        }
+    }
+
+    /// The error of an answer that must have failed.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub fn error(&self) -> &ApiError {
+        match &self.end {
+            Some(Err(error)) => error,
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+}
