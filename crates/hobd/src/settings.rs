@@ -1,18 +1,28 @@
-//! Settings, resolved: what the rest of hobd reads. (Loading them is in the submodules.)
+//! Settings: built-in defaults, then files, then the environment, then flags.
+//!
+//! [`load::load`] reads the layers, [`key::KEYS`] says what there is to set and within which
+//! bounds, and the rest of hobd reads [`Settings`], in which every value is valid.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_ipc::message::SandboxPolicy;
+pub use hob_models::locations::Scope;
 
-/// Which bus, which socket and whose models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The whole board: system bus, `/run/hob/hob.sock`, `/var/lib/hob`.
-    System,
-    /// One user, without root: session bus, the user's own folders.
-    User,
-}
+pub mod document;
+pub mod key;
+pub mod load;
+mod problem;
+mod value;
+
+pub use load::{Layers, Loaded, load};
+pub use problem::{Problem, Problems, Source};
+
+/// The engine's place in a package, used if none lies beside hobd.
+pub const ENGINE_PATH: &str = "/usr/libexec/hob/hob-engine";
+
+/// Longest path of a Unix socket in bytes: the kernel's address holds 108, the last one a NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Every setting, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,4 +104,95 @@ pub struct SamplingDefaults {
     pub min_p: f32,
     /// See `hob_api::chat::SamplingFields`.
     pub repeat_penalty: f32,
+}
+
+/// Where the things lie whose place depends on how hobd was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The HTTP socket's path.
+    pub socket: PathBuf,
+    /// The folder of installed models.
+    pub models_dir: PathBuf,
+    /// The engine's binary.
+    pub engine: PathBuf,
+}
+
+impl Settings {
+    /// The settings of a hobd that nobody configured.
+    pub fn defaults(scope: Scope, places: Places) -> Self {
+        Self {
+            scope,
+            socket: places.socket,
+            models_dir: places.models_dir,
+            engine_path: places.engine,
+            dbus: true,
+            model: None,
+            engine: EngineSettings::default(),
+            limits: Limits::default(),
+            sampling: SamplingDefaults::default(),
+        }
+    }
+}
+
+impl Default for EngineSettings {
+    /// Sized for a board with 2 GiB: two requests with a context each that holds a long prompt.
+    /// Slow storage reads a model of a few GiB in less than the load timeout; a slow core does one
+    /// batch of prefill, the longest step without progress, well within the hang timeout.
+    fn default() -> Self {
+        Self {
+            sandbox: SandboxPolicy::Required,
+            n_ctx: 4096,
+            parallel: 2,
+            threads: None,
+            load_timeout: Duration::from_secs(120),
+            hang_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    /// One user may hold half the queue, so that a runaway script can't lock the others out. The
+    /// deadline lets a board that writes 5 tokens a second finish an answer of the default length
+    /// after reading a full context.
+    fn default() -> Self {
+        Self {
+            queue: 32,
+            per_uid: 16,
+            connections: 64,
+            body_bytes: 1 << 20,
+            header_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(10),
+            max_tokens: 4096,
+            timeout_default: Duration::from_secs(300),
+            timeout_max: Duration::from_secs(3600),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for SamplingDefaults {
+    /// Small quantized models wander at the temperatures that large ones like, and repeat
+    /// themselves at low ones: hence cool, with a light penalty against loops. The min-p floor
+    /// drops the noise of a 4-bit tail.
+    fn default() -> Self {
+        Self {
+            max_tokens: 512,
+            temperature: 0.3,
+            top_k: 40,
+            top_p: 0.9,
+            min_p: 0.05,
+            repeat_penalty: 1.1,
+        }
+    }
+}
+
+/// The engine that belongs to the hobd at `hobd`: the one beside it in a build folder, else the
+/// packaged one.
+pub fn engine_beside(hobd: &Path) -> PathBuf {
+    let beside = hobd.with_file_name("hob-engine");
+    if beside.is_file() {
+        beside
+    } else {
+        PathBuf::from(ENGINE_PATH)
+    }
 }

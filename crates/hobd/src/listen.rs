@@ -1,0 +1,210 @@
+//! The HTTP socket: systemd's, or one of our own that no other hobd can have.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::UnixListener;
+
+use crate::settings::Scope;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process answers there.
+    #[error("another hobd already answers on {}; stop it, or choose another path with --socket", .0.display())]
+    AlreadyRunning(PathBuf),
+    /// A file that is not ours to remove.
+    #[error("{} is not a socket; move it away, or choose another path with --socket", .0.display())]
+    NotASocket(PathBuf),
+    /// systemd handed over something else than one listening Unix socket.
+    #[error("socket activation failed: {0}; see the Listen lines of hobd.socket")]
+    Activation(String),
+    /// The system refused.
+    #[error("can't {what} {}: {source}{}", path.display(), hint(source))]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; without root, run hobd --user",
+        _ => "",
+    }
+}
+
+/// A socket of our own: while this lives, no other hobd can have its path. Dropping it removes the
+/// socket, if the path still leads to ours.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// Device and inode of our socket.
+    identity: (u64, u64),
+    /// Locked. The file stays: removing it would let two processes lock two files of one name.
+    _lock: File,
+}
+
+/// The socket to accept HTTP connections on: systemd's if it handed one over, else a new one at
+/// `path`. Keep the claim as long as the listener.
+///
+/// Must be called within a Tokio runtime, before anything that reads the environment in another
+/// thread: the variables of socket activation are removed.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen(path: &Path, scope: Scope) -> Result<(UnixListener, Option<Claim>), ListenError> {
+    let (listener, claim) = match activated()? {
+        Some(listener) => (listener, None),
+        None => bind(path, scope).map(|(listener, claim)| (listener, Some(claim)))?,
+    };
+    let failed = system("listen on", path);
+    listener.set_nonblocking(true).map_err(&failed)?;
+    let listener = UnixListener::from_std(listener).map_err(&failed)?;
+    Ok((listener, claim))
+}
+
+/// systemd's socket.
+fn activated() -> Result<Option<StdListener>, ListenError> {
+    let mut handed_over = ListenFd::from_env();
+    if handed_over.len() > 1 {
+        let text = format!("{} sockets were handed over, not one", handed_over.len());
+        return Err(ListenError::Activation(text));
+    }
+    let failed = |error: io::Error| ListenError::Activation(error.to_string());
+    let Some(listener) = handed_over.take_unix_listener(0).map_err(failed)? else {
+        return Ok(None);
+    };
+    let listening =
+        rustix::net::sockopt::socket_acceptconn(&listener).map_err(|errno| failed(errno.into()))?;
+    if !listening {
+        let text = "the socket does not listen".to_owned();
+        return Err(ListenError::Activation(text));
+    }
+    Ok(Some(listener))
+}
+
+fn bind(path: &Path, scope: Scope) -> Result<(StdListener, Claim), ListenError> {
+    let (folder_mode, socket_mode) = match scope {
+        Scope::System => (0o750, Mode::from_raw_mode(0o660)),
+        Scope::User => (0o700, Mode::from_raw_mode(0o600)),
+    };
+    if let Some(folder) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(folder_mode)
+            .create(folder)
+            .map_err(system("make the folder", folder))?;
+    }
+    // With the lock, nobody else is between looking and binding.
+    let lock = lock(path)?;
+    remove_stale(path)?;
+
+    let failed = system("listen on", path);
+    let failed = |errno: Errno| failed(errno.into());
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
+    let socket = new_socket().map_err(failed)?;
+    rustix::net::bind(&socket, &address).map_err(failed)?;
+    let identity = identity(path).map_err(system("look at", path))?;
+    let claim = Claim {
+        path: path.to_owned(),
+        identity,
+        _lock: lock,
+    };
+    // Before listening: nobody can connect under the wrong mode.
+    rustix::fs::chmod(path, socket_mode).map_err(failed)?;
+    rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
+    Ok((StdListener::from(socket), claim))
+}
+
+fn new_socket() -> rustix::io::Result<std::os::fd::OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Locks the file beside the socket.
+fn lock(path: &Path) -> Result<File, ListenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock_path = PathBuf::from(name);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(system("open", &lock_path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ListenError::AlreadyRunning(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(system("lock", &lock_path)(error)),
+    }
+}
+
+/// Removes what a hobd left that did not end well, and nothing else.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system("look at", path)(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ListenError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match answers(path) {
+        Ok(true) => Err(ListenError::AlreadyRunning(path.to_owned())),
+        Ok(false) => std::fs::remove_file(path).map_err(system("remove", path)),
+        Err(errno) => Err(system("connect to", path)(errno.into())),
+    }
+}
+
+/// Whether a process listens on the socket at `path`.
+fn answers(path: &Path) -> rustix::io::Result<bool> {
+    let socket = new_socket()?;
+    match rustix::net::connect(socket.as_fd(), &SocketAddrUnix::new(path)?) {
+        // The latter when as many wait already as may.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        // The latter for another type of socket, which only a listener of another kind has; ask
+        // not, it is none of ours.
+        Err(Errno::PROTOTYPE) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = path.symlink_metadata()?;
+    Ok((found.dev(), found.ino()))
+}
+
+fn system(what: &'static str, path: &Path) -> impl Fn(io::Error) -> ListenError {
+    move |source| ListenError::System {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // If it can't be removed, the next hobd finds it stale.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

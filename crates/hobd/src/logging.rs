@@ -1,0 +1,72 @@
+//! The log on standard error: for people with the time, for the journal with priorities.
+
+use std::io::{self, StderrLock, Write};
+use std::os::unix::fs::MetadataExt;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What passes: a plain level is that of hob's own code, and libraries stay at warnings. Their
+/// traces hold message bodies, and the log must not.
+pub(crate) fn filter(verbose: u8, level: &str) -> Result<EnvFilter, ParseError> {
+    let level = match verbose {
+        0 => level,
+        1 => "debug",
+        _ => "trace",
+    };
+    let is_plain = level.parse::<Level>().is_ok();
+    if is_plain {
+        EnvFilter::try_new(format!("warn,hobd={level},hob_models={level}"))
+    } else {
+        EnvFilter::try_new(level)
+    }
+}
+
+/// Starts logging to standard error.
+pub(crate) fn init(filter: EnvFilter) {
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    if is_journal() {
+        // The journal has its own clock, and reads the priority from the line's beginning.
+        log.without_time()
+            .with_level(false)
+            .with_target(false)
+            .with_writer(Journal)
+            .init();
+    } else {
+        log.with_writer(io::stderr).init();
+    }
+}
+
+/// Whether standard error is the very stream that systemd connected to the journal.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// Writes `<N>` before each event, see sd-daemon(3).
+struct Journal;
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = StderrLock<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        io::stderr().lock()
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
+        let mut stderr = io::stderr().lock();
+        // What can't be logged can't be logged.
+        let _ = stderr.write_all(match *event.level() {
+            Level::ERROR => b"<3>",
+            Level::WARN => b"<4>",
+            Level::INFO => b"<6>",
+            Level::DEBUG | Level::TRACE => b"<7>",
+        });
+        stderr
+    }
+}

@@ -1,0 +1,83 @@
+//! Settings for people: the commented default file, and what is in force.
+
+use std::path::Path;
+
+use super::key::{KEYS, TABLES};
+use super::{Loaded, Places, Scope, Settings};
+
+/// Width of a comment's line in the default file, in characters.
+const WIDTH: usize = 96;
+
+const HEAD: &str = "Settings of hobd, the hob daemon. Every line below shows a default: remove the # to change \
+it. Settings in hobd.toml.d/*.toml beside this file win over it, in the order of the files' names; \
+environment variables (HOB_LIMITS_QUEUE for queue in [limits]) win over both, and flags over all. \
+Values are checked before anything starts: `hobd --check-config` says what is in force and why. \
+Restart hobd after a change.";
+
+/// The commented default file of system scope.
+pub fn default_file() -> String {
+    let places = Places {
+        socket: "/run/hob/hob.sock".into(),
+        models_dir: "/var/lib/hob/models".into(),
+        engine: super::ENGINE_PATH.into(),
+    };
+    let mut settings = Settings::defaults(Scope::System, places);
+    let mut file = String::new();
+    comment(&mut file, HEAD);
+    for (table, about) in TABLES {
+        file.push('\n');
+        comment(&mut file, about);
+        if !table.is_empty() {
+            file.push_str(&format!("[{table}]\n"));
+        }
+        for key in KEYS {
+            let (its_table, name) = key.split();
+            if its_table != table {
+                continue;
+            }
+            let slot = (key.slot)(&mut settings);
+            file.push('\n');
+            comment(&mut file, key.about);
+            comment(&mut file, &format!("It must be {}.", slot.expected()));
+            file.push_str(&format!("#{name} = {}\n", slot.show()));
+        }
+    }
+    file
+}
+
+/// What is in force and where each setting came from, as a settings file.
+pub fn effective(loaded: &Loaded) -> String {
+    let mut settings = loaded.settings.clone();
+    let mut text = String::new();
+    let read = |path: &Path| format!("# read {}\n", path.display());
+    text.extend(loaded.files.iter().map(|path| read(path)));
+    for (table, _) in TABLES {
+        if !table.is_empty() {
+            text.push_str(&format!("\n[{table}]\n"));
+        }
+        for (key, source) in KEYS.iter().zip(&loaded.sources) {
+            let (its_table, name) = key.split();
+            if its_table == table {
+                let line = format!("{name} = {}", (key.slot)(&mut settings).show());
+                text.push_str(&format!("{line:<48} # {source}\n"));
+            }
+        }
+    }
+    text
+}
+
+/// Adds `text` as comment lines of at most [`WIDTH`] characters.
+fn comment(file: &mut String, text: &str) {
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            file.push_str(&line);
+            file.push('\n');
+            line.truncate(1);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    file.push_str(&line);
+    file.push('\n');
+}

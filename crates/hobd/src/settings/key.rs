@@ -1,0 +1,217 @@
+//! What there is to set: one row for each setting, the source of the parser, of the environment
+//! variables, and of the documentation.
+
+use std::time::Duration;
+
+use super::Settings;
+pub use super::value::Slot;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in a settings file, with the table's name in front.
+    pub name: &'static str,
+    /// Its environment variable.
+    pub variable: &'static str,
+    /// What it does, in whole sentences.
+    pub about: &'static str,
+    /// Its place in [`Settings`], and the bounds of its value.
+    pub slot: fn(&mut Settings) -> Slot<'_>,
+}
+
+impl Key {
+    /// The row of the setting `name`.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The table that the setting stands in, empty for the top level, and its name there.
+    pub fn split(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or(("", self.name))
+    }
+}
+
+/// The tables of a settings file, in the order of [`KEYS`].
+pub const TABLES: [(&str, &str); 4] = [
+    ("", "Where things lie, and which doors are open."),
+    ("engine", "The sandboxed process that runs the model."),
+    (
+        "limits",
+        "Bounds on requests and clients. What exceeds one gets an error at once that names it.",
+    ),
+    (
+        "sampling",
+        "What a request gets that does not say otherwise.",
+    ),
+];
+
+/// Every setting, grouped by table.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "socket",
+        variable: "HOB_SOCKET",
+        about: "The Unix socket that speaks HTTP. With socket activation systemd's socket is used instead.",
+        slot: |s| Slot::SocketPath(&mut s.socket),
+    },
+    Key {
+        name: "models_dir",
+        variable: "HOB_MODELS_DIR",
+        about: "The folder of installed models.",
+        slot: |s| Slot::Path(&mut s.models_dir),
+    },
+    Key {
+        name: "model",
+        variable: "HOB_MODEL",
+        about: "The model to load; \"default\" is the one chosen with `hob models use`.",
+        slot: |s| Slot::Model(&mut s.model),
+    },
+    Key {
+        name: "dbus",
+        variable: "HOB_DBUS",
+        about: "Whether to own org.hobd.Hob1 on the bus.",
+        slot: |s| Slot::Switch(&mut s.dbus),
+    },
+    Key {
+        name: "engine.path",
+        variable: "HOB_ENGINE_PATH",
+        about: "The engine's binary. A hob-engine beside hobd's own binary is preferred to this default.",
+        slot: |s| Slot::Path(&mut s.engine_path),
+    },
+    Key {
+        name: "engine.sandbox",
+        variable: "HOB_ENGINE_SANDBOX",
+        about: "\"required\" refuses to load a model unless the whole sandbox is in force. \"degraded\" goes on with the layers that this kernel has; `hob status` lists them. \"off\" is for debuggers only.",
+        slot: |s| Slot::Sandbox(&mut s.engine.sandbox),
+    },
+    Key {
+        name: "engine.n_ctx",
+        variable: "HOB_ENGINE_N_CTX",
+        about: "Tokens of context for each request, prompt and answer together. Memory grows with it; a model that was trained for less gets less.",
+        slot: |s| Slot::Count(&mut s.engine.n_ctx, 256..=131_072),
+    },
+    Key {
+        name: "engine.parallel",
+        variable: "HOB_ENGINE_PARALLEL",
+        about: "Requests worked on at once. Each takes a context of n_ctx tokens.",
+        slot: |s| Slot::Count(&mut s.engine.parallel, 1..=16),
+    },
+    Key {
+        name: "engine.threads",
+        variable: "HOB_ENGINE_THREADS",
+        about: "Threads for computing. 0 takes as many as there are physical cores that hobd may use.",
+        slot: |s| Slot::Auto(&mut s.engine.threads, 256),
+    },
+    Key {
+        name: "engine.load_timeout",
+        variable: "HOB_ENGINE_LOAD_TIMEOUT",
+        about: "How long a model may take to load.",
+        slot: |s| Slot::Time(&mut s.engine.load_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
+        name: "engine.hang_timeout",
+        variable: "HOB_ENGINE_HANG_TIMEOUT",
+        about: "How long the engine may work without progress before it is taken for hung and started anew.",
+        slot: |s| Slot::Time(&mut s.engine.hang_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
+        name: "limits.queue",
+        variable: "HOB_LIMITS_QUEUE",
+        about: "Requests that may wait, of all callers together.",
+        slot: |s| Slot::Size(&mut s.limits.queue, 1..=1024),
+    },
+    Key {
+        name: "limits.per_uid",
+        variable: "HOB_LIMITS_PER_UID",
+        about: "Requests, waiting or running, of one user. Connections do not multiply it.",
+        slot: |s| Slot::Size(&mut s.limits.per_uid, 1..=1024),
+    },
+    Key {
+        name: "limits.connections",
+        variable: "HOB_LIMITS_CONNECTIONS",
+        about: "HTTP connections at once.",
+        slot: |s| Slot::Size(&mut s.limits.connections, 1..=4096),
+    },
+    Key {
+        name: "limits.body_bytes",
+        variable: "HOB_LIMITS_BODY_BYTES",
+        about: "Longest HTTP body in bytes.",
+        slot: |s| Slot::Size(&mut s.limits.body_bytes, 1024..=2 << 20),
+    },
+    Key {
+        name: "limits.header_timeout",
+        variable: "HOB_LIMITS_HEADER_TIMEOUT",
+        about: "How long a client may take to send a request's head.",
+        slot: |s| Slot::Time(&mut s.limits.header_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
+        name: "limits.stall_timeout",
+        variable: "HOB_LIMITS_STALL_TIMEOUT",
+        about: "How long a client may take to send a request's body, and may stop reading an answer before it is cancelled.",
+        slot: |s| Slot::Time(&mut s.limits.stall_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
+        name: "limits.max_tokens",
+        variable: "HOB_LIMITS_MAX_TOKENS",
+        about: "Most tokens of answer that a request may ask for.",
+        slot: |s| Slot::Count(&mut s.limits.max_tokens, 1..=131_072),
+    },
+    Key {
+        name: "limits.timeout_default",
+        variable: "HOB_LIMITS_TIMEOUT_DEFAULT",
+        about: "A request's deadline if it sets none, waiting included.",
+        slot: |s| Slot::Time(&mut s.limits.timeout_default, 100 * MILLISECOND..=DAY),
+    },
+    Key {
+        name: "limits.timeout_max",
+        variable: "HOB_LIMITS_TIMEOUT_MAX",
+        about: "The longest deadline that a request may set.",
+        slot: |s| Slot::Time(&mut s.limits.timeout_max, SECOND..=DAY),
+    },
+    Key {
+        name: "limits.shutdown_grace",
+        variable: "HOB_LIMITS_SHUTDOWN_GRACE",
+        about: "How long running answers may go on after SIGTERM.",
+        slot: |s| Slot::Time(&mut s.limits.shutdown_grace, Duration::ZERO..=HOUR),
+    },
+    Key {
+        name: "sampling.max_tokens",
+        variable: "HOB_SAMPLING_MAX_TOKENS",
+        about: "Tokens of answer.",
+        slot: |s| Slot::Count(&mut s.sampling.max_tokens, 1..=131_072),
+    },
+    Key {
+        name: "sampling.temperature",
+        variable: "HOB_SAMPLING_TEMPERATURE",
+        about: "Randomness; 0 always takes the likeliest token.",
+        slot: |s| Slot::Number(&mut s.sampling.temperature, 0.0..=2.0),
+    },
+    Key {
+        name: "sampling.top_k",
+        variable: "HOB_SAMPLING_TOP_K",
+        about: "Only the k likeliest tokens; 0 for all.",
+        slot: |s| Slot::Count(&mut s.sampling.top_k, 0..=1000),
+    },
+    Key {
+        name: "sampling.top_p",
+        variable: "HOB_SAMPLING_TOP_P",
+        about: "Only the smallest set of tokens whose probabilities reach this; 1 for all.",
+        slot: |s| Slot::Number(&mut s.sampling.top_p, 0.001..=1.0),
+    },
+    Key {
+        name: "sampling.min_p",
+        variable: "HOB_SAMPLING_MIN_P",
+        about: "Only tokens with at least this share of the likeliest one's probability; 0 for all.",
+        slot: |s| Slot::Number(&mut s.sampling.min_p, 0.0..=1.0),
+    },
+    Key {
+        name: "sampling.repeat_penalty",
+        variable: "HOB_SAMPLING_REPEAT_PENALTY",
+        about: "Divides the score of tokens that occurred already; 1 for none.",
+        slot: |s| Slot::Number(&mut s.sampling.repeat_penalty, 0.5..=2.0),
+    },
+];

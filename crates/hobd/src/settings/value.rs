@@ -1,0 +1,241 @@
+//! One value on its way into [`Settings`](super::Settings): as given, and the place that it
+//! must fit.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hob_ipc::message::SandboxPolicy;
+
+use super::SOCKET_PATH_BYTES_MAX;
+
+/// Longest model name in bytes.
+const MODEL_NAME_BYTES_MAX: usize = 128;
+
+/// What stands for "the store's default model" wherever a model is named.
+const MODEL_DEFAULT: &str = "default";
+
+/// A value as a layer gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Given {
+    /// A TOML string.
+    Text(String),
+    /// A TOML integer.
+    Integer(i64),
+    /// A TOML float.
+    Float(f64),
+    /// A TOML boolean.
+    Switch(bool),
+    /// From the environment or a flag, where everything is text.
+    Bare(String),
+    /// A TOML value of a kind that no setting has, in words.
+    Other(&'static str),
+}
+
+/// The place of one setting, with its bounds.
+#[derive(Debug)]
+pub enum Slot<'a> {
+    /// An absolute path.
+    Path(&'a mut PathBuf),
+    /// An absolute path that fits into a socket's address.
+    SocketPath(&'a mut PathBuf),
+    /// True or false.
+    Switch(&'a mut bool),
+    /// A model's name, `default` for `None`.
+    Model(&'a mut Option<String>),
+    /// What the sandbox must achieve.
+    Sandbox(&'a mut SandboxPolicy),
+    /// A count that crosses a wire.
+    Count(&'a mut u32, RangeInclusive<u32>),
+    /// A count of things in hobd's own memory.
+    Size(&'a mut usize, RangeInclusive<usize>),
+    /// A count up to this, 0 for `None`: hobd finds out.
+    Auto(&'a mut Option<u32>, u32),
+    /// A number.
+    Number(&'a mut f32, RangeInclusive<f32>),
+    /// A length of time.
+    Time(&'a mut Duration, RangeInclusive<Duration>),
+}
+
+impl Slot<'_> {
+    /// Which values fit, in words that complete "must be".
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Path(_) => "an absolute path".to_owned(),
+            Self::SocketPath(_) => {
+                format!("an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes")
+            }
+            Self::Switch(_) => "true or false".to_owned(),
+            Self::Model(_) => format!("a model's name, or \"{MODEL_DEFAULT}\""),
+            Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
+            Self::Count(_, range) => whole(range),
+            Self::Size(_, range) => whole(range),
+            Self::Auto(_, most) => format!("{}, or 0 for automatic", whole(&(1..=*most))),
+            Self::Number(_, range) => format!("a number from {} to {}", range.start(), range.end()),
+            Self::Time(_, range) => format!(
+                "a duration from {} to {}, such as \"30s\", \"2m\" or \"500ms\"",
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end())
+            ),
+        }
+    }
+
+    /// The value as TOML.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Path(path) | Self::SocketPath(path) => quoted(&path.to_string_lossy()),
+            Self::Switch(on) => on.to_string(),
+            Self::Model(model) => quoted(model.as_deref().unwrap_or(MODEL_DEFAULT)),
+            Self::Sandbox(policy) => quoted(match policy {
+                SandboxPolicy::Required => "required",
+                SandboxPolicy::Degraded => "degraded",
+                SandboxPolicy::Off => "off",
+            }),
+            Self::Count(count, _) => count.to_string(),
+            Self::Size(size, _) => size.to_string(),
+            Self::Auto(count, _) => count.unwrap_or(0).to_string(),
+            // Debug keeps the ".0" that makes it a TOML float.
+            Self::Number(number, _) => format!("{number:?}"),
+            Self::Time(time, _) => quoted(
+                &humantime::format_duration(**time)
+                    .to_string()
+                    .replace(' ', ""),
+            ),
+        }
+    }
+
+    /// Fills the place.
+    ///
+    /// # Errors
+    /// What is wrong with `given`, in words that follow the setting's name; the place is then
+    /// untouched.
+    pub(super) fn set(&mut self, given: &Given) -> Result<(), String> {
+        self.try_set(given).ok_or_else(|| {
+            let unit = match (&self, given) {
+                (Self::Time(..), Given::Integer(_) | Given::Float(_)) => "; add a unit",
+                _ => "",
+            };
+            format!("must be {}, not {given}{unit}", self.expected())
+        })
+    }
+
+    fn try_set(&mut self, given: &Given) -> Option<()> {
+        match self {
+            Self::Path(path) => **path = absolute(given)?,
+            Self::SocketPath(path) => {
+                let given = absolute(given)?;
+                if given.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+                    return None;
+                }
+                **path = given;
+            }
+            Self::Switch(on) => **on = switch(given)?,
+            Self::Model(model) => **model = model_name(given)?,
+            Self::Sandbox(policy) => {
+                **policy = match given.text()? {
+                    "required" => SandboxPolicy::Required,
+                    "degraded" => SandboxPolicy::Degraded,
+                    "off" => SandboxPolicy::Off,
+                    _ => return None,
+                }
+            }
+            Self::Count(count, range) => {
+                **count = within(u32::try_from(given.integer()?).ok()?, range)?;
+            }
+            Self::Size(size, range) => {
+                **size = within(usize::try_from(given.integer()?).ok()?, range)?;
+            }
+            Self::Auto(count, most) => {
+                let given = within(u32::try_from(given.integer()?).ok()?, &(0..=*most))?;
+                **count = (given > 0).then_some(given);
+            }
+            Self::Number(number, range) => **number = within(given.number()?, range)?,
+            Self::Time(time, range) => {
+                **time = within(humantime::parse_duration(given.text()?).ok()?, range)?;
+            }
+        }
+        Some(())
+    }
+}
+
+impl Given {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Bare(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(integer) => Some(*integer),
+            Self::Bare(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// TOML writers drop the ".0" of a whole number: an integer is fine too.
+    fn number(&self) -> Option<f32> {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "sampling is done in f32, and its ranges are small"
+        )]
+        match self {
+            Self::Float(number) => Some(*number as f32),
+            Self::Integer(integer) => Some(*integer as f32),
+            Self::Bare(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) | Self::Bare(text) => f.write_str(&quoted(text)),
+            Self::Integer(integer) => integer.fmt(f),
+            Self::Float(number) => write!(f, "{number:?}"),
+            Self::Switch(on) => on.fmt(f),
+            Self::Other(kind) => f.write_str(kind),
+        }
+    }
+}
+
+fn whole<N: fmt::Display>(range: &RangeInclusive<N>) -> String {
+    format!("a whole number from {} to {}", range.start(), range.end())
+}
+
+fn within<N: PartialOrd>(value: N, range: &RangeInclusive<N>) -> Option<N> {
+    range.contains(&value).then_some(value)
+}
+
+fn absolute(given: &Given) -> Option<PathBuf> {
+    let text = given.text()?;
+    let fits = Path::new(text).is_absolute() && !text.contains('\0');
+    fits.then(|| PathBuf::from(text))
+}
+
+fn switch(given: &Given) -> Option<bool> {
+    match given {
+        Given::Switch(on) => Some(*on),
+        Given::Bare(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The inner `None` is the store's default.
+#[allow(clippy::option_option, reason = "a refusal is not the default model")]
+fn model_name(given: &Given) -> Option<Option<String>> {
+    let name = given.text()?;
+    let fits = (1..=MODEL_NAME_BYTES_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/');
+    fits.then(|| (name != MODEL_DEFAULT).then(|| name.to_owned()))
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
