@@ -1,0 +1,81 @@
+# Sourced by the other scripts: what must be installed on the machine before hob can be built.
+# shellcheck shell=bash
+
+# The package that gives each program or header, wherever something else gives it already.
+missing_packages() {
+  local what
+  for what in "$@"; do
+    case $what in
+      compiler) command -v g++ >/dev/null && command -v make >/dev/null || echo build-essential ;;
+      cmake) command -v cmake >/dev/null || echo cmake ;;
+      libclang) has_libclang || echo libclang-dev ;;
+      pip) python3 -m pip --version >/dev/null 2>&1 || echo python3-pip ;;
+      venv) python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv ;;
+      dbus-daemon) command -v dbus-daemon >/dev/null || echo dbus ;;
+      busctl) command -v busctl >/dev/null || echo systemd ;;
+      gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;
+      tmux | shellcheck) command -v "$what" >/dev/null || echo "$what" ;;
+      *) die "no package is known for $what" ;;
+    esac
+  done
+}
+
+# bindgen, which the llama.cpp binding uses, looks for libclang in these places too.
+has_libclang() {
+  local folder
+  for folder in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64; do
+    compgen -G "$folder/libclang*.so*" >/dev/null && return
+  done
+  return 1
+}
+
+# Installs the packages that give the programs named, if one is missing.
+install_missing() {
+  local -a packages
+  mapfile -t packages < <(missing_packages "$@")
+  if ((${#packages[@]} == 0)); then
+    return
+  fi
+  say "Missing on this machine: ${packages[*]}"
+  command -v apt-get >/dev/null \
+    || die "these are Debian's names; install the like with this system's package tool, then try again"
+  local -a root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "as root, run: apt-get install ${packages[*]}"
+    say "Installing them with apt-get, for which sudo may ask for your password."
+    root=(sudo)
+  else
+    say "Installing them with apt-get."
+  fi
+  "${root[@]}" apt-get -qq update
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+# Ends unless there is a cargo that is new enough for this tree.
+require_cargo() {
+  local needed have
+  needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+  if ! command -v cargo >/dev/null; then
+    die "cargo is missing; hob needs Rust $needed or later: see https://rustup.rs"
+  fi
+  have=$(cargo --version | cut -d' ' -f2)
+  if [[ $(printf '%s\n' "$needed" "$have" | sort -V | head -n1) != "$needed" ]]; then
+    die "cargo is $have, but hob needs Rust $needed or later: see https://rustup.rs"
+  fi
+}
+
+# Files that root makes in somebody else's tree are a nuisance that outlives the script.
+require_own_tree() {
+  local owner
+  owner=$(stat -c %U .)
+  [[ -O . ]] || die "this folder belongs to $owner; run this as $owner (sudo is asked for where it is needed)"
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "error: $*"
+  exit 1
+}
