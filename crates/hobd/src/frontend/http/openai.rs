@@ -1,0 +1,193 @@
+//! Events in `OpenAI`'s shapes.
+
+use hob_api::chat::{
+    AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, Role,
+};
+use hob_api::completion::{Completion, CompletionChoice};
+use hob_api::event::{FinishReason, Timings, Usage};
+use hob_ipc::RequestId;
+use serde::Serialize;
+
+/// Which of the two APIs an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completion,
+}
+
+/// What is the same in every record of one answer.
+#[derive(Clone, Debug)]
+pub(super) struct Heading {
+    pub(super) api: Api,
+    pub(super) id: RequestId,
+    /// Seconds since the Unix epoch.
+    pub(super) created: u64,
+    pub(super) model: String,
+}
+
+/// The end of a complete answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) reason: FinishReason,
+    pub(super) usage: Usage,
+    pub(super) timings: Timings,
+}
+
+/// An answer that does not stream.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Whole {
+    Chat(ChatCompletion),
+    Completion(Completion),
+}
+
+/// One record of an answer that streams.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Record {
+    Chat(ChatChunk),
+    Completion(Completion),
+}
+
+impl Heading {
+    /// The whole answer.
+    pub(super) fn whole(self, text: String, end: End) -> Whole {
+        match self.api {
+            Api::Chat => Whole::Chat(ChatCompletion {
+                id: self.number(),
+                object: "chat.completion".to_owned(),
+                created: self.created,
+                model: self.model,
+                choices: vec![ChatChoice {
+                    index: 0,
+                    message: AssistantMessage {
+                        role: Role::Assistant,
+                        content: text,
+                    },
+                    logprobs: None,
+                    finish_reason: end.reason,
+                }],
+                usage: end.usage,
+                timings: Some(end.timings),
+            }),
+            Api::Completion => {
+                let mut completion = self.completion(text, Some(end.reason));
+                completion.usage = Some(end.usage);
+                completion.timings = Some(end.timings);
+                Whole::Completion(completion)
+            }
+        }
+    }
+
+    /// The record before all text: in a chat, it says who speaks.
+    pub(super) fn opening(&self) -> Option<Record> {
+        (self.api == Api::Chat).then(|| {
+            self.chunk(
+                ChatDelta {
+                    role: Some(Role::Assistant),
+                    content: Some(String::new()),
+                },
+                None,
+            )
+        })
+    }
+
+    /// More text.
+    pub(super) fn delta(&self, text: String) -> Record {
+        match self.api {
+            Api::Chat => self.chunk(
+                ChatDelta {
+                    role: None,
+                    content: Some(text),
+                },
+                None,
+            ),
+            Api::Completion => Record::Completion(self.completion(text, None)),
+        }
+    }
+
+    /// The record after all text.
+    pub(super) fn ending(&self, end: End) -> Record {
+        match self.api {
+            Api::Chat => {
+                let mut record = self.chunk(ChatDelta::default(), Some(end.reason));
+                if let Record::Chat(chunk) = &mut record {
+                    chunk.timings = Some(end.timings);
+                }
+                record
+            }
+            Api::Completion => {
+                let mut completion = self.completion(String::new(), Some(end.reason));
+                completion.timings = Some(end.timings);
+                Record::Completion(completion)
+            }
+        }
+    }
+
+    /// The record with the usage and no choice, for clients that asked for it.
+    pub(super) fn usage(&self, usage: Usage) -> Record {
+        match self.api {
+            Api::Chat => Record::Chat(ChatChunk {
+                choices: Vec::new(),
+                usage: Some(usage),
+                ..self.bare_chunk()
+            }),
+            Api::Completion => {
+                let mut completion = self.completion(String::new(), None);
+                completion.choices.clear();
+                completion.usage = Some(usage);
+                Record::Completion(completion)
+            }
+        }
+    }
+
+    fn number(&self) -> String {
+        match self.api {
+            Api::Chat => format!("chatcmpl-{}", self.id),
+            Api::Completion => format!("cmpl-{}", self.id),
+        }
+    }
+
+    fn bare_chunk(&self) -> ChatChunk {
+        ChatChunk {
+            id: self.number(),
+            object: "chat.completion.chunk".to_owned(),
+            created: self.created,
+            model: self.model.clone(),
+            choices: Vec::new(),
+            usage: None,
+            timings: None,
+        }
+    }
+
+    fn chunk(&self, delta: ChatDelta, finish_reason: Option<FinishReason>) -> Record {
+        Record::Chat(ChatChunk {
+            choices: vec![ChatChunkChoice {
+                index: 0,
+                delta,
+                logprobs: None,
+                finish_reason,
+            }],
+            ..self.bare_chunk()
+        })
+    }
+
+    fn completion(&self, text: String, finish_reason: Option<FinishReason>) -> Completion {
+        Completion {
+            id: self.number(),
+            object: "text_completion".to_owned(),
+            created: self.created,
+            model: self.model.clone(),
+            choices: vec![CompletionChoice {
+                index: 0,
+                text,
+                logprobs: None,
+                finish_reason,
+            }],
+            usage: None,
+            timings: None,
+        }
+    }
+}

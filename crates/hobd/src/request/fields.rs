@@ -1,0 +1,156 @@
+//! Which fields the two requests have: those that hob reads, and those of `OpenAI`'s that it
+//! accepts only where they change nothing, so that clients which always send them work.
+
+use serde_json::{Value, json};
+
+use super::shape::{Field, Shape, optional, required};
+
+const TOKENS: Shape = Shape::Integer(1, u32::MAX as i64);
+const MILLISECONDS: Shape = Shape::Integer(1, i64::MAX);
+
+const ROLES: &[&str] = &["system", "developer", "user", "assistant"];
+
+/// Text parts alone; an image or a sound is refused by its `type`.
+const PART: Shape = Shape::Object(&[
+    required("type", Shape::Only("text")),
+    required("text", Shape::Text),
+    optional("image_url", Shape::NoEffectIf(never)),
+    optional("input_audio", Shape::NoEffectIf(never)),
+    optional("file", Shape::NoEffectIf(never)),
+    optional("refusal", Shape::NoEffectIf(never)),
+]);
+
+const MESSAGE: Shape = Shape::Object(&[
+    optional("tool_call_id", Shape::NoEffectIf(never)),
+    // Clients send an earlier answer back as they got it, empty fields and all.
+    optional("tool_calls", Shape::NoEffectIf(is_empty)),
+    optional("function_call", Shape::NoEffectIf(never)),
+    optional("annotations", Shape::NoEffectIf(is_empty)),
+    optional("audio", Shape::NoEffectIf(never)),
+    optional("refusal", Shape::NoEffectIf(never)),
+    required("role", Shape::Word(ROLES)),
+    required("content", Shape::TextOrList(&PART)),
+    optional("name", Shape::Text),
+]);
+
+const STREAM_OPTIONS: Shape = Shape::Object(&[
+    optional("include_usage", Shape::Bool),
+    optional("include_obfuscation", Shape::Bool),
+]);
+
+/// `POST /v1/chat/completions`.
+pub(super) static CHAT: &[Field] = &[
+    required("messages", Shape::List(&MESSAGE)),
+    optional("model", Shape::Text),
+    optional("stream", Shape::Bool),
+    optional("stream_options", STREAM_OPTIONS),
+    optional("max_tokens", TOKENS),
+    optional("max_completion_tokens", TOKENS),
+    optional("stop", Shape::TextOrList(&Shape::Text)),
+    optional("temperature", Shape::Number),
+    optional("top_p", Shape::Number),
+    optional("top_k", Shape::Integer(0, 1000)),
+    optional("min_p", Shape::Number),
+    optional("frequency_penalty", Shape::Number),
+    optional("presence_penalty", Shape::Number),
+    optional("repeat_penalty", Shape::Number),
+    optional("seed", Shape::Integer(i64::MIN, i64::MAX)),
+    optional("timeout_ms", MILLISECONDS),
+    // Labels for a remote operator; nothing leaves this machine.
+    optional("user", Shape::Ignored),
+    optional("metadata", Shape::Ignored),
+    optional("safety_identifier", Shape::Ignored),
+    optional("prompt_cache_key", Shape::Ignored),
+    optional("prompt_cache_retention", Shape::Ignored),
+    optional("service_tier", Shape::Ignored),
+    optional("parallel_tool_calls", Shape::Ignored),
+    optional("store", Shape::NoEffectIf(is_false)),
+    optional("n", Shape::NoEffectIf(is_one)),
+    optional("logprobs", Shape::NoEffectIf(is_false)),
+    optional("top_logprobs", Shape::NoEffectIf(is_zero)),
+    optional("logit_bias", Shape::NoEffectIf(is_empty)),
+    optional("tools", Shape::NoEffectIf(is_empty)),
+    optional("tool_choice", Shape::NoEffectIf(is_none_or_auto)),
+    optional("functions", Shape::NoEffectIf(is_empty)),
+    optional("function_call", Shape::NoEffectIf(is_none_or_auto)),
+    optional("response_format", Shape::NoEffectIf(is_text_format)),
+    optional("modalities", Shape::NoEffectIf(is_text_modality)),
+    optional("audio", Shape::NoEffectIf(never)),
+    optional("moderation", Shape::NoEffectIf(never)),
+    optional("prediction", Shape::NoEffectIf(never)),
+    optional("prompt_cache_options", Shape::NoEffectIf(never)),
+    optional("reasoning_effort", Shape::NoEffectIf(is_none)),
+    optional("verbosity", Shape::NoEffectIf(never)),
+    optional("web_search_options", Shape::NoEffectIf(never)),
+];
+
+/// `POST /v1/completions`.
+pub(super) static COMPLETION: &[Field] = &[
+    required("prompt", Shape::Text),
+    optional("model", Shape::Text),
+    optional("stream", Shape::Bool),
+    optional("stream_options", STREAM_OPTIONS),
+    optional("max_tokens", TOKENS),
+    optional("stop", Shape::TextOrList(&Shape::Text)),
+    optional("temperature", Shape::Number),
+    optional("top_p", Shape::Number),
+    optional("top_k", Shape::Integer(0, 1000)),
+    optional("min_p", Shape::Number),
+    optional("frequency_penalty", Shape::Number),
+    optional("presence_penalty", Shape::Number),
+    optional("repeat_penalty", Shape::Number),
+    optional("seed", Shape::Integer(i64::MIN, i64::MAX)),
+    optional("timeout_ms", MILLISECONDS),
+    optional("user", Shape::Ignored),
+    optional("n", Shape::NoEffectIf(is_one)),
+    optional("best_of", Shape::NoEffectIf(is_one)),
+    optional("echo", Shape::NoEffectIf(is_false)),
+    optional("logprobs", Shape::NoEffectIf(never)),
+    optional("logit_bias", Shape::NoEffectIf(is_empty)),
+    optional("suffix", Shape::NoEffectIf(never)),
+];
+
+/// `POST /hob/v1/load`.
+pub(super) static LOAD: &[Field] = &[required("model", Shape::Text)];
+
+/// `null` alone has no effect, and that was dropped already.
+fn never(_: &Value) -> bool {
+    false
+}
+
+fn is_false(value: &Value) -> bool {
+    *value == json!(false)
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.as_f64() == Some(0.0)
+}
+
+fn is_one(value: &Value) -> bool {
+    value.as_f64() == Some(1.0)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_none(value: &Value) -> bool {
+    *value == json!("none")
+}
+
+/// Without tools, both leave the model to answer in text.
+fn is_none_or_auto(value: &Value) -> bool {
+    is_none(value) || *value == json!("auto")
+}
+
+fn is_text_format(value: &Value) -> bool {
+    *value == json!({"type": "text"})
+}
+
+fn is_text_modality(value: &Value) -> bool {
+    *value == json!(["text"])
+}
