@@ -1,0 +1,303 @@
+//! `org.hobd.Hob1.Assistant`: questions, answers, and what the daemon is doing.
+
+use std::collections::HashMap;
+
+use hob_api::dbus::INTERFACE_VERSION;
+use hob_api::status::Status;
+use hob_api::{ApiError, ErrorCode};
+use zbus::message::Header;
+use zbus::object_server::ResponseDispatchNotifier;
+use zbus::{Connection, OwnedObjectPath, Variant, interface};
+
+use super::Front;
+use super::delivery::{Descriptor, Sink, deliver};
+use super::failure::{Failure, without_nul};
+use super::options::{Arguments, Dict, Method};
+use super::request::{Details, Published, Request, completed_details};
+use crate::answer::Answer;
+use crate::request::{Caller, ValidRequest};
+
+/// The object's main interface.
+#[derive(Debug)]
+pub(super) struct Assistant {
+    front: Front,
+}
+
+/// A message of `Complete`: role, and a dictionary with the content.
+type WireMessage<'a> = (String, Dict<'a>);
+/// What `Stream` and `Complete` return: the request's object and the reader's end.
+type Streamed = (OwnedObjectPath, ResponseDispatchNotifier<zbus::OwnedFd>);
+
+#[interface(name = "org.hobd.Hob1.Assistant")]
+impl Assistant {
+    /// Answers one question. There is one reply, at the end.
+    ///
+    /// Most bindings give up waiting after 25 seconds, and a slow board may need longer. Raise or
+    /// turn off the timeout of this call (busctl has the option `timeout`, gdbus too), bound the
+    /// answer by the option `timeout_ms` instead, or use Stream, which returns at once.
+    ///
+    /// `text` is the question, at most 65536 bytes of UTF-8.
+    ///
+    /// `options`, each of which may be left out. A key that is not listed is InvalidArgs, which
+    /// names it; a key that the interface foresees for later is NotSupported.
+    ///   handle_token s   the last part of the request's path, 1 to 64 of A-Z a-z 0-9 _, not that
+    ///                    of another of the caller's requests under way; default: hobd chooses
+    ///   max_tokens u     longest answer in tokens; default and bound: hobd's settings
+    ///   timeout_ms u     until when the answer must be complete; default and bound: hobd's
+    ///                    settings
+    ///   temperature d    randomness, 0 to 2; default: hobd's settings
+    ///   seed x or u      makes the answer repeatable; default: random
+    ///   stop as          up to 4 texts of 1 to 256 bytes, before which the answer ends
+    ///   system s         instructions to the model, at most 65536 bytes
+    ///   model s          the model to ask, or `default`; default: the one that is loaded
+    ///
+    /// `reply` is the whole answer. A NUL, which D-Bus strings can't hold, becomes U+FFFD.
+    ///
+    /// `details`: finish_reason s (`stop`, or `length` if cut by max_tokens or the end of the
+    /// context), model s, prompt_tokens u, completion_tokens u, cached_tokens u (of the prompt,
+    /// not computed again), queue_ms d, prefill_ms d, decode_ms d, request o.
+    ///
+    /// While the call runs, its object `/org/hobd/Hob1/request/SENDER/TOKEN` can be cancelled.
+    /// SENDER is the caller's unique name without its colon, its full stops being underscores. A
+    /// caller that leaves the bus cancels all its requests.
+    ///
+    /// Errors, besides those of D-Bus itself: org.hobd.Hob1.Error.NotReady (no model), .Busy (too
+    /// many requests), .ContextOverflow (the prompt does not fit; both token counts are in the
+    /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
+    /// .ModelFailed; and org.freedesktop.DBus.Error.FileNotFound for an unknown model,
+    /// .LimitsExceeded for a text that is too long.
+    #[zbus(out_args("reply", "details"))]
+    async fn ask(
+        &self,
+        text: String,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(String, Details), Failure> {
+        let arguments = Arguments::question(Method::Ask, text, options)?;
+        let (answer, request) = self.begin(arguments, &header, connection).await?;
+        let mut sink = Sink::Reply(String::new());
+        let ending = deliver(answer, &mut sink, request.cancel(), request.progress()).await;
+        request.remove().await;
+        let completed = ending?;
+        let reply = match sink {
+            Sink::Reply(reply) => without_nul(reply),
+            Sink::Descriptor(_) => String::new(),
+        };
+        Ok((reply, completed_details(&completed, &request.path())))
+    }
+
+    /// Answers one question through a file descriptor. Returns as soon as the request is queued.
+    ///
+    /// `text` and `options` are those of Ask, and one more:
+    ///   format s   what `fd` carries, `text` (default) or `events`
+    ///
+    /// `request` is the request's object. Give `handle_token` to know its path beforehand, and
+    /// subscribe to its signal Finished before this call, so as not to miss it.
+    ///
+    /// `fd` is a stream socket to read from. As `text` it carries the answer as UTF-8 and then the
+    /// end of the file, at success and failure alike: Finished tells which. As `events` it carries
+    /// one JSON object a line, the records of hobd's HTTP API; the last is `done` or `error`, and
+    /// the end of the file without either is a failure. No character is split between two writes.
+    /// It blocks unless the reader sets it otherwise. A reader that closes it, writes to it or
+    /// reads nothing for long (hobd's setting `limits.stall_timeout`) cancels the request.
+    ///
+    /// Errors as for Ask, before the request is queued; later ones are in Finished.
+    #[zbus(out_args("request", "fd"))]
+    async fn stream(
+        &self,
+        text: String,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Streamed, Failure> {
+        let arguments = Arguments::question(Method::Stream, text, options)?;
+        self.open_stream(arguments, &header, connection).await
+    }
+
+    /// Goes on with a conversation that the caller keeps. Otherwise as Stream, whose options it
+    /// has, but for `system`: that is a message here.
+    ///
+    /// `messages` are the conversation so far, at most 65536 bytes together. Each has a role
+    /// (`system`, `user` or `assistant`) and a dictionary with one key, `content s`, its text.
+    #[zbus(out_args("request", "fd"))]
+    async fn complete(
+        &self,
+        messages: Vec<WireMessage<'_>>,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Streamed, Failure> {
+        let arguments = Arguments::conversation(messages, options)?;
+        self.open_stream(arguments, &header, connection).await
+    }
+
+    /// The version of hob.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    /// The version of these interfaces; it grows with every addition.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn interface_version(&self) -> u32 {
+        INTERFACE_VERSION
+    }
+
+    /// What this version does: `ask`, `stream`, `complete`.
+    #[zbus(property(emits_changed_signal = "const"))]
+    async fn capabilities(&self) -> Vec<&'static str> {
+        vec!["ask", "stream", "complete"]
+    }
+
+    /// The model that is loaded, loading or failed; empty without one. Keys: name s, sha256 s,
+    /// size_bytes t, and once it is loaded architecture s, parameters t, n_ctx u, n_ctx_train u,
+    /// chat b (whether it has a chat template, without which it can't be asked).
+    #[zbus(property)]
+    async fn model(&self) -> Details {
+        model_details(&self.status())
+    }
+
+    /// Tokens that prompt and answer may have together; 0 until a model is loaded.
+    #[zbus(property)]
+    async fn context_size(&self) -> u32 {
+        context_size(&self.status())
+    }
+
+    /// 0 unknown, 1 no model, 2 loading, 3 ready, 4 sleeping (the next request loads the model
+    /// again), 5 failed.
+    #[zbus(property)]
+    async fn state(&self) -> u32 {
+        self.status().state.as_u32()
+    }
+
+    /// How much of the model is loaded, 0 to 100.
+    #[zbus(property)]
+    async fn load_percent(&self) -> u32 {
+        self.status().load_percent
+    }
+
+    /// Requests that are worked on. No signal tells of changes, as they would tell every client
+    /// when another one asks.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn active(&self) -> u32 {
+        self.status().active
+    }
+
+    /// Requests that wait. No signal tells of changes.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn queued(&self) -> u32 {
+        self.status().queued
+    }
+
+    /// The layers of the engine's sandbox that are in force; empty without an engine.
+    #[zbus(property)]
+    async fn sandbox(&self) -> Vec<String> {
+        sandbox(&self.status())
+    }
+}
+
+impl Assistant {
+    pub(super) fn new(front: Front) -> Self {
+        Self { front }
+    }
+
+    fn status(&self) -> Status {
+        self.front.daemon.status().borrow().clone()
+    }
+
+    /// From read arguments to a request under way.
+    async fn begin(
+        &self,
+        arguments: Arguments,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<(Answer, Published), ApiError> {
+        let sender = super::sender(header)?;
+        let place = self.front.callers.enter(&sender, arguments.handle_token)?;
+        // From here on the caller's leaving is noticed, so the order of these two is what
+        // guarantees that no request outlives its caller.
+        let uid = super::uid_of(connection, &sender).await?;
+        let settings = &self.front.settings;
+        let request = ValidRequest::chat(
+            arguments.chat,
+            Caller { uid },
+            &settings.sampling,
+            &settings.limits,
+        )?;
+        let answer = tokio::select! {
+            biased;
+            () = place.cancel().cancelled() => {
+                return Err(ApiError::new(ErrorCode::Cancelled, "the caller left the bus"));
+            }
+            answer = self.front.daemon.submit(request) => answer?,
+        };
+        tracing::debug!(request = %answer.id(), uid, "asked over D-Bus");
+        let request = Request::publish(connection, place).await?;
+        Ok((answer, request))
+    }
+
+    async fn open_stream(
+        &self,
+        arguments: Arguments,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<Streamed, Failure> {
+        let stall_timeout = self.front.settings.limits.stall_timeout;
+        let (descriptor, theirs) = Descriptor::pair(arguments.format, stall_timeout)
+            .map_err(|error| internal(&format!("no socket pair: {error}")))?;
+        let (answer, request) = self.begin(arguments, header, connection).await?;
+        let path = OwnedObjectPath::try_from(request.path())
+            .map_err(|_| internal("the request has no valid path"))?;
+        let (theirs, replied) = ResponseDispatchNotifier::new(zbus::OwnedFd::from(theirs));
+        tokio::spawn(async move {
+            // Finished must not overtake the reply that tells the request's path.
+            replied.await;
+            let mut sink = Sink::Descriptor(descriptor);
+            let ending = deliver(answer, &mut sink, request.cancel(), request.progress()).await;
+            if let Sink::Descriptor(descriptor) = sink {
+                descriptor.close(&ending);
+            }
+            request.finish(&ending).await;
+        });
+        Ok((path, theirs))
+    }
+}
+
+fn internal(message: &str) -> ApiError {
+    ApiError::new(ErrorCode::Internal, message)
+}
+
+pub(super) fn model_details(status: &Status) -> Details {
+    let Some(model) = status.model.clone() else {
+        return HashMap::new();
+    };
+    let mut details = Details::from([
+        ("name", Variant::from(without_nul(model.name))),
+        ("sha256", Variant::from(without_nul(model.sha256))),
+        ("size_bytes", Variant::from(model.size_bytes)),
+    ]);
+    if model.n_ctx > 0 {
+        details.extend([
+            (
+                "architecture",
+                Variant::from(without_nul(model.architecture)),
+            ),
+            ("parameters", Variant::from(model.parameters)),
+            ("n_ctx", Variant::from(model.n_ctx)),
+            ("n_ctx_train", Variant::from(model.n_ctx_train)),
+            ("chat", Variant::from(model.chat)),
+        ]);
+    }
+    details
+}
+
+pub(super) fn context_size(status: &Status) -> u32 {
+    status.model.as_ref().map_or(0, |model| model.n_ctx)
+}
+
+pub(super) fn sandbox(status: &Status) -> Vec<String> {
+    let layers = status.engine.as_ref().map(|engine| engine.sandbox.clone());
+    let layers = layers.unwrap_or_default();
+    layers.into_iter().map(without_nul).collect()
+}

@@ -1,0 +1,316 @@
+//! The arguments of `Ask`, `Stream` and `Complete`, read into `OpenAI`'s request once, at the edge.
+//! Bounds that both doors share are checked after that, by `crate::request`.
+
+use std::collections::BTreeMap;
+
+use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields, Stop};
+use hob_api::dbus::TEXT_BYTES_MAX;
+use hob_api::{ApiError, ErrorCode};
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use zbus::{Type, Variant};
+
+/// An `a{sv}` argument, in the order of its keys so that the first fault found is always the same.
+pub(super) type Dict<'a> = BTreeMap<String, Variant<'a>>;
+
+/// Longest handle token in characters.
+const HANDLE_TOKEN_MAX: usize = 64;
+/// How much of a word that is not understood is shown back.
+const SHOWN_CHARS_MAX: usize = 64;
+/// Options that the interface foresees and this version does not have.
+const LATER: [&str; 6] = [
+    "area",
+    "class",
+    "conversation",
+    "device",
+    "language",
+    "response_schema",
+];
+
+/// Which method the options are for: not all take the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Ask,
+    Stream,
+    Complete,
+}
+
+impl Method {
+    /// The options it takes, for hints.
+    fn options(self) -> &'static str {
+        match self {
+            Self::Ask => {
+                "handle_token, max_tokens, model, seed, stop, system, temperature, timeout_ms"
+            }
+            Self::Stream => {
+                "format, handle_token, max_tokens, model, seed, stop, system, temperature, \
+                 timeout_ms"
+            }
+            Self::Complete => {
+                "format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
+            }
+        }
+    }
+}
+
+/// What the file descriptor carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Format {
+    /// The answer's text and nothing else.
+    #[default]
+    Text,
+    /// One event a line.
+    Events,
+}
+
+/// The last part of a request's path: 1 to 64 of `A-Z a-z 0-9 _`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HandleToken(String);
+
+impl HandleToken {
+    fn parse(token: String) -> Result<Self, ApiError> {
+        let valid = (1..=HANDLE_TOKEN_MAX).contains(&token.len())
+            && token
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if valid {
+            Ok(Self(token))
+        } else {
+            Err(invalid(
+                "handle_token",
+                "option `handle_token` is not a valid end of an object path",
+            )
+            .hint("give 1 to 64 of the characters A-Z, a-z, 0-9 and _"))
+        }
+    }
+
+    /// A token for a caller that gave none.
+    pub(super) fn numbered(number: u64) -> Self {
+        Self(format!("r{number}"))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The arguments of a call, read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Arguments {
+    /// What to answer, and how.
+    pub(super) chat: ChatRequest,
+    /// The caller's choice of the request's path.
+    pub(super) handle_token: Option<HandleToken>,
+    /// What the file descriptor is to carry.
+    pub(super) format: Format,
+}
+
+impl Arguments {
+    /// The arguments of `Ask` and `Stream`: one question.
+    pub(super) fn question(
+        method: Method,
+        text: String,
+        options: Dict<'_>,
+    ) -> Result<Self, ApiError> {
+        check_length("text", text.len())?;
+        let mut arguments = Self::empty();
+        let system = arguments.take_options(method, options)?;
+        if let Some(system) = system {
+            check_length("system", system.len())?;
+            arguments.push(Role::System, system);
+        }
+        arguments.push(Role::User, text);
+        Ok(arguments)
+    }
+
+    /// The arguments of `Complete`: a whole conversation.
+    pub(super) fn conversation(
+        messages: Vec<(String, Dict<'_>)>,
+        options: Dict<'_>,
+    ) -> Result<Self, ApiError> {
+        let mut arguments = Self::empty();
+        arguments.take_options(Method::Complete, options)?;
+        let mut length = 0_usize;
+        for (index, (role, fields)) in messages.into_iter().enumerate() {
+            let (role, content) = message(index, &role, fields)?;
+            length = length.saturating_add(content.len());
+            check_length("messages", length)?;
+            arguments.push(role, content);
+        }
+        Ok(arguments)
+    }
+
+    fn empty() -> Self {
+        Self {
+            chat: ChatRequest {
+                model: None,
+                messages: Vec::new(),
+                stream: true,
+                stream_options: None,
+                max_tokens: None,
+                max_completion_tokens: None,
+                stop: None,
+                sampling: SamplingFields::default(),
+                timeout_ms: None,
+            },
+            handle_token: None,
+            format: Format::default(),
+        }
+    }
+
+    fn push(&mut self, role: Role, text: String) {
+        self.chat.messages.push(Message {
+            role,
+            content: Content::Text(text),
+            name: None,
+        });
+    }
+
+    /// Reads all options; returns the system prompt, which is the caller's first message.
+    fn take_options(
+        &mut self,
+        method: Method,
+        options: Dict<'_>,
+    ) -> Result<Option<String>, ApiError> {
+        let mut system = None;
+        for (key, value) in options {
+            match key.as_str() {
+                "handle_token" => {
+                    self.handle_token = Some(HandleToken::parse(typed(&key, value)?)?);
+                }
+                "max_tokens" => self.chat.max_tokens = Some(typed(&key, value)?),
+                "model" => self.chat.model = Some(typed(&key, value)?),
+                "seed" => self.chat.sampling.seed = Some(seed(&key, value)?),
+                "stop" => self.chat.stop = Some(Stop::Many(typed(&key, value)?)),
+                "temperature" => self.chat.sampling.temperature = Some(typed(&key, value)?),
+                "timeout_ms" => {
+                    self.chat.timeout_ms = Some(u64::from(typed::<u32>(&key, value)?));
+                }
+                "format" if method != Method::Ask => self.format = format(&key, value)?,
+                "system" if method != Method::Complete => system = Some(typed(&key, value)?),
+                _ => return Err(not_an_option(&key, method)),
+            }
+        }
+        Ok(system)
+    }
+}
+
+/// Refuses every option, for methods that take none yet.
+pub(super) fn none(options: &Dict<'_>) -> Result<(), ApiError> {
+    match options.keys().next() {
+        None => Ok(()),
+        Some(key) => {
+            Err(invalid(key, format!("unknown option `{}`", shown(key)))
+                .hint("this method has none"))
+        }
+    }
+}
+
+fn message(index: usize, role: &str, fields: Dict<'_>) -> Result<(Role, String), ApiError> {
+    let role = read_role(role).ok_or_else(|| {
+        invalid(
+            "messages",
+            format!("message {index} has the unknown role `{}`", shown(role)),
+        )
+        .hint("the roles are system, user and assistant")
+    })?;
+    let mut content = None;
+    for (key, value) in fields {
+        if key == "content" {
+            content = Some(typed(&format!("messages[{index}].content"), value)?);
+        } else {
+            return Err(invalid(
+                "messages",
+                format!("message {index} has the unknown key `{}`", shown(&key)),
+            )
+            .hint("a message has one key, `content`, of type `s`"));
+        }
+    }
+    let content = content.ok_or_else(|| {
+        invalid("messages", format!("message {index} has no `content`"))
+            .hint("give its text under the key `content`, of type `s`")
+    })?;
+    Ok((role, content))
+}
+
+fn read_role(role: &str) -> Option<Role> {
+    let role: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        role.into_deserializer();
+    Role::deserialize(role).ok()
+}
+
+fn format(key: &str, value: Variant<'_>) -> Result<Format, ApiError> {
+    match typed::<String>(key, value)?.as_str() {
+        "text" => Ok(Format::Text),
+        "events" => Ok(Format::Events),
+        other => Err(invalid(
+            key,
+            format!("option `format` has the unknown value `{}`", shown(other)),
+        )
+        .hint("it is `text` or `events`")),
+    }
+}
+
+/// A seed may be of either type: shells write `u` with more ease, `OpenAI`'s seed is `x`.
+fn seed(key: &str, value: Variant<'_>) -> Result<i64, ApiError> {
+    match value {
+        Variant::I64(seed) => Ok(seed),
+        Variant::U32(seed) => Ok(i64::from(seed)),
+        other => Err(wrong_type(key, "x` or `u", &other)),
+    }
+}
+
+/// The value, if it is of exactly the type that `T` has on the bus.
+fn typed<'v, T>(key: &str, value: Variant<'v>) -> Result<T, ApiError>
+where
+    T: TryFrom<Variant<'v>> + Type,
+{
+    if value.value_signature() != T::SIGNATURE {
+        return Err(wrong_type(key, &T::SIGNATURE.to_string(), &value));
+    }
+    let refused = wrong_type(key, &T::SIGNATURE.to_string(), &value);
+    T::try_from(value).map_err(|_| refused)
+}
+
+fn wrong_type(key: &str, expected: &str, got: &Variant<'_>) -> ApiError {
+    let got = got.value_signature();
+    invalid(
+        key,
+        format!("option `{key}` must be of type `{expected}`, not `{got}`"),
+    )
+}
+
+fn not_an_option(key: &str, method: Method) -> ApiError {
+    if LATER.contains(&key) {
+        let message = format!("option `{key}` is not supported yet");
+        return ApiError::new(ErrorCode::Unsupported, message)
+            .param(key)
+            .hint("leave it out; the property Capabilities tells what this version does");
+    }
+    let options = method.options();
+    invalid(key, format!("unknown option `{}`", shown(key)))
+        .hint(format!("{method:?} takes {options}"))
+}
+
+fn check_length(name: &str, length: usize) -> Result<(), ApiError> {
+    if length <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("`{name}` is longer than the {TEXT_BYTES_MAX} bytes that D-Bus may carry");
+    Err(ApiError::new(ErrorCode::PayloadTooLarge, message)
+        .param(name)
+        .hint("send less, or use the HTTP API"))
+}
+
+fn invalid(param: &str, message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message).param(shown(param))
+}
+
+fn shown(word: &str) -> String {
+    word.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;
