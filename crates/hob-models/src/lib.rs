@@ -1,4 +1,16 @@
 //! Which models there are, where they lie, and whether they can be trusted.
 //!
+//! The [`catalog`] names models with their digests; [`source`] fetches them; the
+//! [`store`] keeps what is whole and verified; [`gguf`] reads a model file's header
+//! without trusting it. Everything blocks, and nothing here runs a model.
 
+pub mod catalog;
+pub mod digest;
+pub mod gguf;
 pub mod locations;
+pub mod name;
+pub mod source;
+pub mod store;
+
+pub use digest::Sha256;
+pub use name::ModelName;

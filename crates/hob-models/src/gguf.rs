@@ -1,0 +1,119 @@
+//! Reads the header of a GGUF model file without trusting it.
+//!
+//! llama.cpp's own loader is C++ with a history of memory-safety bugs, so that every
+//! file is first walked here: each count, length and offset is capped and compared with
+//! the size of the file before anything is allocated or skipped. What llama.cpp would
+//! refuse later is refused here, with a cause that a person can act on. Arrays, such as
+//! a vocabulary, are streamed through; only what is shown or needed is kept.
+//!
+//! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2
+//! and 3, little endian.
+
+mod bounded;
+mod error;
+mod memory;
+mod metadata;
+mod tensors;
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::io::{Read, Seek};
+
+use bounded::BoundedReader;
+pub use error::GgufError;
+pub use memory::Memory;
+use metadata::Metadata;
+
+/// Bytes that a header may take, of which all but a few are the vocabulary.
+pub const MAX_HEADER_BYTES: u64 = 128 << 20;
+/// Longest chat template in bytes.
+pub const MAX_TEMPLATE_BYTES: u64 = 1 << 20;
+
+const MAGIC: [u8; 4] = *b"GGUF";
+
+/// What a model file's header says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    /// The architecture by llama.cpp's name, such as `llama` or `gemma3`.
+    pub architecture: String,
+    /// The model's own name for itself.
+    pub name: Option<String>,
+    /// Sum of the tensors' elements.
+    pub parameters: u64,
+    /// How the weights are stored, such as `Q4_K_M`: what the file says, else the tensor
+    /// type that holds most bytes.
+    pub quantization: String,
+    /// The tensor type that holds most bytes, such as `Q4_K`.
+    pub main_tensor_type: &'static str,
+    /// Tokens of context that the model was trained for.
+    pub n_ctx_train: u32,
+    /// Layers.
+    pub n_layer: u32,
+    /// Width of the residual stream.
+    pub n_embd: u32,
+    /// Width of the feed-forward layers; 0 if not said.
+    pub n_ff: u32,
+    /// Query heads, of the layer that has most.
+    pub n_head: u32,
+    /// KV heads of each layer; 0 where a layer keeps no KV cache.
+    pub n_head_kv: Vec<u32>,
+    /// Elements of one key head.
+    pub key_length: u32,
+    /// Elements of one value head.
+    pub value_length: u32,
+    /// Tokens that a sliding-window layer looks back.
+    pub sliding_window: Option<u32>,
+    /// Whether each layer uses the sliding window; as long as `n_layer`.
+    pub windowed: Vec<bool>,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u32,
+    /// The Jinja chat template; base models have none.
+    pub chat_template: Option<String>,
+    /// Bytes of tensor data.
+    pub weights_bytes: u64,
+    /// Tensors in the file.
+    pub tensors: u32,
+}
+
+impl Header {
+    /// Reads a header from the start of `file`, which is `size` bytes long.
+    ///
+    /// Leaves the position of `file` undefined. Takes milliseconds and a few megabytes
+    /// for a vocabulary of 50,000 tokens; at most [`MAX_HEADER_BYTES`] are read.
+    ///
+    /// # Errors
+    /// [`GgufError`] for anything but a whole, single, little-endian GGUF language model.
+    pub fn read<R: Read + Seek>(file: R, size: u64) -> Result<Self, GgufError> {
+        if size == 0 {
+            return Err(GgufError::Empty);
+        }
+        let mut reader = BoundedReader::new(file, size)?;
+        read_magic(&mut reader)?;
+        let tensor_count = reader.count("tensor count", tensors::MAX_TENSORS)?;
+        let key_count = reader.count("metadata count", metadata::MAX_KEYS)?;
+        let metadata = Metadata::read(&mut reader, key_count)?;
+        if let Some(parts) = metadata.unsigned("split.count")?.filter(|parts| *parts > 1) {
+            return Err(GgufError::Split { parts });
+        }
+        let tensors = tensors::read(&mut reader, tensor_count, metadata.alignment()?)?;
+        metadata.describe(&tensors)
+    }
+}
+
+/// Magic and version.
+fn read_magic<R: Read + Seek>(reader: &mut BoundedReader<R>) -> Result<(), GgufError> {
+    let magic = reader.bytes::<4>("magic")?;
+    if magic != MAGIC {
+        return Err(GgufError::NotGguf { magic });
+    }
+    let version = reader.u32("version")?;
+    match version {
+        2 | 3 => Ok(()),
+        // A big-endian file's version read the wrong way round has its low half empty.
+        other if other != 0 && other & 0xffff == 0 => Err(GgufError::BigEndian),
+        other => Err(GgufError::Version { version: other }),
+    }
+}

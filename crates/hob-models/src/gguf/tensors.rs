@@ -1,0 +1,209 @@
+//! The tensor table of a header.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Seek};
+
+use super::GgufError;
+use super::bounded::BoundedReader;
+
+/// Most tensors; a model of 100 layers has some 1,000, one with experts some 10,000.
+pub(super) const MAX_TENSORS: u64 = 1 << 16;
+/// Longest name in bytes, `GGML_MAX_NAME` less its terminating zero.
+const MAX_NAME_BYTES: u64 = 63;
+/// `GGML_MAX_DIMS`.
+const MAX_DIMENSIONS: u32 = 4;
+
+/// What the table adds up to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tensors {
+    pub(super) count: u32,
+    pub(super) elements: u64,
+    pub(super) bytes: u64,
+    /// The type that holds most bytes.
+    pub(super) main_type: &'static str,
+}
+
+/// Reads `count` entries and checks that their data lies in the file, one after the
+/// other with the given alignment, as llama.cpp demands.
+pub(super) fn read<R: Read + Seek>(
+    reader: &mut BoundedReader<R>,
+    count: u64,
+    alignment: u64,
+) -> Result<Tensors, GgufError> {
+    if count == 0 {
+        return Err(GgufError::Invalid {
+            what: "tensor count",
+            at: 8,
+            why: "a model without tensors".to_owned(),
+        });
+    }
+    let mut names = HashSet::new();
+    let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut elements = 0u64;
+    let mut bytes = 0u64;
+    // Relative to the start of the data, which only the end of the table tells.
+    let mut next_offset = 0u64;
+    let mut last_end = 0u64;
+    for _ in 0..count {
+        let tensor = Tensor::read(reader)?;
+        if tensor.offset != next_offset {
+            let why = format!("its data is at {}, not {next_offset}", tensor.offset);
+            return Err(tensor.refuse(why));
+        }
+        let overflow = || tensor.refuse("its size overflows".to_owned());
+        last_end = tensor
+            .offset
+            .checked_add(tensor.bytes)
+            .ok_or_else(overflow)?;
+        next_offset = last_end
+            .checked_next_multiple_of(alignment)
+            .ok_or_else(overflow)?;
+        elements = elements.checked_add(tensor.elements).ok_or_else(overflow)?;
+        bytes = bytes.checked_add(tensor.bytes).ok_or_else(overflow)?;
+        *by_type.entry(tensor.kind.name).or_default() += tensor.bytes;
+        if let Some(twice) = names.replace(tensor.name) {
+            return Err(GgufError::Tensor {
+                name: twice.escape_debug().to_string(),
+                why: "it is there twice".to_owned(),
+            });
+        }
+    }
+    let data = reader.at().next_multiple_of(alignment);
+    if data
+        .checked_add(last_end)
+        .is_none_or(|end| end > reader.size())
+    {
+        return Err(GgufError::Truncated {
+            what: "tensor data",
+            at: data,
+            size: reader.size(),
+        });
+    }
+    Ok(Tensors {
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        elements,
+        bytes,
+        main_type: by_type
+            .into_iter()
+            .max_by_key(|(_, bytes)| *bytes)
+            .map_or("unknown", |(name, _)| name),
+    })
+}
+
+struct Tensor {
+    name: String,
+    kind: TensorType,
+    elements: u64,
+    bytes: u64,
+    offset: u64,
+}
+
+impl Tensor {
+    fn read<R: Read + Seek>(reader: &mut BoundedReader<R>) -> Result<Self, GgufError> {
+        let name = reader.string("tensor name", MAX_NAME_BYTES)?;
+        let refuse = |why: String| GgufError::Tensor {
+            name: name.escape_debug().to_string(),
+            why,
+        };
+        let dimensions = reader.u32("tensor's dimensions")?;
+        if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
+            return Err(refuse(format!("it has {dimensions} dimensions")));
+        }
+        let mut row = 0;
+        let mut elements = 1u64;
+        for index in 0..dimensions {
+            let length = reader.u64("tensor's dimension")?;
+            if index == 0 {
+                row = length;
+            }
+            elements = elements
+                .checked_mul(length)
+                .filter(|elements| *elements > 0 && i64::try_from(*elements).is_ok())
+                .ok_or_else(|| refuse("its number of elements is out of range".to_owned()))?;
+        }
+        let tag = reader.u32("tensor's type")?;
+        let kind = tensor_type(tag)
+            .ok_or_else(|| refuse(format!("hob's llama.cpp has no tensor type {tag}")))?;
+        if row % kind.block != 0 {
+            return Err(refuse(format!(
+                "rows of {row} elements are not whole {} blocks of {}",
+                kind.name, kind.block
+            )));
+        }
+        let bytes = (elements / kind.block)
+            .checked_mul(kind.block_bytes)
+            .ok_or_else(|| refuse("its size overflows".to_owned()))?;
+        let offset = reader.u64("tensor's offset")?;
+        Ok(Self {
+            name,
+            kind,
+            elements,
+            bytes,
+            offset,
+        })
+    }
+
+    fn refuse(&self, why: String) -> GgufError {
+        GgufError::Tensor {
+            name: self.name.escape_debug().to_string(),
+            why,
+        }
+    }
+}
+
+/// How a tensor's elements are stored.
+#[derive(Clone, Copy)]
+struct TensorType {
+    name: &'static str,
+    /// Elements in a block.
+    block: u64,
+    /// Bytes of a block.
+    block_bytes: u64,
+}
+
+/// `ggml_type` of ggml.h, with the block sizes of ggml-common.h.
+fn tensor_type(tag: u32) -> Option<TensorType> {
+    let (name, block, block_bytes) = match tag {
+        0 => ("F32", 1, 4),
+        1 => ("F16", 1, 2),
+        2 => ("Q4_0", 32, 18),
+        3 => ("Q4_1", 32, 20),
+        6 => ("Q5_0", 32, 22),
+        7 => ("Q5_1", 32, 24),
+        8 => ("Q8_0", 32, 34),
+        9 => ("Q8_1", 32, 36),
+        10 => ("Q2_K", 256, 84),
+        11 => ("Q3_K", 256, 110),
+        12 => ("Q4_K", 256, 144),
+        13 => ("Q5_K", 256, 176),
+        14 => ("Q6_K", 256, 210),
+        15 => ("Q8_K", 256, 292),
+        16 => ("IQ2_XXS", 256, 66),
+        17 => ("IQ2_XS", 256, 74),
+        18 => ("IQ3_XXS", 256, 98),
+        19 => ("IQ1_S", 256, 50),
+        20 => ("IQ4_NL", 32, 18),
+        21 => ("IQ3_S", 256, 110),
+        22 => ("IQ2_S", 256, 82),
+        23 => ("IQ4_XS", 256, 136),
+        24 => ("I8", 1, 1),
+        25 => ("I16", 1, 2),
+        26 => ("I32", 1, 4),
+        27 => ("I64", 1, 8),
+        28 => ("F64", 1, 8),
+        29 => ("IQ1_M", 256, 56),
+        30 => ("BF16", 1, 2),
+        34 => ("TQ1_0", 256, 54),
+        35 => ("TQ2_0", 256, 66),
+        39 => ("MXFP4", 32, 17),
+        40 => ("NVFP4", 64, 36),
+        41 => ("Q1_0", 128, 18),
+        42 => ("Q2_0", 64, 18),
+        _ => return None,
+    };
+    Some(TensorType {
+        name,
+        block,
+        block_bytes,
+    })
+}

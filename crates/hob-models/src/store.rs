@@ -1,0 +1,193 @@
+//! The installed models: a folder in which a model is either whole and verified, or not
+//! there.
+//!
+//! For a model `NAME` the folder has `NAME.gguf` (read-only) and `NAME.toml`, its
+//! [`Manifest`]. Both must be there for the model to count as installed; the model file
+//! gets its name last. The file `default` holds the chosen model's name. Everything that
+//! is under way has a name that starts with a dot: `.NAME.part` (a download so far),
+//! `.NAME.resume` (how to go on with it), `.NAME.new`, `.NAME.pip`, and `.NAME.lock`,
+//! which whoever changes `NAME` holds a lock on.
+
+mod disk;
+mod error;
+mod install;
+mod manifest;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use error::StoreError;
+pub use install::{Expected, Installing, Provenance};
+pub use manifest::{Installed, Manifest};
+pub use verify::{OpenModel, Verified};
+
+use crate::ModelName;
+use crate::catalog::nearest;
+
+/// A folder of models. Opening it touches nothing; a folder that is not there is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What belongs to a model in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Model,
+    Manifest,
+    /// Bytes fetched so far.
+    Partial,
+    Resume,
+    NewManifest,
+    PipFolder,
+    Lock,
+}
+
+impl Store {
+    /// The store in the folder `root`.
+    pub fn open(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, name: &ModelName, part: Part) -> PathBuf {
+        self.root.join(match part {
+            Part::Model => format!("{name}.gguf"),
+            Part::Manifest => format!("{name}.toml"),
+            Part::Partial => format!(".{name}.part"),
+            Part::Resume => format!(".{name}.resume"),
+            Part::NewManifest => format!(".{name}.new"),
+            Part::PipFolder => format!(".{name}.pip"),
+            Part::Lock => format!(".{name}.lock"),
+        })
+    }
+
+    /// Where an installed model's file lies, for messages.
+    pub fn model_path(&self, name: &ModelName) -> PathBuf {
+        self.path(name, Part::Model)
+    }
+
+    /// The installed models by name. One whose manifest cannot be read is left out;
+    /// [`Store::get`] says what is wrong with it.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<Installed>, StoreError> {
+        let mut models: Vec<Installed> = self
+            .names()?
+            .iter()
+            .filter_map(|name| self.get(name).ok())
+            .collect();
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// Names that have a manifest.
+    fn names(&self) -> Result<Vec<ModelName>, StoreError> {
+        let files = match fs::read_dir(&self.root) {
+            Ok(files) => files,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io("read the folder", &self.root, error)),
+        };
+        let mut names = Vec::new();
+        for file in files {
+            let file = file.map_err(|e| StoreError::io("read the folder", &self.root, e))?;
+            let name = file.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".toml"));
+            if let Some(Ok(name)) = name.map(ModelName::new) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// An installed model.
+    ///
+    /// # Errors
+    /// [`StoreError::NotInstalled`], or a manifest that cannot be used.
+    pub fn get(&self, name: &ModelName) -> Result<Installed, StoreError> {
+        let model = self.path(name, Part::Model);
+        let manifest = self.path(name, Part::Manifest);
+        if fs::symlink_metadata(&model).is_err() || fs::symlink_metadata(&manifest).is_err() {
+            return Err(self.not_installed(name));
+        }
+        Ok(Installed {
+            name: name.clone(),
+            manifest: Manifest::read(&manifest)?,
+        })
+    }
+
+    fn not_installed(&self, name: &ModelName) -> StoreError {
+        let names = self.names().unwrap_or_default();
+        let others = names.iter().filter(|other| *other != name);
+        StoreError::NotInstalled {
+            name: name.clone(),
+            nearest: nearest(name.as_str(), others).cloned(),
+        }
+    }
+
+    /// The model chosen by [`Store::set_default`], else the only one there is.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDefault`] when there is none, or several and none chosen.
+    pub fn default_model(&self) -> Result<ModelName, StoreError> {
+        let chosen = fs::read_to_string(self.root.join("default")).ok();
+        let chosen = chosen.and_then(|name| ModelName::new(name.trim()).ok());
+        if let Some(name) = chosen.filter(|name| self.get(name).is_ok()) {
+            return Ok(name);
+        }
+        let mut models = self.list()?;
+        match (models.pop(), models.len()) {
+            (Some(only), 0) => Ok(only.name),
+            (last, others) => Err(StoreError::NoDefault {
+                installed: others + usize::from(last.is_some()),
+            }),
+        }
+    }
+
+    /// Chooses the model that is loaded when none is named.
+    ///
+    /// # Errors
+    /// When it is not installed or the folder cannot be written.
+    pub fn set_default(&self, name: &ModelName) -> Result<(), StoreError> {
+        self.get(name)?;
+        let _alone = disk::lock(&self.root.join(".STORE.lock"))?;
+        // No model's name has capitals, so that this file can't be one's.
+        let new = self.root.join(".DEFAULT.new");
+        disk::replace(&new, &self.root.join("default"), &format!("{name}\n"))
+    }
+
+    /// Removes a model; whoever has its file open can go on with it.
+    ///
+    /// # Errors
+    /// When it is not installed, is being installed, or the folder cannot be written.
+    pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
+        let model = self.path(name, Part::Model);
+        let manifest = self.path(name, Part::Manifest);
+        // Not `get`: a model with a broken manifest must be removable.
+        if fs::symlink_metadata(&manifest).is_err() {
+            return Err(self.not_installed(name));
+        }
+        let _lock = self.lock(name)?;
+        disk::remove(&model)?;
+        disk::remove(&manifest)?;
+        let default = self.root.join("default");
+        if fs::read_to_string(&default).is_ok_and(|chosen| chosen.trim() == name.as_str()) {
+            disk::remove(&default)?;
+        }
+        disk::sync_folder(&self.root)
+    }
+
+    /// Keeps every other process from changing a model.
+    fn lock(&self, name: &ModelName) -> Result<fs::File, StoreError> {
+        disk::try_lock(&self.path(name, Part::Lock))?
+            .ok_or_else(|| StoreError::Busy { name: name.clone() })
+    }
+}

@@ -1,0 +1,99 @@
+//! What the store remembers of an installed model.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::gguf::Header;
+use crate::{ModelName, Sha256};
+
+/// Longest manifest in bytes.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// An installed model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Its name.
+    pub name: ModelName,
+    /// What is known of it.
+    pub manifest: Manifest,
+}
+
+/// What the store remembers of an installed model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The file's digest.
+    pub sha256: Sha256,
+    /// The file's size.
+    pub size_bytes: u64,
+    /// Where it came from.
+    pub origin: String,
+    /// Its licence, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// When it was installed, in seconds since the Unix epoch.
+    pub installed: u64,
+    /// See [`Header::architecture`].
+    pub architecture: String,
+    /// See [`Header::parameters`].
+    pub parameters: u64,
+    /// See [`Header::quantization`].
+    pub quantization: String,
+    /// See [`Header::n_ctx_train`].
+    pub context: u32,
+    /// Whether there is a chat template.
+    pub chat: bool,
+}
+
+impl Manifest {
+    pub(super) fn new(
+        sha256: Sha256,
+        size_bytes: u64,
+        origin: String,
+        licence: Option<String>,
+        header: &Header,
+    ) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self {
+            sha256,
+            size_bytes,
+            origin,
+            licence,
+            installed: now.map_or(0, |since| since.as_secs()),
+            architecture: header.architecture.clone(),
+            parameters: header.parameters,
+            quantization: header.quantization.clone(),
+            context: header.n_ctx_train,
+            chat: header.chat_template.is_some(),
+        }
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Self, StoreError> {
+        let unreadable = |e| StoreError::io("read", path, e);
+        if fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {
+            return Err(unreadable(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        toml::from_str(&text).map_err(|error| StoreError::Manifest {
+            path: path.to_path_buf(),
+            line: line(&text, &error),
+            why: error.message().to_owned(),
+        })
+    }
+
+    pub(super) fn to_text(&self, path: &Path) -> Result<String, StoreError> {
+        toml::to_string(self).map_err(|error| StoreError::Manifest {
+            path: path.to_path_buf(),
+            line: 1,
+            why: error.to_string(),
+        })
+    }
+}
+
+fn line(text: &str, error: &toml::de::Error) -> usize {
+    let at = error.span().map_or(0, |span| span.start);
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
