@@ -53,7 +53,7 @@ pub(crate) async fn run(
     let mut text = String::new();
     let end = exchange(question, asking, format, global, output, &mut text).await;
     if format.json {
-        return write_json(&text, end, output);
+        return write_json(&text, &end, output);
     }
     // What came stays readable, whatever ended it.
     if !format.raw && !text.is_empty() && !text.ends_with('\n') {
@@ -109,10 +109,10 @@ async fn exchange(
 /// One JSON object, whether the answer is complete or not.
 fn write_json(
     text: &str,
-    end: Result<End, Failure>,
+    end: &Result<End, Failure>,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
-    let (json, status) = match &end {
+    let (json, status) = match end {
         Ok(End::Done(done)) => (to_json(&JsonAnswer { text, done }), ExitStatus::Success),
         Ok(End::Stopped) => return Ok(ExitStatus::Interrupted),
         Err(failure) => {

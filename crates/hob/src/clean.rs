@@ -57,15 +57,15 @@ fn is_unsafe(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         // Controls: C0, DEL, C1.
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
+        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
         // Line and paragraph separators, bidirectional embeddings and overrides.
-        '\u{2028}'..='\u{202e}' => true,
+        | '\u{2028}'..='\u{202e}'
         // Bidirectional isolates, and format characters that Unicode deprecates.
-        '\u{2066}'..='\u{206f}' => true,
+        | '\u{2066}'..='\u{206f}'
         // Interlinear annotations.
-        '\u{fff9}'..='\u{fffb}' => true,
+        | '\u{fff9}'..='\u{fffb}'
         // Tags: an invisible copy of ASCII.
-        '\u{e0000}'..='\u{e007f}' => true,
+        | '\u{e0000}'..='\u{e007f}' => true,
         _ => false,
     }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+
+use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -152,7 +154,7 @@ impl Asking {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Question options")]
 pub(crate) struct Format {
-    /// Write one JSON object: text, finish_reason, usage, timings, model (or error)
+    /// Write one JSON object: the text, why it ended, usage, timings and model, or an error
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -234,5 +236,160 @@ fn parse_temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(temperature) if (0.0..=2.0).contains(&temperature) => Ok(temperature),
         _ => Err("the temperature must be a number from 0 to 2".to_owned()),
+    }
+}
+
+impl Format {
+    /// These options, with those of `outer` where they say nothing.
+    #[must_use]
+    pub(crate) fn or(self, outer: Self) -> Self {
+        Self {
+            json: self.json || outer.json,
+            raw: self.raw || outer.raw,
+        }
+    }
+}
+
+impl Cli {
+    /// Refuses combinations that clap lets pass because words and commands share a place.
+    ///
+    /// # Errors
+    /// With a usage error that shows how to write what was probably meant.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let asks = matches!(
+            self.command,
+            None | Some(Command::Chat { .. } | Command::Ask { .. })
+        );
+        if self.command.is_some() && !self.question.is_empty() {
+            return Err(Failure::usage("a question and a command at once")
+                .hint("put the question in quotes, or after `hob ask --`"));
+        }
+        if !asks && (self.asking != Asking::default() || self.format != Format::default()) {
+            return Err(
+                Failure::usage("an option of questions stands before a command")
+                    .hint("options of a command follow its name, as in `hob status --json`"),
+            );
+        }
+        if let [word] = self.question.as_slice()
+            && let Some(command) = nearest_command(word)
+        {
+            return Err(
+                Failure::usage(format!("there is no command {word}")).hint(format!(
+                    "did you mean `hob {command}`? To ask it: `hob ask -- {word}`"
+                )),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The command that a single word was probably meant to be; a question is seldom one word.
+fn nearest_command(word: &str) -> Option<String> {
+    Cli::command()
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .filter(|name| name != word && strsim::damerau_levenshtein(name, word) <= 2)
+        .find(|name| strsim::jaro_winkler(name, word) > 0.85)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::ExitStatus;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, String> {
+        let arguments = std::iter::once(&"hob").chain(arguments);
+        let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        match cli.check() {
+            Ok(()) => Ok(cli),
+            Err(failure) => {
+                assert_eq!(failure.status, ExitStatus::Usage);
+                Err(format!(
+                    "{failure}; {}",
+                    failure.hint.as_deref().unwrap_or_default()
+                ))
+            }
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn words_make_a_question() {
+        let cli = parse(&["what", "is", "a", "status?"]);
+        assert!(cli.is_ok_and(|c| c.command.is_none() && c.question.len() == 4));
+        let cli = parse(&["ask", "--", "status"]);
+        assert!(cli.is_ok_and(|c| matches!(c.command, Some(Command::Ask { .. }))));
+        let cli = parse(&["--", "status"]);
+        assert!(cli.is_ok_and(|c| c.command.is_none() && c.question == ["status"]));
+    }
+
+    #[test]
+    fn a_misspelt_command_is_not_sent_to_the_model() {
+        insta::assert_snapshot!(parse(&["stauts"]).err().unwrap_or_default(), @"");
+        assert!(parse(&["hello"]).is_ok());
+        assert!(parse(&["ask", "stauts"]).is_ok());
+    }
+
+    #[test]
+    fn misplaced_options_are_refused() {
+        assert!(parse(&["--max-tokens", "5", "status"]).is_err());
+        assert!(parse(&["what", "--json", "status"]).is_err());
+        let cli = parse(&["--seed", "-3", "ask", "--seed", "4", "x"]);
+        assert!(cli.is_ok_and(|c| c.asking.seed == Some(-3)));
+        assert!(parse(&["--raw", "--json", "x"]).is_err());
+    }
+
+    #[test]
+    fn inner_options_win() {
+        let outer = Asking {
+            seed: Some(1),
+            max_tokens: Some(2),
+            ..Default::default()
+        };
+        let inner = Asking {
+            seed: Some(3),
+            ..Default::default()
+        };
+        let both = inner.or(outer);
+        assert_eq!((both.seed, both.max_tokens), (Some(3), Some(2)));
+    }
+
+    #[test]
+    fn timeouts_need_a_unit_and_have_bounds() {
+        assert_eq!(parse_timeout("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_timeout("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["30", "0s", "2days", "-1s", "soon", ""] {
+            assert!(parse_timeout(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn temperatures_have_bounds() {
+        assert_eq!(parse_temperature("0.7"), Ok(0.7));
+        for bad in ["-1", "2.1", "NaN", "hot"] {
+            assert!(parse_temperature(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn help_text() {
+        let help = |mut command: clap::Command| command.render_long_help().to_string();
+        insta::assert_snapshot!("help", help(Cli::command().term_width(90)));
+        let mut cli = Cli::command().term_width(90);
+        cli.build();
+        if let Some(ask) = cli.find_subcommand("ask") {
+            insta::assert_snapshot!("help_ask", help(ask.clone()));
+        }
+    }
+
+    #[test]
+    fn usage_error_text() {
+        let error = parse(&["--timeout", "30", "x"]).err().unwrap_or_default();
+        insta::assert_snapshot!("usage_error", error);
     }
 }

@@ -87,7 +87,7 @@ mod tests {
             lines in proptest::collection::vec("[a-z]{0,9}", 0..8),
             sizes in proptest::collection::vec(1_usize..7, 1..8),
         ) {
-            let stream: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let stream: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
             let mut rest = stream.as_bytes();
             let mut buffer = LineBuffer::default();
             let mut read = Vec::new();

@@ -7,23 +7,27 @@
 
 mod answer;
 mod ask;
+mod chat;
 mod clean;
 mod cli;
 mod client;
+mod doctor;
 mod exit;
 mod failure;
+mod generate;
 mod lines;
 mod output;
 mod question;
 mod render;
+mod status;
 
-use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 
-use crate::cli::{Asking, Cli, Command};
+use crate::cli::{Asking, Cli, Command, Format, Generate, Global};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
+    cli.check()?;
     let Cli {
         command,
         question,
@@ -47,24 +52,51 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         format,
         global,
     } = cli;
-    let (words, asking, format) = match command {
-        None => (question, asking, format),
+    match command {
+        None if question.is_empty() && io::stdin().is_terminal() => {
+            chat::run(&runtime()?, asking, &global, output)
+        }
+        None => ask(&question, &asking, format, &global, output),
+        Some(Command::Chat { asking: inner }) => {
+            chat::run(&runtime()?, inner.or(asking), &global, output)
+        }
         Some(Command::Ask {
             question,
             asking: inner,
             format: inner_format,
-        }) => (question, inner.or(asking), inner_format),
-        _ => return Err(Failure::new("not yet")),
-    };
-    let question = question::read(&words, output)?;
-    block_on(ask::run(question, &asking, format, &global, output))?
+        }) => ask(
+            &question,
+            &inner.or(asking),
+            inner_format.or(format),
+            &global,
+            output,
+        ),
+        Some(Command::Status { json }) => runtime()?.block_on(status::run(json, &global, output)),
+        Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
+        Some(Command::Completions { shell }) => {
+            generate::completions(shell, output).map(|()| ExitStatus::Success)
+        }
+        Some(Command::Generate {
+            what: Generate::Man { folder },
+        }) => generate::man(&folder).map(|()| ExitStatus::Success),
+    }
 }
 
-/// Runs `future` to its end on this thread. Chats read their lines between such runs.
-fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn ask(
+    words: &[String],
+    asking: &Asking,
+    format: Format,
+    global: &Global,
+    output: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let question = question::read(words, output)?;
+    runtime()?.block_on(ask::run(question, asking, format, global, output))
+}
+
+/// One thread is enough for one question; a chat reads its lines between the runs of this.
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::io("the runtime could not be started", &error))?;
-    Ok(runtime.block_on(future))
+        .map_err(|error| Failure::io("the runtime could not be started", &error))
 }

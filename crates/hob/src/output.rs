@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::env;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::clean::{clean, clean_line};
@@ -52,36 +53,44 @@ impl Style {
 /// Where `hob` writes.
 #[derive(Debug)]
 pub(crate) struct Output {
-    stdout_is_terminal: bool,
-    stderr_is_terminal: bool,
-    /// Whether stdout gets colours.
-    pub(crate) color: bool,
-    error_color: bool,
+    stdout: Sink,
+    stderr: Sink,
     status_shown: bool,
+}
+
+/// What reads one of the two streams.
+#[derive(Clone, Copy, Debug)]
+struct Sink {
+    is_terminal: bool,
+    color: bool,
 }
 
 impl Output {
     /// The process's stdout and stderr.
     pub(crate) fn new(choice: ColorChoice) -> Self {
-        let stdout_is_terminal = io::stdout().is_terminal();
-        let stderr_is_terminal = io::stderr().is_terminal();
-        let wanted = |is_terminal: bool| match choice {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => is_terminal && environment_allows_color(),
+        let sink = |is_terminal: bool| Sink {
+            is_terminal,
+            color: match choice {
+                ColorChoice::Always => true,
+                ColorChoice::Never => false,
+                ColorChoice::Auto => is_terminal && environment_allows_color(),
+            },
         };
         Self {
-            stdout_is_terminal,
-            stderr_is_terminal,
-            color: wanted(stdout_is_terminal),
-            error_color: wanted(stderr_is_terminal),
+            stdout: sink(io::stdout().is_terminal()),
+            stderr: sink(io::stderr().is_terminal()),
             status_shown: false,
         }
     }
 
+    /// Whether stdout gets colours.
+    pub(crate) fn color(&self) -> bool {
+        self.stdout.color
+    }
+
     /// Whether a person reads stdout.
     pub(crate) fn stdout_is_terminal(&self) -> bool {
-        self.stdout_is_terminal
+        self.stdout.is_terminal
     }
 
     /// Writes what hob itself made, colours included. What others made goes through
@@ -114,7 +123,7 @@ impl Output {
         let _ = writeln!(
             io::stderr(),
             "{}",
-            Style::Dim.paint(&text, self.error_color)
+            Style::Dim.paint(&text, self.stderr.color)
         );
     }
 
@@ -127,22 +136,23 @@ impl Output {
         ) {
             return;
         }
-        let error = Style::Red.paint("error:", self.error_color);
+        let error = Style::Red.paint("error:", self.stderr.color);
         let mut text = format!("{error} {}\n", clean(&failure.message));
         if let Some(hint) = &failure.hint {
-            let label = Style::Green.paint("hint:", self.error_color);
-            text.push_str(&format!(" {label} {}\n", clean(hint)));
+            let label = Style::Green.paint("hint:", self.stderr.color);
+            // Writing to a string can't fail.
+            let _ = writeln!(text, " {label} {}", clean(hint));
         }
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
     /// Shows what hob waits for, on one line of the terminal that the next output replaces.
     pub(crate) fn show_status(&mut self, text: &str) {
-        if !self.stderr_is_terminal {
+        if !self.stderr.is_terminal {
             return;
         }
         let line: String = clean_line(text).chars().take(stderr_columns()).collect();
-        let line = Style::Dim.paint(&line, self.error_color);
+        let line = Style::Dim.paint(&line, self.stderr.color);
         let _ = write!(io::stderr(), "{ERASE_LINE}{line}");
         self.status_shown = true;
     }

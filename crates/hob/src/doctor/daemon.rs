@@ -1,0 +1,172 @@
+//! Checks that ask the daemon.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use hob_api::status::{State, Status};
+
+use super::Check;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render::bytes;
+use crate::status::state;
+
+/// Socket, daemon, state, models and sandbox; and the status if there is one.
+pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>) {
+    let client = match Client::find(socket).await {
+        Ok(client) => client,
+        Err(error) => {
+            let failure = Failure::from(error);
+            let check = Check::problem("socket", failure.message).maybe_hint(failure.hint);
+            return (vec![check], None);
+        }
+    };
+    let mut checks = vec![socket_check(client.socket())];
+    let status = match client.status().await {
+        Ok(status) => status,
+        Err(error) => {
+            let failure = Failure::from(error);
+            checks.push(Check::problem("daemon", failure.message).maybe_hint(failure.hint));
+            return (checks, None);
+        }
+    };
+    checks.push(version(&status));
+    checks.push(readiness(&status));
+    checks.push(models(&client).await);
+    checks.extend(sandbox(&status));
+    checks.extend(losses(&status));
+    (checks, Some(status))
+}
+
+fn socket_check(socket: &Path) -> Check {
+    let shown = socket.display();
+    match socket.metadata() {
+        Ok(file) if file.mode() & 0o002 != 0 => Check::warning(
+            "socket",
+            format!("{shown} lets every user of this machine ask"),
+        )
+        .hint("the socket should be 0660 with group hob, or 0600 for one user"),
+        Ok(file) => {
+            let mode = file.mode() & 0o777;
+            Check::ok(
+                "socket",
+                format!("{shown} (mode {mode:04o}, owner {})", file.uid()),
+            )
+        }
+        // It answered, so it is there: its folder just may not be read.
+        Err(_) => Check::ok("socket", shown.to_string()),
+    }
+}
+
+fn version(status: &Status) -> Check {
+    let own = env!("CARGO_PKG_VERSION");
+    if status.version == own {
+        Check::ok("daemon", format!("hobd {own} answers"))
+    } else {
+        Check::warning(
+            "daemon",
+            format!("hobd is {}, hob is {own}", status.version),
+        )
+        .hint("restart hobd after an upgrade")
+    }
+}
+
+fn readiness(status: &Status) -> Check {
+    let finding = state(status);
+    match (status.state, &status.problem) {
+        (State::Ready | State::Sleeping, _) => Check::ok("state", finding),
+        (State::Loading | State::Unknown, _) => {
+            Check::warning("state", finding).hint("questions wait until it is ready")
+        }
+        (_, Some(problem)) => Check::problem("state", format!("{finding}: {}", problem.message))
+            .maybe_hint(problem.hint.clone()),
+        (_, None) => Check::problem("state", finding).hint("look at hobd's log"),
+    }
+}
+
+async fn models(client: &Client) -> Check {
+    match client.models().await {
+        Ok(list) if list.data.is_empty() => Check::problem("models", "none is installed")
+            .hint("install the default one with `hob models pull`"),
+        Ok(list) => {
+            let size = list.data.iter().map(|model| model.size_bytes).sum();
+            Check::ok(
+                "models",
+                format!("{} installed, {}", list.data.len(), bytes(size)),
+            )
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            Check::problem("models", failure.message).maybe_hint(failure.hint)
+        }
+    }
+}
+
+/// The sandbox in force; nothing while there is no engine to be in it.
+fn sandbox(status: &Status) -> Option<Check> {
+    let engine = status.engine.as_ref()?;
+    let layers = engine.sandbox.join(", ");
+    let has = |layer: &str| engine.sandbox.iter().any(|name| name.starts_with(layer));
+    Some(if has("landlock") && has("seccomp") {
+        Check::ok("sandbox", format!("in force: {layers}"))
+    } else {
+        let layers = if layers.is_empty() {
+            "nothing"
+        } else {
+            &layers
+        };
+        let setting = &status.sandbox_setting;
+        Check::warning(
+            "sandbox",
+            format!("in force: {layers} (setting: {setting})"),
+        )
+        .hint("a broken model file could do more harm than it should; set sandbox = \"required\"")
+    })
+}
+
+fn losses(status: &Status) -> Option<Check> {
+    let losses = status.engine_losses;
+    (losses > 0).then(|| {
+        Check::warning(
+            "engine",
+            format!("ended unasked {losses} times since hobd started"),
+        )
+        .hint("its last words are in hobd's log; `hob models verify` checks the model")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hob_api::status::EngineStatus;
+
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_missing_layer_is_a_warning() {
+        let with = |layers: &[&str]| {
+            let engine = EngineStatus {
+                sandbox: layers.iter().map(|&layer| layer.to_owned()).collect(),
+                ..Default::default()
+            };
+            sandbox(&Status {
+                engine: Some(engine),
+                ..Default::default()
+            })
+            .map(|c| c.verdict)
+        };
+        assert_eq!(with(&["landlock-abi-4", "seccomp"]), Some(Verdict::Ok));
+        assert_eq!(with(&["seccomp"]), Some(Verdict::Warning));
+        assert_eq!(with(&[]), Some(Verdict::Warning));
+        assert_eq!(sandbox(&Status::default()), None);
+    }
+
+    #[test]
+    fn no_model_is_a_problem() {
+        let status = Status {
+            state: State::NoModel,
+            ..Default::default()
+        };
+        assert_eq!(readiness(&status).verdict, Verdict::Problem);
+    }
+}

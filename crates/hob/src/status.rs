@@ -1,0 +1,195 @@
+//! `hob status`: what the daemon is doing.
+
+use hob_api::status::{EngineStatus, ModelStatus, State, Status};
+
+use crate::ask::to_json;
+use crate::clean::clean_line;
+use crate::cli::Global;
+use crate::client::Client;
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+use crate::render::{bytes, count, span};
+
+/// Shows the daemon's status. Succeeds if a question would be answered now.
+///
+/// # Errors
+/// No daemon.
+pub(crate) async fn run(
+    json: bool,
+    global: &Global,
+    output: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let client = Client::find(global.socket.as_deref()).await?;
+    let status = client.status().await?;
+    let socket = client.socket().display().to_string();
+    if json {
+        output.write(&to_json(&status)?)?;
+    } else {
+        output.write(&table(&status, &socket, output.color()))?;
+    }
+    Ok(exit_status(status.state))
+}
+
+/// Ready and sleeping daemons answer; a loading one will; the others need help first.
+pub(crate) fn exit_status(state: State) -> ExitStatus {
+    match state {
+        State::Ready | State::Sleeping => ExitStatus::Success,
+        State::Loading | State::Unknown => ExitStatus::NotReady,
+        State::NoModel | State::Failed => ExitStatus::Model,
+    }
+}
+
+/// The state in words.
+pub(crate) fn state(status: &Status) -> String {
+    match status.state {
+        State::Unknown => "starting".to_owned(),
+        State::NoModel => "no model".to_owned(),
+        State::Loading => format!("loading, {} %", status.load_percent),
+        State::Ready => "ready".to_owned(),
+        State::Sleeping => "sleeping; the next question loads the model".to_owned(),
+        State::Failed => "failed".to_owned(),
+    }
+}
+
+/// The status as a table for people.
+fn table(status: &Status, socket: &str, color: bool) -> String {
+    let mut rows = vec![("state", state(status))];
+    if let Some(problem) = &status.problem {
+        rows.push(("problem", problem.message.clone()));
+        rows.extend(problem.hint.iter().map(|hint| ("hint", hint.clone())));
+    }
+    rows.extend(
+        status
+            .model
+            .as_ref()
+            .map(|model| ("model", self::model(model))),
+    );
+    if let Some(engine) = &status.engine {
+        rows.push(("engine", self::engine(engine)));
+        rows.push(("sandbox", sandbox(engine, &status.sandbox_setting)));
+    }
+    let (active, queued, queue_max) = (status.active, status.queued, status.queue_max);
+    rows.push((
+        "questions",
+        format!("{active} running, {queued} waiting (at most {queue_max})"),
+    ));
+    if status.engine_losses > 0 {
+        let losses = status.engine_losses;
+        rows.push((
+            "losses",
+            format!("the engine ended unasked {losses} times; see the log"),
+        ));
+    }
+    rows.push((
+        "hobd",
+        format!(
+            "{}, up {}, {} of memory, {socket}",
+            status.version,
+            span(status.uptime_s),
+            bytes(status.hobd_rss_bytes)
+        ),
+    ));
+    let mut text = String::new();
+    for (name, value) in rows {
+        text.push_str(&Style::Bold.paint(&format!("{name:<10}"), color));
+        text.push_str(&clean_line(&value));
+        text.push('\n');
+    }
+    text
+}
+
+fn model(model: &ModelStatus) -> String {
+    let mut parts = vec![model.name.clone()];
+    if model.parameters > 0 {
+        parts.push(format!("{} parameters", count(model.parameters)));
+    }
+    parts.push(bytes(model.size_bytes));
+    if model.n_ctx > 0 {
+        let (n_ctx, trained) = (model.n_ctx, model.n_ctx_train);
+        parts.push(format!("{n_ctx} tokens of context (trained for {trained})"));
+        if !model.chat {
+            parts.push("no chat template".to_owned());
+        }
+    }
+    parts.join(", ")
+}
+
+fn engine(engine: &EngineStatus) -> String {
+    let loaded = match engine.load_ms {
+        0 => "loading".to_owned(),
+        ms => format!("loaded in {}.{} s", ms / 1000, ms % 1000 / 100),
+    };
+    format!(
+        "process {}, {} of memory, {} threads, {} at once, {loaded}",
+        engine.pid,
+        bytes(engine.rss_bytes),
+        engine.threads,
+        engine.parallel,
+    )
+}
+
+fn sandbox(engine: &EngineStatus, setting: &str) -> String {
+    match engine.sandbox.as_slice() {
+        [] => format!("none (setting: {setting})"),
+        layers => format!("{} (setting: {setting})", layers.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hob_api::{ApiError, ErrorCode};
+
+    use super::*;
+
+    fn ready() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            state: State::Ready,
+            model: Some(ModelStatus {
+                name: "smollm2-135m\x1b[2J".to_owned(),
+                size_bytes: 98_000_000,
+                parameters: 134_515_008,
+                n_ctx: 4096,
+                n_ctx_train: 8192,
+                chat: true,
+                ..Default::default()
+            }),
+            engine: Some(EngineStatus {
+                pid: 4711,
+                rss_bytes: 200_000_000,
+                threads: 2,
+                parallel: 2,
+                load_ms: 345,
+                sandbox: vec!["seccomp".to_owned(), "landlock-abi-4".to_owned()],
+            }),
+            active: 1,
+            queue_max: 16,
+            uptime_s: 3700,
+            hobd_rss_bytes: 9_000_000,
+            sandbox_setting: "required".to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn ready_table() {
+        insta::assert_snapshot!(table(&ready(), "/run/hob/hob.sock", false));
+    }
+
+    #[test]
+    fn failed_table_has_cause_and_hint() {
+        let status = Status {
+            state: State::Failed,
+            engine: None,
+            engine_losses: 3,
+            problem: Some(
+                ApiError::new(ErrorCode::ModelFailed, "The model crashed three times.")
+                    .hint("Verify it with `hob models verify`."),
+            ),
+            ..ready()
+        };
+        insta::assert_snapshot!(table(&status, "/run/hob/hob.sock", false));
+        assert_eq!(exit_status(status.state), ExitStatus::Model);
+    }
+}
