@@ -25,8 +25,8 @@ pub(super) struct Assistant {
 
 /// A message of `Complete`: role, and a dictionary with the content.
 type WireMessage<'a> = (String, Dict<'a>);
-/// What `Stream` and `Complete` return: the request's object and the reader's end.
-type Streamed = (OwnedObjectPath, ResponseDispatchNotifier<zbus::OwnedFd>);
+/// The file descriptor that the caller reads, and word of when it was sent.
+type ReaderEnd = ResponseDispatchNotifier<zbus::OwnedFd>;
 
 #[interface(name = "org.hobd.Hob1.Assistant")]
 impl Assistant {
@@ -110,7 +110,7 @@ impl Assistant {
         options: Dict<'_>,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<Streamed, Failure> {
+    ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
         let arguments = Arguments::question(Method::Stream, text, options)?;
         self.open_stream(arguments, &header, connection).await
     }
@@ -127,7 +127,7 @@ impl Assistant {
         options: Dict<'_>,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
-    ) -> Result<Streamed, Failure> {
+    ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
         let arguments = Arguments::conversation(messages, options)?;
         self.open_stream(arguments, &header, connection).await
     }
@@ -242,7 +242,7 @@ impl Assistant {
         arguments: Arguments,
         header: &Header<'_>,
         connection: &Connection,
-    ) -> Result<Streamed, Failure> {
+    ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
         let stall_timeout = self.front.settings.limits.stall_timeout;
         let (descriptor, theirs) = Descriptor::pair(arguments.format, stall_timeout)
             .map_err(|error| internal(&format!("no socket pair: {error}")))?;
