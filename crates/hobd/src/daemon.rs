@@ -1,66 +1,173 @@
 //! The one task that owns the scheduler, and the handle by which front doors reach it.
+//!
+//! [`task::Daemon`] is the only place where the engine, the store and the readers of answers
+//! meet. It never waits for any of them: the engine is written to through a bounded channel, a
+//! reader that is too slow loses its request, and files are read on another thread.
 
-use hob_api::ApiError;
-use hob_api::model::ModelList;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hob_api::model::{ModelEntry, ModelList};
 use hob_api::status::Status;
+use hob_api::{ApiError, ErrorCode};
 use hob_ipc::RequestId;
-use tokio::sync::watch;
+use hob_models::store::Store;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::answer::Answer;
+use crate::notify::Notifier;
 use crate::request::ValidRequest;
+use crate::settings::Settings;
+
+mod figures;
+mod live;
+mod model;
+mod publication;
+mod task;
+mod wake;
+
+/// Calls that may wait for the daemon's task; more make their callers wait.
+const MESSAGES_MAX: usize = 64;
+/// The name that stands for the store's default model.
+const DEFAULT_MODEL: &str = "default";
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+enum Message {
+    Submit(Box<ValidRequest>, oneshot::Sender<Result<Answer, ApiError>>),
+    Load(String, oneshot::Sender<Result<(), ApiError>>),
+    Unload(oneshot::Sender<Result<(), ApiError>>),
+}
 
 /// A front door's way to the daemon. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DaemonHandle {}
+pub struct DaemonHandle {
+    messages: mpsc::Sender<Message>,
+    cancelled: mpsc::UnboundedSender<RequestId>,
+    status: watch::Receiver<Status>,
+    store: Arc<Store>,
+    started: Instant,
+}
+
+/// Starts the daemon's task: it loads the model that the settings name, and runs until
+/// `shutdown` is cancelled and the last answer has ended.
+pub fn start(
+    settings: Arc<Settings>,
+    store: Store,
+    notifier: Notifier,
+    shutdown: CancellationToken,
+) -> (DaemonHandle, tokio::task::JoinHandle<()>) {
+    let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+    let (cancelled, cancellations) = mpsc::unbounded_channel();
+    let (status_sender, status) = watch::channel(Status::default());
+    let store = Arc::new(store);
+    let handle = DaemonHandle {
+        messages,
+        cancelled: cancelled.clone(),
+        status,
+        store: Arc::clone(&store),
+        started: Instant::now(),
+    };
+    let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);
+    let daemon = task::Daemon::new(settings, store, status_sender, cancelled, notifier);
+    (handle, tokio::spawn(daemon.run(inputs)))
+}
 
 impl DaemonHandle {
     /// Hands in a request; the answer's events then come through [`Answer`].
     ///
     /// # Errors
     /// `busy` at once when the queue or the caller's share of it is full, `model_not_found` for a
-    /// model that is not loaded, `not_ready` when none can be loaded or hobd is shutting down.
-    pub async fn submit(&self, _request: ValidRequest) -> Result<Answer, ApiError> {
-        unimplemented!()
+    /// model that is not loaded, `not_ready` when none can be loaded or hobd is shutting down,
+    /// `model_failed` while a model that failed is left alone.
+    pub async fn submit(&self, request: ValidRequest) -> Result<Answer, ApiError> {
+        self.call(|reply| Message::Submit(Box::new(request), reply))
+            .await
     }
 
     /// Cancels a request as its caller would; unknown ids are ignored.
-    pub fn cancel(&self, _id: RequestId) {
-        unimplemented!()
+    pub fn cancel(&self, id: RequestId) {
+        // A daemon that is gone has nothing left to cancel.
+        let _ = self.cancelled.send(id);
     }
 
     /// The daemon's state, now and whenever it changes. Figures that change all the time (memory,
-    /// uptime) are as of the last change; [`DaemonHandle::status_now`] has them fresh.
+    /// uptime) are 0 in it; [`DaemonHandle::status_now`] has them.
     pub fn status(&self) -> watch::Receiver<Status> {
-        unimplemented!()
+        self.status.clone()
     }
 
-    /// The daemon's state with fresh figures.
+    /// The daemon's state with fresh figures. Never waits for the daemon's task.
     pub fn status_now(&self) -> Status {
-        unimplemented!()
+        let mut status = self.status.borrow().clone();
+        status.uptime_s = self.started.elapsed().as_secs();
+        status.hobd_rss_bytes = figures::rss_bytes("self");
+        if let Some(engine) = &mut status.engine {
+            engine.rss_bytes = figures::rss_bytes(&engine.pid.to_string());
+        }
+        status
     }
 
-    /// Models in the store.
+    /// Models in the store, by name.
     ///
     /// # Errors
     /// `internal` if the store can't be read.
     pub async fn models(&self) -> Result<ModelList, ApiError> {
-        unimplemented!()
+        let store = Arc::clone(&self.store);
+        let installed = tokio::task::spawn_blocking(move || store.list()).await;
+        let installed = installed
+            .map_err(|_| internal("the model store can't be read"))?
+            .map_err(|error| internal(error.to_string()))?;
+        let loaded = self.status.borrow().model.clone();
+        let data = installed.into_iter().map(|model| ModelEntry {
+            loaded: loaded
+                .as_ref()
+                .is_some_and(|m| m.name == model.name.as_str()),
+            id: model.name.to_string(),
+            object: "model".to_owned(),
+            created: model.manifest.installed,
+            owned_by: "hob".to_owned(),
+            size_bytes: model.manifest.size_bytes,
+        });
+        Ok(ModelList {
+            object: "list".to_owned(),
+            data: data.collect(),
+        })
     }
 
-    /// Loads a model (`default` for the store's default), ending the one that is loaded; returns
-    /// when it is ready. Running answers of the old one fail with `cancelled`.
+    /// Loads a model (`default` for the one that the settings or the store choose), ending the
+    /// one that is loaded; returns when it is ready. Running answers of the old one fail with
+    /// `cancelled`.
     ///
     /// # Errors
     /// `model_not_found`, `model_failed`, `not_ready`.
-    pub async fn load_model(&self, _name: String) -> Result<(), ApiError> {
-        unimplemented!()
+    pub async fn load_model(&self, name: String) -> Result<(), ApiError> {
+        self.call(|reply| Message::Load(name, reply)).await
     }
 
     /// Ends the engine; the next request starts it again.
     ///
     /// # Errors
-    /// `not_ready` if no model is loaded.
+    /// `not_ready` if no model is loaded or loading.
     pub async fn unload_model(&self) -> Result<(), ApiError> {
-        unimplemented!()
+        self.call(Message::Unload).await
     }
+
+    async fn call<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Message,
+    ) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || ApiError::new(ErrorCode::NotReady, "hobd is shutting down");
+        self.messages
+            .send(message(reply))
+            .await
+            .map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+fn internal(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Internal, message).hint("hobd's log may tell more")
 }

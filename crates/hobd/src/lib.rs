@@ -7,12 +7,17 @@
 
 pub mod answer;
 pub mod daemon;
+pub mod engine;
 pub mod frontend;
 pub mod listen;
 pub mod notify;
 pub mod request;
+pub mod scheduler;
 pub mod settings;
 
+use std::sync::Arc;
+
+use hob_models::store::Store;
 use settings::Settings;
 use tokio_util::sync::CancellationToken;
 
@@ -22,16 +27,49 @@ pub enum RunError {
     /// There is no socket to listen on.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// There is no bus to serve, or another hobd serves it.
+    #[error(transparent)]
+    Bus(#[from] frontend::dbus::OpenError),
+    /// The socket can't be served any more.
+    #[error("the socket can't accept connections: {0}")]
+    Accept(#[from] std::io::Error),
 }
 
-/// Serves until `shutdown` is cancelled.
+/// Serves until `shutdown` is cancelled and the last answer has ended.
+///
+/// The doors open before the model is loaded: callers then wait, or see the state, instead of
+/// finding nobody.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    let (_listener, _claim) = listen::listen(&settings.socket, settings.scope)?;
+    let (listener, _claim) = listen::listen(&settings.socket, settings.scope)?;
     let notifier = notify::Notifier::from_env();
+    let settings = Arc::new(settings);
+    let store = Store::open(&settings.models_dir);
+    let (daemon, task) = daemon::start(
+        Arc::clone(&settings),
+        store,
+        notifier.clone(),
+        shutdown.clone(),
+    );
+    let bus = match settings.dbus {
+        true => frontend::dbus::open(daemon.clone(), Arc::clone(&settings)).await?,
+        false => None,
+    };
+    let bus_shutdown = shutdown.clone();
+    let bus = tokio::spawn(async move {
+        if let Some(bus) = bus {
+            bus.serve(bus_shutdown).await;
+        }
+    });
     notifier.ready();
-    shutdown.cancelled().await;
+    frontend::http::serve(listener, daemon, settings, shutdown).await?;
+    // The task ends when no answer is owed any more; then the bus has nothing left to say.
+    for ended in [task.await, bus.await] {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task of hobd failed");
+        }
+    }
     Ok(())
 }

@@ -1,0 +1,186 @@
+//! The requests that hobd owes an answer, and the readers waiting for them.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use hob_api::event::{Timings, Usage};
+use hob_api::{ApiError, ErrorCode, Event};
+use hob_ipc::RequestId;
+use hob_ipc::message::{FailureCode, Finished, Generate};
+
+use crate::answer::{AnswerSender, Undelivered};
+
+/// One request that is owed an answer.
+#[derive(Debug)]
+struct Live {
+    sender: AnswerSender,
+    /// Until it is given to the engine.
+    generate: Option<Box<Generate>>,
+    /// The model that it insists on.
+    model: Option<String>,
+    submitted: Instant,
+    dispatched: Option<Instant>,
+}
+
+/// All requests that are owed an answer. The scheduler decides; this only keeps the readers.
+#[derive(Debug, Default)]
+pub(super) struct LiveRequests {
+    live: HashMap<RequestId, Live>,
+}
+
+impl LiveRequests {
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        generate: Box<Generate>,
+        model: Option<String>,
+        sender: AnswerSender,
+    ) {
+        let live = Live {
+            sender,
+            model,
+            submitted: now,
+            dispatched: None,
+            generate: Some(generate),
+        };
+        if let Some(generate) = &live.generate {
+            self.live.insert(generate.id, live);
+        }
+    }
+
+    /// Forgets a request that was not admitted after all.
+    pub(super) fn withdraw(&mut self, id: RequestId) {
+        self.live.remove(&id);
+    }
+
+    /// Takes the request out for the engine.
+    pub(super) fn dispatch(&mut self, now: Instant, id: RequestId) -> Option<Box<Generate>> {
+        let live = self.live.get_mut(&id)?;
+        live.dispatched = Some(now);
+        live.generate.take()
+    }
+
+    /// Requests that wait and insist on a model other than `name`.
+    pub(super) fn insisting_on_other_than(&self, name: &str) -> Vec<(RequestId, String)> {
+        let waiting = self.live.iter().filter(|(_, l)| l.generate.is_some());
+        let others = waiting.filter_map(|(id, l)| Some((*id, l.model.clone()?)));
+        others.filter(|(_, model)| model != name).collect()
+    }
+
+    /// Hands an event to the request's reader. An answer that was ended already swallows it.
+    pub(super) fn progress(&self, id: RequestId, event: Event) -> Result<(), ApiError> {
+        let Some(live) = self.live.get(&id) else {
+            return Ok(());
+        };
+        live.sender.progress(event).map_err(|why| match why {
+            Undelivered::ReaderGone => cancelled(),
+            Undelivered::ReaderTooSlow => ApiError::new(
+                ErrorCode::Cancelled,
+                "the client reads its answer too slowly",
+            )
+            .hint("read events as they come"),
+        })
+    }
+
+    /// Ends an answer well.
+    pub(super) fn finish(&mut self, finished: &Finished, model: &str) {
+        let Some(live) = self.live.remove(&finished.id) else {
+            return;
+        };
+        let usage = Usage::new(
+            finished.prompt_tokens,
+            finished.cached_tokens,
+            finished.completion_tokens,
+        );
+        let dispatched = live.dispatched.unwrap_or(live.submitted);
+        let queued = dispatched.saturating_duration_since(live.submitted);
+        let timings = timings(finished, queued.as_secs_f64() * 1e3);
+        tracing::info!(
+            request = %finished.id,
+            prompt_tokens = usage.prompt_tokens,
+            completion_tokens = usage.completion_tokens,
+            queue_ms = timings.queue_ms,
+            prefill_ms = timings.prefill_ms,
+            decode_ms = timings.decode_ms,
+            "answered"
+        );
+        live.sender.finish(Event::Done {
+            reason: finished.reason,
+            usage,
+            timings,
+            model: model.to_owned(),
+        });
+    }
+
+    /// Ends an answer with an error.
+    pub(super) fn fail(&mut self, id: RequestId, error: ApiError) {
+        if let Some(live) = self.live.remove(&id) {
+            tracing::info!(request = %id, code = ?error.code, "not answered");
+            live.sender.fail(error);
+        }
+    }
+}
+
+/// The error of a request whose caller ended it.
+pub(super) fn cancelled() -> ApiError {
+    ApiError::new(ErrorCode::Cancelled, "the request was cancelled")
+}
+
+/// What a failure that the engine reports means to the client. The engine's own words are not
+/// handed on: it parses untrusted models.
+pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiError {
+    match code {
+        FailureCode::Cancelled => cancelled(),
+        FailureCode::ContextOverflow => {
+            let message = format!(
+                "the prompt has {prompt_tokens} tokens, and the context holds {n_ctx} with the answer"
+            );
+            let mut error = ApiError::new(ErrorCode::ContextOverflow, message).hint(
+                "shorten the prompt or start a new conversation; engine.n_ctx sets the context's \
+                 size",
+            );
+            error.prompt_tokens = Some(prompt_tokens);
+            error.n_ctx = Some(n_ctx);
+            error
+        }
+        FailureCode::NoChatTemplate => ApiError::new(
+            ErrorCode::Unsupported,
+            "this model has no chat template, so it can't answer conversations",
+        )
+        .hint("use /v1/completions, or choose an instruction-tuned model"),
+        FailureCode::Template => ApiError::new(
+            ErrorCode::InvalidRequest,
+            "the model's chat template refuses this conversation",
+        )
+        .param("messages")
+        .hint("most templates want user and assistant to take turns, the user first and last"),
+        FailureCode::Decode => ApiError::new(
+            ErrorCode::ModelFailed,
+            "the model could not process this request",
+        )
+        .hint("hobd's log may tell more; check the model with `hob models verify`"),
+        FailureCode::Overcommitted => ApiError::new(
+            ErrorCode::Internal,
+            "the engine was given more requests than it takes",
+        ),
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "microseconds and tokens of one answer are far below 2^52"
+)]
+fn timings(finished: &Finished, queue_ms: f64) -> Timings {
+    let per_second = |tokens: u32, us: u64| match us {
+        0 => 0.0,
+        us => f64::from(tokens) * 1e6 / us as f64,
+    };
+    let computed = finished.prompt_tokens - finished.cached_tokens;
+    Timings {
+        queue_ms,
+        prefill_ms: finished.prefill_us as f64 / 1e3,
+        decode_ms: finished.decode_us as f64 / 1e3,
+        prefill_per_second: per_second(computed, finished.prefill_us),
+        decode_per_second: per_second(finished.completion_tokens, finished.decode_us),
+    }
+}

@@ -1,0 +1,137 @@
+//! What the daemon tells about itself: its status, to watchers, load callers and systemd; and
+//! why a load failed.
+
+use hob_api::status::{ModelStatus, State, Status};
+use hob_api::{ApiError, ErrorCode};
+use hob_ipc::message::LoadFailure;
+use tokio::sync::{oneshot, watch};
+
+use super::live;
+use crate::notify::Notifier;
+use crate::scheduler::Scheduler;
+
+/// Load calls that may wait at once; one more gets `busy`.
+const LOAD_WAITERS_MAX: usize = 16;
+
+/// A caller that waits for a model to load.
+pub(super) type LoadWaiter = oneshot::Sender<Result<(), ApiError>>;
+
+/// The daemon's status, and who is told when it changes.
+#[derive(Debug)]
+pub(super) struct Publication {
+    status: watch::Sender<Status>,
+    waiters: Vec<LoadWaiter>,
+    notifier: Notifier,
+}
+
+impl Publication {
+    pub(super) fn new(status: watch::Sender<Status>, notifier: Notifier) -> Self {
+        Self {
+            status,
+            waiters: Vec::new(),
+            notifier,
+        }
+    }
+
+    /// The daemon's loop is at work.
+    pub(super) fn watchdog(&self) {
+        self.notifier.watchdog();
+    }
+
+    pub(super) fn modify(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    pub(super) fn model(&self) -> Option<ModelStatus> {
+        self.status.borrow().model.clone()
+    }
+
+    pub(super) fn model_name(&self) -> String {
+        let status = self.status.borrow();
+        let model = status.model.as_ref();
+        model.map_or_else(String::new, |m| m.name.clone())
+    }
+
+    /// Has `waiter` told when the model that loads now is ready, or failed.
+    pub(super) fn tell_when_loaded(&mut self, waiter: LoadWaiter) {
+        if self.waiters.len() < LOAD_WAITERS_MAX {
+            self.waiters.push(waiter);
+        } else {
+            let message = "too many callers wait for a model to load";
+            // A caller that is gone does not need the reply.
+            let _ = waiter.send(Err(ApiError::new(ErrorCode::Busy, message)));
+        }
+    }
+
+    /// Tells everybody what the scheduler's step changed, if anything.
+    pub(super) fn update(&mut self, scheduler: &Scheduler) {
+        let (state, problem) = scheduler.state();
+        let (active, queued) = scheduler.counts();
+        let count = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        let (active, queued) = (count(active), count(queued));
+        let before = self.status.borrow().state;
+        self.status.send_if_modified(|status| {
+            let same = status.state == state
+                && status.problem.as_ref() == problem
+                && (status.active, status.queued) == (active, queued);
+            status.state = state;
+            status.problem = problem.cloned();
+            (status.active, status.queued) = (active, queued);
+            !same
+        });
+        if before != state {
+            self.notifier.status(&status_line(&self.status.borrow()));
+        }
+        let result = match (state, problem) {
+            (State::Ready, _) => Ok(()),
+            (_, Some(problem)) => Err(problem.clone()),
+            (State::Sleeping, None) => Err(live::cancelled()),
+            _ => return,
+        };
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+/// One line for `systemctl status`.
+fn status_line(status: &Status) -> String {
+    let model = status.model.as_ref().map_or("none", |m| m.name.as_str());
+    match (status.state, &status.problem) {
+        (_, Some(problem)) => problem.message.clone(),
+        (State::Ready, None) => format!("ready: {model}"),
+        (State::Sleeping, None) => "sleeping until the next request".to_owned(),
+        _ => format!("loading {model}"),
+    }
+}
+
+/// What a failed load means to clients. The engine's own words stay in the log.
+pub(super) fn load_failure(code: LoadFailure) -> ApiError {
+    let (message, hint) = match code {
+        LoadFailure::Protocol => (
+            "hobd and its engine are of different versions",
+            "install both from one build, and check engine_path",
+        ),
+        LoadFailure::Sandbox => (
+            "the engine's sandbox can't be put in force on this machine",
+            "run `hob doctor`; engine.sandbox = \"degraded\" goes on with what there is",
+        ),
+        LoadFailure::Cpu => (
+            "this processor lacks instructions that the engine was built for",
+            "run `hob doctor`, and build hob on this machine or install the package for it",
+        ),
+        LoadFailure::Model => (
+            "llama.cpp refuses the model's file",
+            "check it with `hob models verify` and `hob models show`, or choose another model",
+        ),
+        LoadFailure::Memory => (
+            "there is not enough memory for the model and its context",
+            "lower engine.n_ctx or engine.parallel, or choose a smaller model",
+        ),
+        LoadFailure::Template => (
+            "the model's chat template can't be compiled",
+            "choose another model, or another file of this one",
+        ),
+    };
+    ApiError::new(ErrorCode::ModelFailed, message).hint(hint)
+}

@@ -1,0 +1,84 @@
+//! Starting an engine process and handing it its model.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStderr, Command};
+
+/// Turns on an engine's own debug log; passed on to it when hobd has it.
+const ENGINE_LOG: &str = "HOB_ENGINE_LOG";
+
+/// An engine that was just started. It is killed when `child` is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) child: Child,
+    pub(super) socket: UnixStream,
+    pub(super) stderr: ChildStderr,
+}
+
+impl Process {
+    /// Starts `binary` with an empty environment but for what is named here, its end of a
+    /// socket pair as standard input, and its standard error read by hobd.
+    pub(super) fn spawn(binary: &Path) -> std::io::Result<Self> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut command = Command::new(binary);
+        command
+            .env_clear()
+            // ggml would otherwise fork a debugger when it aborts.
+            .env("GGML_NO_BACKTRACE", "1")
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(level) = std::env::var_os(ENGINE_LOG) {
+            command.env(ENGINE_LOG, level);
+        }
+        let mut child = command.spawn()?;
+        let stderr = child
+            .stderr
+            .take()
+            .ok_or_else(|| std::io::Error::other("the child has no standard error"))?;
+        Ok(Self {
+            child,
+            socket: UnixStream::from_std(ours)?,
+            stderr,
+        })
+    }
+}
+
+/// Writes `frame`, with `fd` attached to its first byte.
+pub(super) async fn send_with_fd(
+    socket: &mut UnixStream,
+    frame: &[u8],
+    fd: &impl AsFd,
+) -> std::io::Result<()> {
+    let sent = socket
+        .async_io(Interest::WRITABLE, || {
+            send_once(socket.as_fd(), frame, fd.as_fd())
+        })
+        .await?;
+    socket.write_all(&frame[sent..]).await
+}
+
+fn send_once(socket: BorrowedFd<'_>, frame: &[u8], fd: BorrowedFd<'_>) -> std::io::Result<usize> {
+    let fds = [fd];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(std::io::Error::other("no room for a descriptor"));
+    }
+    let sent = sendmsg(
+        socket,
+        &[IoSlice::new(frame)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(sent)
+}
