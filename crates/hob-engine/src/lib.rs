@@ -1,0 +1,26 @@
+//! The sandboxed child of hobd that runs one model through llama.cpp.
+//!
+//! The order of its life is the order of its safety:
+//! 1. [`wire::receive_load`]: the first message, with the model's open descriptor.
+//! 2. [`sandbox::confine`], the backend (which reads `/sys`), the number of threads.
+//! 3. [`sandbox::close`]: nothing can be opened from here on.
+//! 4. Threads for the heartbeat and for commands; they are born in the sandbox.
+//! 5. [`llama::load`]: only now is a byte of the model parsed.
+//! 6. [`serve::serve`], until hobd closes the socket.
+//!
+//! Chat template, tokenization and text all happen in here, because the model is untrusted. The
+//! socket is descriptor 0; standard output is not used, standard error is the log.
+
+pub mod cpu;
+pub mod llama;
+pub mod prompt;
+pub mod pulse;
+pub mod raw;
+pub mod run;
+pub mod sampler;
+pub mod sandbox;
+pub mod serve;
+pub mod slots;
+pub mod template;
+pub mod text;
+pub mod wire;

@@ -1,0 +1,375 @@
+//! llama.cpp behind the trait that serving needs. This file, `sampler` and `raw` are the only
+//! ones that name its binding.
+//!
+//! llama.cpp answers many mistakes by ending the process, so this side checks what it passes:
+//! batch sizes, sequences, positions, tokens, and which rows have logits.
+
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+
+use hob_ipc::message::{FailureCode, Load, LoadFailure, Prompt, Ready, Sampling};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
+
+use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
+use crate::raw;
+use crate::sampler;
+use crate::serve::{Failure, Limits, Model, Row};
+use crate::template::{ChatTemplate, SpecialTexts, Span, TemplateError};
+
+/// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
+/// memory for intermediate results grows with it.
+const N_BATCH: u32 = 512;
+/// Longest architecture name that is reported, as in `hob_ipc`.
+const ARCHITECTURE_BYTES_MAX: usize = 64;
+
+/// Why a model can't be loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct LoadError {
+    /// The kind, for hobd.
+    pub code: LoadFailure,
+    /// One sentence.
+    pub message: String,
+}
+
+impl LoadError {
+    fn new(code: LoadFailure, message: impl std::fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Starts llama.cpp's backend, which reads `/sys` and `/proc`.
+///
+/// # Errors
+/// [`LoadError`] if it was started before.
+pub fn start_backend(verbose: bool) -> Result<LlamaBackend, LoadError> {
+    raw::set_log(verbose);
+    LlamaBackend::init().map_err(|error| LoadError::new(LoadFailure::Model, error))
+}
+
+/// Loads the weights. `progress` is told percents and stops the load by returning false.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(
+    file: OwnedFd,
+    progress: &mut dyn FnMut(u8) -> bool,
+) -> Result<LlamaModel, LoadError> {
+    let mut on_progress = |fraction: f32| {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=100 first; NaN becomes 0"
+        )]
+        let percent = (fraction * 100.0).clamp(0.0, 100.0) as u8;
+        progress(percent)
+    };
+    raw::load_model(file, &mut on_progress).map_err(|error| {
+        let text = error.to_string();
+        let code = if text.contains("allocate") || text.contains("bad_alloc") {
+            LoadFailure::Memory
+        } else {
+            LoadFailure::Model
+        };
+        LoadError::new(code, text)
+    })
+}
+
+/// A vocabulary with its control tokens.
+#[derive(Debug)]
+pub struct Words<'m> {
+    vocab: LlamaVocab<'m>,
+    controls: ControlTokens,
+    n_vocab: Token,
+}
+
+impl<'m> Words<'m> {
+    /// The vocabulary of `model`.
+    pub fn new(model: &'m LlamaModel) -> Self {
+        let vocab = model.vocab();
+        let n_vocab = vocab.n_tokens();
+        let controls = ControlTokens::new(vocab.tokens().filter_map(|token| {
+            let attributes = vocab.attr(token);
+            if !attributes.intersects(LlamaTokenAttr::Control | LlamaTokenAttr::Unknown) {
+                return None;
+            }
+            Some(ControlToken {
+                text: vocab.text(token)?.to_str().ok()?.to_owned(),
+                token: token.0,
+                strips_left: attributes.contains(LlamaTokenAttr::LStrip),
+                strips_right: attributes.contains(LlamaTokenAttr::RStrip),
+            })
+        }));
+        Self {
+            vocab,
+            controls,
+            n_vocab,
+        }
+    }
+
+    /// The tokens that templates can name.
+    pub fn controls(&self) -> &ControlTokens {
+        &self.controls
+    }
+
+    fn text_of(&self, token: LlamaToken) -> String {
+        if !(0..self.n_vocab).contains(&token.0) {
+            return String::new();
+        }
+        self.vocab
+            .text(token)
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    fn special_texts(&self) -> SpecialTexts {
+        SpecialTexts {
+            bos: self.text_of(self.vocab.bos()),
+            eos: self.text_of(self.vocab.eos()),
+        }
+    }
+}
+
+impl Vocabulary for Words<'_> {
+    fn plain(&self, text: &str) -> Vec<Token> {
+        let tokens = self.vocab.tokenize(text.as_bytes(), false, false);
+        tokens.into_iter().map(|token| token.0).collect()
+    }
+
+    fn is_control(&self, token: Token) -> bool {
+        (0..self.n_vocab).contains(&token) && self.vocab.is_control(LlamaToken(token))
+    }
+
+    fn bos(&self) -> Option<Token> {
+        let bos = self.vocab.bos().0;
+        (self.vocab.should_add_bos() && (0..self.n_vocab).contains(&bos)).then_some(bos)
+    }
+}
+
+/// A loaded model with its context.
+#[derive(Debug)]
+pub struct Llama<'m> {
+    context: LlamaContext<'m>,
+    batch: LlamaBatch<'static>,
+    /// Rows of the last batch that have logits.
+    logits: Vec<bool>,
+    words: Words<'m>,
+    template: Option<ChatTemplate>,
+    limits: Limits,
+    ready: Ready,
+}
+
+impl<'m> Llama<'m> {
+    /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens.
+    ///
+    /// # Errors
+    /// [`LoadError`]: too little memory, a template that does not compile, or a model that was
+    /// trained for no context at all.
+    pub fn new(
+        backend: &LlamaBackend,
+        model: &'m LlamaModel,
+        load: &Load,
+        threads: u32,
+    ) -> Result<Self, LoadError> {
+        let words = Words::new(model);
+        let template = compile_template(model, &words, load.chat_template.as_deref())?;
+        let n_ctx_train = model.n_ctx_train();
+        let n_ctx = load.n_ctx.min(n_ctx_train);
+        if n_ctx < 2 || words.n_vocab == 0 {
+            let message = "the model has no context or no vocabulary";
+            return Err(LoadError::new(LoadFailure::Model, message));
+        }
+        let context = new_context(backend, model, n_ctx, load.parallel, threads)?;
+        let n_batch = N_BATCH.min(context.n_batch());
+        let mut architecture = model
+            .meta_val_str("general.architecture")
+            .unwrap_or_default();
+        architecture.truncate(architecture.floor_char_boundary(ARCHITECTURE_BYTES_MAX));
+        let ready = Ready {
+            n_ctx,
+            n_ctx_train,
+            parameters: model.n_params(),
+            architecture,
+            chat: template.is_some(),
+            threads,
+            parallel: load.parallel,
+        };
+        Ok(Self {
+            context,
+            batch: LlamaBatch::new(n_batch as usize, 1),
+            logits: Vec::new(),
+            words,
+            template,
+            limits: Limits {
+                n_ctx,
+                n_batch,
+                parallel: load.parallel,
+            },
+            ready,
+        })
+    }
+
+    /// What to tell hobd.
+    pub fn ready(&self) -> Ready {
+        self.ready.clone()
+    }
+
+    fn check(&self, rows: &[Row]) -> Result<(), Failure> {
+        let fits = |row: &Row| {
+            row.sequence < self.limits.parallel
+                && row.position < self.limits.n_ctx
+                && (0..self.words.n_vocab).contains(&row.token)
+        };
+        if rows.is_empty() || rows.len() > self.limits.n_batch as usize || !rows.iter().all(fits) {
+            return Err(Failure::new(
+                FailureCode::Decode,
+                "a batch is out of the context's bounds",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn compile_template(
+    model: &LlamaModel,
+    words: &Words,
+    instead: Option<&str>,
+) -> Result<Option<ChatTemplate>, LoadError> {
+    let own = model.chat_template(None).ok();
+    let own = own.as_ref().and_then(|template| template.to_str().ok());
+    let Some(source) = instead.or(own) else {
+        return Ok(None);
+    };
+    ChatTemplate::compile(
+        source,
+        words.special_texts(),
+        words.controls.contain_space(),
+    )
+    .map(Some)
+    .map_err(|error| LoadError::new(LoadFailure::Template, error))
+}
+
+fn new_context<'m>(
+    backend: &LlamaBackend,
+    model: &'m LlamaModel,
+    n_ctx: u32,
+    parallel: u32,
+    threads: u32,
+) -> Result<LlamaContext<'m>, LoadError> {
+    let memory = |message: &str| LoadError::new(LoadFailure::Memory, message);
+    let cells = n_ctx
+        .checked_next_multiple_of(256)
+        .and_then(|cells| cells.checked_mul(parallel))
+        .ok_or_else(|| memory("the contexts are larger than llama.cpp can count"))?;
+    let n_batch = N_BATCH.min(n_ctx.max(parallel));
+    let threads = i32::try_from(threads).unwrap_or(i32::MAX);
+    // Each sequence has cells of its own: one request can't take another's, and attention
+    // reads only its own. Flash attention stays on automatic, as by default.
+    let params = LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(cells))
+        .with_n_seq_max(parallel)
+        .with_kv_unified(false)
+        .with_n_batch(n_batch)
+        .with_n_ubatch(n_batch)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
+        .with_no_perf(true);
+    model
+        .new_context(backend, params)
+        .map_err(|_| memory("llama.cpp can't make room for the context"))
+}
+
+impl Model for Llama<'_> {
+    type Sampler = LlamaSampler;
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
+        let messages = match prompt {
+            Prompt::Text(text) => return Ok(prompt::encode_text(&self.words, text)),
+            Prompt::Chat(messages) => messages,
+        };
+        let Some(template) = &self.template else {
+            return Err(Failure::new(
+                FailureCode::NoChatTemplate,
+                "the model has no chat template",
+            ));
+        };
+        let spans: Vec<Span> = template
+            .render(messages)
+            .map_err(|error: TemplateError| Failure::new(FailureCode::Template, error))?;
+        Ok(prompt::encode_chat(
+            &self.words,
+            &self.words.controls,
+            &spans,
+        ))
+    }
+
+    fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> LlamaSampler {
+        sampler::chain(sampling, self.words.n_vocab, prompt)
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure> {
+        self.logits.clear();
+        self.check(rows)?;
+        let failed = |error: &dyn std::fmt::Display| Failure::new(FailureCode::Decode, error);
+        self.batch.clear();
+        for row in rows {
+            let position = i32::try_from(row.position).map_err(|error| failed(&error))?;
+            let sequence = i32::try_from(row.sequence).map_err(|error| failed(&error))?;
+            self.batch
+                .add(LlamaToken(row.token), position, &[sequence], row.logits)
+                .map_err(|error| failed(&error))?;
+        }
+        self.context
+            .decode(&mut self.batch)
+            .map_err(|error| failed(&error))?;
+        self.logits.extend(rows.iter().map(|row| row.logits));
+        Ok(())
+    }
+
+    fn sample(&mut self, row: usize, sampler: &mut LlamaSampler) -> Result<Token, Failure> {
+        let failed = |message: &str| Failure::new(FailureCode::Decode, message);
+        if self.logits.get(row) != Some(&true) {
+            return Err(failed("a token was asked of a row without logits"));
+        }
+        let row = i32::try_from(row).map_err(|_| failed("a row's number is too large"))?;
+        // Sorting and normalizing such numbers is undefined or aborts in C++.
+        let logits = self.context.get_logits_ith(row);
+        let usable = logits.iter().any(|logit| logit.is_finite());
+        if !usable || logits.iter().any(|logit| logit.is_nan()) {
+            return Err(failed("the model computed numbers that are not"));
+        }
+        Ok(sampler.sample(&self.context, row).0)
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        self.words.vocab.is_eog(LlamaToken(token))
+    }
+
+    fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.words
+            .vocab
+            .token_to_piece_into(LlamaToken(token), bytes, false, None);
+    }
+
+    fn forget(&mut self, sequence: u32) {
+        // Removing a whole sequence never fails; the error is a number above i32::MAX.
+        let _ = self
+            .context
+            .clear_kv_cache_seq(Some(sequence), None, None);
+    }
+}

@@ -1,0 +1,178 @@
+//! All `unsafe` of this crate: what neither rustix nor llama-cpp-2 offers safely.
+
+#![allow(
+    unsafe_code,
+    reason = "the calls below have no safe wrapper; each block says why it is sound"
+)]
+
+use std::ffi::{CStr, c_char, c_void};
+use std::io::{self, Write};
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_sys_2 as sys;
+
+/// Closes every descriptor above standard error, so that nothing that hobd's own parent left
+/// open is at hand in the sandbox.
+///
+/// # Errors
+/// As of `close_range(2)`: Linux before 5.9 lacks it.
+pub fn close_inherited() -> io::Result<()> {
+    const FIRST_TO_CLOSE: libc::c_uint = 3;
+    // SAFETY: called first thing in `main`, when no Rust value owns a descriptor above 2.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, FIRST_TO_CLOSE, libc::c_uint::MAX, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Ends the process at once, running no destructors: those of the C++ side would race with the
+/// decode thread, and there is nothing to save.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound; nothing of this process is used afterwards.
+    unsafe { libc::_exit(code) }
+}
+
+/// Why [`load_model`] gave no model.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The descriptor can't be read as a file.
+    #[error("the model's descriptor is not a readable file: {0}")]
+    Descriptor(io::Error),
+    /// llama.cpp refuses the file.
+    #[error("llama.cpp refuses the model: {}", last_error())]
+    Refused,
+    /// A model that only encodes, or that has no tokenizer.
+    #[error("the model can't generate text: it has no {0}")]
+    NotGenerative(&'static str),
+}
+
+// llama-cpp-2 does not wrap loading from an open file, and gives no way to make its model type
+// from a pointer. `LlamaModel` is `repr(transparent)` over a `repr(transparent)` `NonNull`; both
+// crates are pinned to exact versions, and this fails to compile if the layout changes in size.
+const _: () = assert!(
+    size_of::<LlamaModel>() == size_of::<*mut sys::llama_model>()
+        && align_of::<LlamaModel>() == align_of::<*mut sys::llama_model>()
+        && size_of::<Option<LlamaModel>>() == size_of::<*mut sys::llama_model>()
+);
+
+/// Loads the GGUF at the start of `file`. `progress` is told values from 0 to 1 and stops the
+/// load by returning false.
+///
+/// The weights are mapped, not copied: pages are shared with the page cache and are dropped
+/// first when memory is short.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_model(
+    file: OwnedFd,
+    progress: &mut dyn FnMut(f32) -> bool,
+) -> Result<LlamaModel, LoadError> {
+    unsafe extern "C" fn on_progress(progress: f32, user_data: *mut c_void) -> bool {
+        // SAFETY: `user_data` is the `&mut &mut dyn FnMut` below, alive and used by nobody else
+        // until llama_model_load_from_file_ptr returns; llama.cpp calls this on that thread.
+        let callback = unsafe { &mut *user_data.cast::<&mut dyn FnMut(f32) -> bool>() };
+        callback(progress)
+    }
+
+    let mut progress = progress;
+    let fd = file.into_raw_fd();
+    // SAFETY: `fd` is open and owned here; on success the stream owns it.
+    let stream = unsafe { libc::fdopen(fd, c"rb".as_ptr()) };
+    if stream.is_null() {
+        // The descriptor is left open: the process is about to end.
+        return Err(LoadError::Descriptor(io::Error::last_os_error()));
+    }
+    // SAFETY: a plain function without preconditions.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    params.n_gpu_layers = 0;
+    params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+    // Lazy tensors would be read from the stream after it is closed.
+    params.lazy_mode = sys::LLAMA_LAZY_MODE_OFF;
+    params.progress_callback = Some(on_progress);
+    params.progress_callback_user_data = (&raw mut progress).cast();
+    // SAFETY: `stream` is an open stream, and `params` holds no dangling pointers: its defaults
+    // are null, and `progress` outlives the call.
+    let model = unsafe { sys::llama_model_load_from_file_ptr(stream.cast(), params) };
+    // SAFETY: `stream` came from fdopen and is closed once; mappings do not need it.
+    unsafe { libc::fclose(stream) };
+    if model.is_null() {
+        return Err(LoadError::Refused);
+    }
+    // SAFETY: `model` is not null, was just loaded, and has no other owner. The layout is
+    // asserted above.
+    let owned = unsafe { std::mem::transmute::<*mut sys::llama_model, LlamaModel>(model) };
+    // SAFETY: `model` is alive: `owned` keeps it.
+    let (has_decoder, has_encoder, vocab_type) = unsafe {
+        (
+            sys::llama_model_has_decoder(model),
+            sys::llama_model_has_encoder(model),
+            sys::llama_vocab_type(sys::llama_model_get_vocab(model)),
+        )
+    };
+    if !has_decoder || has_encoder {
+        return Err(LoadError::NotGenerative("plain decoder"));
+    }
+    if vocab_type == sys::LLAMA_VOCAB_TYPE_NONE {
+        return Err(LoadError::NotGenerative("tokenizer"));
+    }
+    Ok(owned)
+}
+
+/// Longest log line that is passed on, in bytes. Lines may quote strings of the model.
+const LOG_LINE_BYTES_MAX: usize = 512;
+
+static LOG_LEVEL_MIN: AtomicU32 = AtomicU32::new(sys::GGML_LOG_LEVEL_WARN);
+static LOG_LEVEL_LAST: AtomicU32 = AtomicU32::new(sys::GGML_LOG_LEVEL_NONE);
+static LAST_ERROR: Mutex<String> = Mutex::new(String::new());
+
+/// Sends llama.cpp's log to standard error: warnings and errors, or everything if `verbose`.
+pub fn set_log(verbose: bool) {
+    if verbose {
+        LOG_LEVEL_MIN.store(sys::GGML_LOG_LEVEL_NONE, Ordering::Relaxed);
+    }
+    // SAFETY: the callback is a plain function that may be called from any thread.
+    unsafe { sys::llama_log_set(Some(on_log), std::ptr::null_mut()) };
+}
+
+/// The last error that llama.cpp logged, without control characters.
+fn last_error() -> String {
+    let error = LAST_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    if error.is_empty() {
+        "no reason given".to_owned()
+    } else {
+        error.clone()
+    }
+}
+
+unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    let level = if level == sys::GGML_LOG_LEVEL_CONT {
+        LOG_LEVEL_LAST.load(Ordering::Relaxed)
+    } else {
+        LOG_LEVEL_LAST.store(level, Ordering::Relaxed);
+        level
+    };
+    if text.is_null() || level < LOG_LEVEL_MIN.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: llama.cpp passes a NUL-terminated string that lives through the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+    let text = String::from_utf8_lossy(&text[..text.len().min(LOG_LINE_BYTES_MAX)]);
+    let text: String = text.trim_end().chars().filter(|c| !c.is_control()).collect();
+    if text.is_empty() {
+        return;
+    }
+    if level == sys::GGML_LOG_LEVEL_ERROR {
+        LAST_ERROR
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&text);
+    }
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(io::stderr(), "llama.cpp: {text}");
+}

@@ -1,0 +1,144 @@
+//! The sandbox: what the engine gives up before it parses a model.
+//!
+//! A model is untrusted input to a large parser in C++, and so is every prompt. The layers
+//! overlap on purpose: what one kernel lacks, another layer still denies. Afterwards the process
+//! can read and map the model that it holds open, talk on the socket that it holds open, compute,
+//! and end. It can open no file, make no socket, start no program, and signal nobody.
+//!
+//! The process must have one thread when it enters: Landlock binds the calling thread and those
+//! it starts later.
+
+pub mod landlock;
+pub mod limits;
+pub mod seccomp;
+
+use hob_ipc::message::SandboxPolicy;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::set_no_new_privs;
+
+/// A layer that can't be put in force.
+#[derive(Debug, thiserror::Error)]
+#[error("sandbox layer {layer} can't be put in force: {cause}")]
+pub struct LayerError {
+    /// The layer's name.
+    pub layer: &'static str,
+    /// Why.
+    pub cause: String,
+}
+
+impl LayerError {
+    fn new(layer: &'static str, cause: impl std::fmt::Display) -> Self {
+        Self {
+            layer,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// Variables that make ggml load code from files or start a debugger; the first must be set.
+const NO_BACKTRACE: &str = "GGML_NO_BACKTRACE";
+const CODE_PREFIXES: [&str; 2] = ["GGML_", "LD_"];
+
+/// What must hold before any code of llama.cpp runs.
+///
+/// # Errors
+/// [`LayerError`] if hobd started the engine with an environment that it did not clear.
+pub fn check_environment() -> Result<(), LayerError> {
+    let error = |cause: String| LayerError::new("environment", cause);
+    if std::env::var_os(NO_BACKTRACE).is_none() {
+        return Err(error(format!("{NO_BACKTRACE} is not set")));
+    }
+    let foreign = std::env::vars_os()
+        .map(|(name, _)| name.to_string_lossy().into_owned())
+        .find(|name| name != NO_BACKTRACE && CODE_PREFIXES.iter().any(|p| name.starts_with(p)));
+    match foreign {
+        Some(name) => Err(error(format!("{name} is set"))),
+        None => Ok(()),
+    }
+}
+
+/// Layers that make the process smaller. They come before the backend starts, which still needs
+/// to read `/sys`. `closed` tells whether inherited descriptors were closed.
+///
+/// # Errors
+/// The first [`LayerError`], if `policy` is `Required`.
+pub fn confine(
+    policy: SandboxPolicy,
+    memory_bytes_max: Option<u64>,
+    closed: std::io::Result<()>,
+) -> Result<Vec<String>, LayerError> {
+    let mut layers = Layers::new(policy);
+    layers.add("descriptors", || {
+        closed
+            .map(|()| None)
+            .map_err(|error| LayerError::new("descriptors", error))
+    })?;
+    layers.add("environment", || check_environment().map(|()| None))?;
+    layers.add("rlimits", || limits::lower(memory_bytes_max).map(|()| None))?;
+    layers.add("no-dumpable", || {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map(|()| None)
+            .map_err(|error| LayerError::new("no-dumpable", error))
+    })?;
+    layers.add("oom-first", || limits::die_first().map(|()| None))?;
+    Ok(layers.in_force)
+}
+
+/// Layers that close the process. Nothing can be opened afterwards.
+///
+/// # Errors
+/// The first [`LayerError`], if `policy` is `Required`.
+pub fn close(policy: SandboxPolicy) -> Result<Vec<String>, LayerError> {
+    let mut layers = Layers::new(policy);
+    layers.add("one-thread", || limits::one_thread().map(|()| None))?;
+    layers.add("no-new-privs", || {
+        set_no_new_privs(true)
+            .map(|()| None)
+            .map_err(|error| LayerError::new("no-new-privs", error))
+    })?;
+    layers.add("landlock", || landlock::deny_everything().map(Some))?;
+    layers.add("seccomp", || seccomp::install().map(|()| None))?;
+    Ok(layers.in_force)
+}
+
+struct Layers {
+    policy: SandboxPolicy,
+    in_force: Vec<String>,
+}
+
+impl Layers {
+    fn new(policy: SandboxPolicy) -> Self {
+        Self {
+            policy,
+            in_force: Vec::new(),
+        }
+    }
+
+    /// Puts a layer in force and notes it, under its own name or the one that `put` gives it.
+    fn add(
+        &mut self,
+        name: &str,
+        put: impl FnOnce() -> Result<Option<String>, LayerError>,
+    ) -> Result<(), LayerError> {
+        if self.policy == SandboxPolicy::Off {
+            return Ok(());
+        }
+        match put() {
+            Ok(special) => {
+                self.in_force.push(special.unwrap_or_else(|| name.to_owned()));
+                Ok(())
+            }
+            Err(error) if self.policy == SandboxPolicy::Degraded => {
+                tell(&error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn tell(error: &LayerError) {
+    use std::io::Write;
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "hob-engine: going on without: {error}");
+}

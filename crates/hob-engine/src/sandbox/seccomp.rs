@@ -1,0 +1,200 @@
+//! seccomp: the system calls that computing on an open model needs, and no others.
+//!
+//! Anything not listed ends the process with SIGSYS. The list was recorded on x86-64 and
+//! aarch64 with glibc and libgomp; each entry says why it is there.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::LayerError;
+
+/// Condition on one argument.
+type Condition = (u8, SeccompCmpArgLen, SeccompCmpOp, u64);
+/// Any one of several sets of conditions; none at all allows every call.
+type Rules = Vec<Vec<Condition>>;
+
+const DWORD: SeccompCmpArgLen = SeccompCmpArgLen::Dword;
+const QWORD: SeccompCmpArgLen = SeccompCmpArgLen::Qword;
+
+/// Calls without conditions, each with its reason.
+const ALWAYS: &[(i64, &str)] = &[
+    // The socket to hobd and the log.
+    (libc::SYS_read, "commands from the socket; model parts that are not mapped"),
+    (libc::SYS_write, "events to the socket; log lines"),
+    (libc::SYS_writev, "log lines of C++ streams"),
+    (libc::SYS_sendto, "events to the socket, when the standard library sends"),
+    (libc::SYS_recvfrom, "commands from the socket, when the standard library receives"),
+    (libc::SYS_close, "the model's descriptor after loading"),
+    // The model, through its open descriptor.
+    (libc::SYS_lseek, "the model's size and parts"),
+    (libc::SYS_pread64, "model parts that are not mapped"),
+    (libc::SYS_fstat, "the model's size"),
+    (libc::SYS_newfstatat, "fstat in newer glibc; Landlock or not, it reads no contents"),
+    (libc::SYS_fadvise64, "llama.cpp announces sequential reading of the model"),
+    // Memory. mmap and mprotect are conditional, below.
+    (libc::SYS_munmap, "freeing memory"),
+    (libc::SYS_mremap, "growing large allocations"),
+    (libc::SYS_brk, "small allocations"),
+    (libc::SYS_madvise, "freeing memory; llama.cpp announces use of the model's mapping"),
+    (libc::SYS_sysinfo, "the amount of memory"),
+    // Threads: the reader, the heartbeat and OpenMP's. clone is conditional, below.
+    (libc::SYS_futex, "locks and waiting"),
+    (libc::SYS_set_robust_list, "start of a thread"),
+    (libc::SYS_rseq, "start of a thread"),
+    (libc::SYS_sigaltstack, "stack overflow handler of a Rust thread"),
+    (libc::SYS_sched_yield, "OpenMP's waiting"),
+    (libc::SYS_sched_getaffinity, "number of processors, asked by glibc and OpenMP"),
+    (libc::SYS_gettid, "a thread's own number"),
+    (libc::SYS_getpid, "the process's own number, to abort"),
+    (libc::SYS_exit, "end of a thread"),
+    (libc::SYS_exit_group, "end of the process"),
+    (libc::SYS_restart_syscall, "the kernel resumes a sleep after a stop"),
+    // Signals: none are sent but to itself; tgkill is conditional, below.
+    (libc::SYS_rt_sigaction, "abort() restores the default action"),
+    (libc::SYS_rt_sigprocmask, "abort() and starting threads"),
+    (libc::SYS_rt_sigreturn, "return from a signal handler"),
+    // Time and chance.
+    (libc::SYS_clock_gettime, "time, where it is not in user space"),
+    (libc::SYS_clock_nanosleep, "the heartbeat's pause"),
+    (libc::SYS_nanosleep, "the heartbeat's pause, in older glibc"),
+    (libc::SYS_getrandom, "seeds"),
+    // Answered with an error by `refuse`, so that callers take another way.
+    (libc::SYS_clone3, "refused, see below"),
+    (libc::SYS_openat, "refused, see below"),
+];
+
+/// Calls that get an error instead of death.
+const REFUSED: &[(libc::c_int, i64, &str)] = &[
+    (
+        libc::ENOSYS,
+        libc::SYS_clone3,
+        "its flags lie in memory, where a filter can't see them; glibc then calls clone",
+    ),
+    (
+        libc::EACCES,
+        libc::SYS_openat,
+        "C libraries differ in the files they would like (locales, /sys); all cope without",
+    ),
+];
+
+/// What pthread_create asks for; a clone with these shares everything and makes no process.
+const THREAD_FLAGS: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD) as u64;
+/// New namespaces, in which a thread would have capabilities.
+const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP) as u64;
+
+/// `prctl(PR_SET_VMA, …)`, by which glibc names its memory.
+const PR_SET_VMA: u64 = 0x5356_4d41;
+
+fn conditional() -> Vec<(i64, Rules)> {
+    let no_exec: Condition = (
+        2,
+        DWORD,
+        SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64),
+        0,
+    );
+    let own_process = u64::from(std::process::id());
+    vec![
+        // Memory that can be executed would let an attacker bring code along.
+        (libc::SYS_mmap, vec![vec![no_exec.clone()]]),
+        (libc::SYS_mprotect, vec![vec![no_exec]]),
+        // Threads, never processes.
+        (
+            libc::SYS_clone,
+            vec![vec![
+                (0, QWORD, SeccompCmpOp::MaskedEq(THREAD_FLAGS), THREAD_FLAGS),
+                (0, QWORD, SeccompCmpOp::MaskedEq(NAMESPACE_FLAGS), 0),
+            ]],
+        ),
+        // abort() signals its own process, and death by SIGABRT tells hobd what happened.
+        (
+            libc::SYS_tgkill,
+            vec![vec![(0, DWORD, SeccompCmpOp::Eq, own_process)]],
+        ),
+        // Names of threads and of memory, for people who debug.
+        (
+            libc::SYS_prctl,
+            vec![
+                vec![(0, DWORD, SeccompCmpOp::Eq, libc::PR_SET_NAME as u64)],
+                vec![(0, DWORD, SeccompCmpOp::Eq, PR_SET_VMA)],
+            ],
+        ),
+    ]
+}
+
+/// Puts the filters in force for every thread, present and future.
+///
+/// # Errors
+/// [`LayerError`] on a kernel without seccomp, or a processor that has no list here.
+pub fn install() -> Result<(), LayerError> {
+    let error = |cause: String| LayerError::new("seccomp", cause);
+    let target = TargetArch::try_from(std::env::consts::ARCH)
+        .map_err(|cause| error(cause.to_string()))?;
+    let mut programs = Vec::new();
+    // Of several filters the strictest answer counts: an error beats permission. They come
+    // first, because the last one forbids further filters.
+    for (errno, call, _reason) in REFUSED {
+        let rules = BTreeMap::from([(*call, Vec::new())]);
+        let answer = SeccompAction::Errno(u32::try_from(*errno).unwrap_or(1));
+        programs.push(compile(rules, SeccompAction::Allow, answer, target));
+    }
+    programs.push(allow_list().and_then(|rules| {
+        compile(
+            rules,
+            SeccompAction::KillProcess,
+            SeccompAction::Allow,
+            target,
+        )
+    }));
+    for program in programs {
+        let program = program.map_err(|cause| error(cause.to_string()))?;
+        seccompiler::apply_filter_all_threads(&program)
+            .map_err(|cause| error(cause.to_string()))?;
+    }
+    Ok(())
+}
+
+fn allow_list() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS
+        .iter()
+        .map(|(call, _reason)| (*call, Vec::new()))
+        .collect();
+    for (call, alternatives) in conditional() {
+        let alternatives = alternatives
+            .into_iter()
+            .map(|conditions| {
+                conditions
+                    .into_iter()
+                    .map(|(argument, length, operator, value)| {
+                        SeccompCondition::new(argument, length, operator, value)
+                    })
+                    .collect::<Result<_, _>>()
+                    .and_then(SeccompRule::new)
+            })
+            .collect::<Result<_, _>>()?;
+        rules.insert(call, alternatives);
+    }
+    Ok(rules)
+}
+
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+    target: TargetArch,
+) -> Result<BpfProgram, seccompiler::BackendError> {
+    SeccompFilter::new(rules, otherwise, matched, target)?.try_into()
+}

@@ -1,0 +1,364 @@
+//! The decode loop: takes commands, runs steps, reports. Exactly one terminal event for every
+//! request, on every path.
+//!
+//! It knows llama.cpp only as a [`Model`], so that tests run it with one of their own.
+
+use std::io;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use hob_api::event::FinishReason;
+use hob_ipc::message::{FailureCode, Generate, Prompt, Sampling};
+use hob_ipc::{EngineEvent, RequestId};
+
+use crate::prompt::Token;
+use crate::pulse::Pulse;
+use crate::slots::{self, Pace, Plan, Slot};
+use crate::text::Answer;
+use crate::wire::{Events, Inbound};
+
+/// Time between reports of progress with one prompt, and before the first.
+const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest text in one delta, in bytes: a vocabulary may hold tokens of any length, an event
+/// may not.
+const DELTA_BYTES_MAX: usize = 8 << 10;
+
+/// A model's bounds, all at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tokens of context for each request.
+    pub n_ctx: u32,
+    /// Rows of one step.
+    pub n_batch: u32,
+    /// Requests at once.
+    pub parallel: u32,
+}
+
+/// One token for the model to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The token.
+    pub token: Token,
+    /// Its place in its sequence, below `n_ctx`.
+    pub position: u32,
+    /// Its sequence, below `parallel`.
+    pub sequence: u32,
+    /// Whether a token will be sampled after it.
+    pub logits: bool,
+}
+
+/// Why a request fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub code: FailureCode,
+    /// One sentence.
+    pub message: String,
+    /// Tokens of the prompt, if they are the reason.
+    pub prompt_tokens: u32,
+}
+
+impl Failure {
+    /// A failure that has nothing to do with the prompt's length.
+    pub fn new(code: FailureCode, message: impl std::fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+            prompt_tokens: 0,
+        }
+    }
+}
+
+/// What serving needs of a model.
+pub trait Model {
+    /// A way to choose tokens, for one request.
+    type Sampler;
+
+    /// Its bounds.
+    fn limits(&self) -> Limits;
+
+    /// Tokens of a prompt.
+    ///
+    /// # Errors
+    /// [`FailureCode::NoChatTemplate`] or [`FailureCode::Template`].
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure>;
+
+    /// The way to choose tokens after `prompt`.
+    fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Self::Sampler;
+
+    /// Computes one step: 1 to `n_batch` rows.
+    ///
+    /// # Errors
+    /// [`FailureCode::Decode`].
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure>;
+
+    /// Chooses the token after row `row` of the last step, which must have logits.
+    ///
+    /// # Errors
+    /// [`FailureCode::Decode`].
+    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Result<Token, Failure>;
+
+    /// Whether the token ends an answer.
+    fn is_end(&self, token: Token) -> bool;
+
+    /// Appends the token's text, which may be a part of a character, or nothing.
+    fn piece(&self, token: Token, bytes: &mut Vec<u8>);
+
+    /// Drops what the model remembers of a sequence.
+    fn forget(&mut self, sequence: u32);
+}
+
+/// Serves until the commands end, with `Ok`, or hobd is gone.
+///
+/// # Errors
+/// The one with which `events` failed.
+pub fn serve<M: Model>(
+    model: &mut M,
+    commands: &Receiver<Inbound>,
+    events: &dyn Events,
+    pulse: &Pulse,
+) -> io::Result<()> {
+    let limits = model.limits();
+    let mut server = Server {
+        slots: (0..limits.parallel).map(|_| None).collect(),
+        pace: Pace::new(limits.n_batch as usize),
+        model,
+        limits,
+        events,
+        pulse,
+        arrivals: 0,
+        bytes: Vec::new(),
+    };
+    loop {
+        let working = server.slots.iter().any(Option::is_some);
+        pulse.set_working(working);
+        let command = if working {
+            match commands.try_recv() {
+                Ok(command) => Some(command),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => return Ok(()),
+            }
+        } else {
+            match commands.recv() {
+                Ok(command) => Some(command),
+                Err(_) => return Ok(()),
+            }
+        };
+        match command {
+            Some(Inbound::Generate(request, received)) => {
+                pulse.set_working(true);
+                server.start(*request, received)?;
+            }
+            Some(Inbound::Cancel(id)) => server.cancel(id)?,
+            None => server.step()?,
+        }
+    }
+}
+
+struct Server<'a, M: Model> {
+    model: &'a mut M,
+    limits: Limits,
+    events: &'a dyn Events,
+    pulse: &'a Pulse,
+    slots: Vec<Option<Slot<M::Sampler>>>,
+    pace: Pace,
+    arrivals: u64,
+    /// The bytes of one piece, kept to spare allocations.
+    bytes: Vec<u8>,
+}
+
+impl<M: Model> Server<'_, M> {
+    fn start(&mut self, request: Generate, received: Instant) -> io::Result<()> {
+        let id = request.id;
+        match self.admit(request, received) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.report(id, failure),
+        }
+    }
+
+    fn admit(&mut self, request: Generate, received: Instant) -> Result<(), Failure> {
+        let Some(place) = self.slots.iter().position(Option::is_none) else {
+            return Err(Failure::new(
+                FailureCode::Overcommitted,
+                format!("{} requests are under way already", self.limits.parallel),
+            ));
+        };
+        let prompt = self.model.tokenize(&request.prompt)?;
+        if prompt.is_empty() {
+            return Err(Failure::new(
+                FailureCode::Decode,
+                "the prompt has no tokens",
+            ));
+        }
+        let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        if prompt_tokens >= self.limits.n_ctx {
+            return Err(Failure {
+                code: FailureCode::ContextOverflow,
+                message: format!(
+                    "the prompt has {prompt_tokens} tokens, the context {}",
+                    self.limits.n_ctx
+                ),
+                prompt_tokens,
+            });
+        }
+        let sampler = self.model.sampler(&request.sampling, &prompt);
+        self.arrivals += 1;
+        self.slots[place] = Some(Slot {
+            id: request.id,
+            prompt,
+            seen: 0,
+            last: None,
+            answered: 0,
+            max_tokens: request.max_tokens,
+            answer: Answer::new(request.stop),
+            sampler,
+            received,
+            prompt_done: None,
+            reported: received,
+            arrival: self.arrivals,
+        });
+        Ok(())
+    }
+
+    fn cancel(&mut self, id: RequestId) -> io::Result<()> {
+        let place = self
+            .slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|slot| slot.id == id));
+        match place {
+            Some(place) => self.fail(
+                place,
+                Failure::new(FailureCode::Cancelled, "the request was cancelled"),
+            ),
+            // It ended before the cancel arrived.
+            None => Ok(()),
+        }
+    }
+
+    fn step(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        let plan = slots::plan(
+            &self.slots,
+            self.pace.chunk(),
+            self.limits.n_batch as usize,
+        );
+        let decoded = self.model.decode(&plan.rows);
+        let done = Instant::now();
+        self.pulse.advance();
+        if let Err(failure) = decoded {
+            for share in &plan.shares {
+                self.fail(share.slot, failure.clone())?;
+            }
+            return Ok(());
+        }
+        if plan.prefill > 0 {
+            self.pace
+                .learn(plan.prefill, done.saturating_duration_since(started));
+        }
+        self.account(&plan, done)?;
+        for share in &plan.shares {
+            if let Some(row) = share.logits {
+                self.sample(share.slot, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what the model has seen, and reports progress with long prompts.
+    fn account(&mut self, plan: &Plan, now: Instant) -> io::Result<()> {
+        for share in &plan.shares {
+            let Some(slot) = &mut self.slots[share.slot] else {
+                continue;
+            };
+            slot.seen += share.rows;
+            if slot.prompt_left() > 0 {
+                if now.saturating_duration_since(slot.reported) >= PREFILL_REPORT_INTERVAL {
+                    slot.reported = now;
+                    self.events.send(&EngineEvent::Prefill {
+                        id: slot.id,
+                        processed: u32::try_from(slot.seen).unwrap_or(u32::MAX),
+                        total: slot.prompt_tokens(),
+                    })?;
+                }
+            } else if slot.prompt_done.is_none() {
+                slot.prompt_done = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, place: usize, row: usize) -> io::Result<()> {
+        let Some(slot) = &mut self.slots[place] else {
+            return Ok(());
+        };
+        let token = match self.model.sample(row, &mut slot.sampler) {
+            Ok(token) => token,
+            Err(failure) => return self.fail(place, failure),
+        };
+        slot.last = Some(token);
+        slot.answered += 1;
+        if self.model.is_end(token) {
+            return self.finish(place, FinishReason::Stop);
+        }
+        self.bytes.clear();
+        self.model.piece(token, &mut self.bytes);
+        let step = slot.answer.push(&self.bytes);
+        send_text(self.events, slot.id, &step.text)?;
+        if step.stopped {
+            // The text that is left is the stop string's.
+            slot.answer = Answer::default();
+            return self.finish(place, FinishReason::Stop);
+        }
+        let full = slot.prompt_tokens().saturating_add(slot.answered) >= self.limits.n_ctx;
+        if slot.answered >= slot.max_tokens || full {
+            return self.finish(place, FinishReason::Length);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, place: usize, reason: FinishReason) -> io::Result<()> {
+        let Some(slot) = self.release(place) else {
+            return Ok(());
+        };
+        let finished = slot.finished(reason, Instant::now());
+        send_text(self.events, slot.id, &slot.answer.finish())?;
+        self.pulse.advance();
+        self.events.send(&EngineEvent::Finished(finished))
+    }
+
+    fn fail(&mut self, place: usize, failure: Failure) -> io::Result<()> {
+        match self.release(place) {
+            Some(slot) => self.report(slot.id, failure),
+            None => Ok(()),
+        }
+    }
+
+    fn release(&mut self, place: usize) -> Option<Slot<M::Sampler>> {
+        let slot = self.slots[place].take()?;
+        self.model.forget(u32::try_from(place).unwrap_or(u32::MAX));
+        Some(slot)
+    }
+
+    fn report(&self, id: RequestId, failure: Failure) -> io::Result<()> {
+        self.pulse.advance();
+        self.events.send(&EngineEvent::Failed {
+            id,
+            code: failure.code,
+            message: failure.message,
+            prompt_tokens: failure.prompt_tokens,
+        })
+    }
+}
+
+fn send_text(events: &dyn Events, id: RequestId, text: &str) -> io::Result<()> {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
+        events.send(&EngineEvent::Delta {
+            id,
+            text: now.to_owned(),
+        })?;
+        rest = later;
+    }
+    Ok(())
+}

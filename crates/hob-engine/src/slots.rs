@@ -1,0 +1,283 @@
+//! Requests under way, and which of their tokens go into the next step. Pure.
+
+use std::time::{Duration, Instant};
+
+use hob_ipc::RequestId;
+use hob_ipc::message::Finished;
+
+use crate::prompt::Token;
+use crate::serve::Row;
+use crate::text::Answer;
+
+/// Longest that a step with prefill should take: cancelling waits for it, and generating
+/// requests wait for it too.
+const STEP_TARGET: Duration = Duration::from_millis(200);
+/// Prefill tokens in the first step, before anything is measured.
+const CHUNK_FIRST: usize = 64;
+/// Prefill tokens that a step takes at least, however slow the board.
+const CHUNK_MIN: usize = 8;
+
+/// A request under way. Its place in the list is its sequence.
+#[derive(Debug)]
+pub struct Slot<S> {
+    /// The request.
+    pub id: RequestId,
+    /// The prompt.
+    pub prompt: Vec<Token>,
+    /// Tokens that the model has seen: the next one's position.
+    pub seen: usize,
+    /// The last token of the answer, not yet seen by the model.
+    pub last: Option<Token>,
+    /// Tokens of the answer.
+    pub answered: u32,
+    /// Longest answer.
+    pub max_tokens: u32,
+    /// The answer's text.
+    pub answer: Answer,
+    /// How tokens are chosen.
+    pub sampler: S,
+    /// When the request was read.
+    pub received: Instant,
+    /// When the last token of the prompt was computed.
+    pub prompt_done: Option<Instant>,
+    /// When progress with the prompt was last reported.
+    pub reported: Instant,
+    /// Order of arrival.
+    pub arrival: u64,
+}
+
+impl<S> Slot<S> {
+    /// Tokens of the prompt that are not computed yet.
+    pub fn prompt_left(&self) -> usize {
+        self.prompt.len().saturating_sub(self.seen)
+    }
+
+    /// Tokens of the prompt.
+    pub fn prompt_tokens(&self) -> u32 {
+        u32::try_from(self.prompt.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The report of a complete answer.
+    pub fn finished(&self, reason: hob_api::event::FinishReason, now: Instant) -> Finished {
+        let prompt_done = self.prompt_done.unwrap_or(now);
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Finished {
+            id: self.id,
+            reason,
+            prompt_tokens: self.prompt_tokens(),
+            cached_tokens: 0,
+            completion_tokens: self.answered,
+            prefill_us: micros(prompt_done.saturating_duration_since(self.received)),
+            decode_us: micros(now.saturating_duration_since(prompt_done)),
+        }
+    }
+}
+
+/// One slot's share of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The slot's place in the list.
+    pub slot: usize,
+    /// How many rows are its own.
+    pub rows: usize,
+    /// Its row that has logits, if any.
+    pub logits: Option<usize>,
+}
+
+/// The next step: rows for the model, and whose they are.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// At most the model's batch.
+    pub rows: Vec<Row>,
+    /// In the order of the rows.
+    pub shares: Vec<Share>,
+    /// Rows that belong to prompts.
+    pub prefill: usize,
+}
+
+/// Plans a step: one token for every answer first, so that none of them waits for a prompt, then
+/// up to `chunk` tokens of prompts, the oldest request first.
+pub fn plan<S>(slots: &[Option<Slot<S>>], chunk: usize, batch_max: usize) -> Plan {
+    let mut plan = Plan::default();
+    for (place, slot) in occupied(slots) {
+        if let Some(token) = slot.last
+            && plan.rows.len() < batch_max
+        {
+            plan.push(place, slot.seen, &[token], true);
+        }
+    }
+    let mut prompts: Vec<_> = occupied(slots)
+        .filter(|(_, slot)| slot.prompt_left() > 0)
+        .collect();
+    prompts.sort_by_key(|(_, slot)| slot.arrival);
+    let mut room = chunk.min(batch_max - plan.rows.len());
+    for (place, slot) in prompts {
+        let count = slot.prompt_left().min(room);
+        if count == 0 {
+            break;
+        }
+        let tokens = &slot.prompt[slot.seen..slot.seen + count];
+        plan.push(place, slot.seen, tokens, count == slot.prompt_left());
+        plan.prefill += count;
+        room -= count;
+    }
+    plan
+}
+
+fn occupied<S>(slots: &[Option<Slot<S>>]) -> impl Iterator<Item = (usize, &Slot<S>)> {
+    slots
+        .iter()
+        .enumerate()
+        .filter_map(|(place, slot)| Some((place, slot.as_ref()?)))
+}
+
+impl Plan {
+    fn push(&mut self, place: usize, seen: usize, tokens: &[Token], sample: bool) {
+        // Both are below numbers that came as u32: requests at once, and tokens of context.
+        let sequence = u32::try_from(place).unwrap_or(u32::MAX);
+        let positions = u32::try_from(seen).unwrap_or(u32::MAX)..;
+        let last = tokens.len() - 1;
+        for (at, (token, position)) in tokens.iter().zip(positions).enumerate() {
+            self.rows.push(Row {
+                token: *token,
+                position,
+                sequence,
+                logits: sample && at == last,
+            });
+        }
+        self.shares.push(Share {
+            slot: place,
+            rows: tokens.len(),
+            logits: sample.then(|| self.rows.len() - 1),
+        });
+    }
+}
+
+/// How many prompt tokens a step takes, from how long steps took.
+#[derive(Debug)]
+pub struct Pace {
+    chunk: usize,
+    chunk_max: usize,
+}
+
+impl Pace {
+    /// The pace before anything is measured; never above `chunk_max`.
+    pub fn new(chunk_max: usize) -> Self {
+        Self {
+            chunk: CHUNK_FIRST.min(chunk_max),
+            chunk_max,
+        }
+    }
+
+    /// Prompt tokens for the next step.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Learns from a step with `prefill` prompt tokens. Steps that were much smaller than
+    /// allowed say little and are passed over, and no single step changes the pace by more than
+    /// twice.
+    pub fn learn(&mut self, prefill: usize, took: Duration) {
+        if prefill * 2 < self.chunk {
+            return;
+        }
+        let took_us = took.as_micros().max(1);
+        let fitting = (prefill as u128 * STEP_TARGET.as_micros()) / took_us;
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
+        self.chunk = fitting
+            .clamp(self.chunk / 2, self.chunk * 2)
+            .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Option<Slot<()>> {
+        let now = Instant::now();
+        Some(Slot {
+            id: RequestId(arrival),
+            prompt: (0..).take(prompt).collect(),
+            seen,
+            last,
+            answered: 0,
+            max_tokens: 1,
+            answer: Answer::default(),
+            sampler: (),
+            received: now,
+            prompt_done: None,
+            reported: now,
+            arrival,
+        })
+    }
+
+    #[test]
+    fn answers_come_before_prompts_and_old_prompts_before_new_ones() {
+        let slots = [slot(3, 50, 0, None), slot(1, 4, 4, Some(7)), slot(2, 10, 4, None)];
+        let plan = plan(&slots, 8, 512);
+        let shares: Vec<_> = plan.shares.iter().map(|s| (s.slot, s.rows, s.logits)).collect();
+        assert_eq!(shares, [(1, 1, Some(0)), (2, 6, Some(6)), (0, 2, None)]);
+        assert_eq!(plan.prefill, 8);
+        assert_eq!(plan.rows[1].position, 4);
+        assert_eq!(plan.rows[1].token, 4);
+    }
+
+    #[test]
+    fn the_pace_settles_where_a_step_takes_its_target() {
+        let mut pace = Pace::new(512);
+        for _ in 0..20 {
+            // A board with 100 tokens a second.
+            pace.learn(pace.chunk(), Duration::from_millis(10) * u32::try_from(pace.chunk()).unwrap_or(0));
+        }
+        assert_eq!(pace.chunk(), 20);
+        pace.learn(1, Duration::from_secs(9));
+        assert_eq!(pace.chunk(), 20, "a small step says little");
+    }
+
+    proptest! {
+        #[test]
+        fn no_plan_is_out_of_bounds(
+            slots in proptest::collection::vec(
+                (0_u64..9, 1_usize..40, 0_usize..50, any::<bool>(), any::<bool>()), 1..6),
+            chunk in 1_usize..64,
+            batch in 8_usize..64,
+        ) {
+            let slots: Vec<_> = slots
+                .into_iter()
+                .map(|(arrival, prompt, seen, answering, there)| {
+                    let last = answering.then_some(1);
+                    let seen = if answering { prompt } else { seen.min(prompt - 1) };
+                    slot(arrival, prompt, seen, last).filter(|_| there)
+                })
+                .collect();
+            let plan = plan(&slots, chunk, batch);
+            prop_assert!(plan.rows.len() <= batch);
+            prop_assert!(plan.prefill <= chunk);
+            prop_assert_eq!(plan.rows.len(), plan.shares.iter().map(|s| s.rows).sum::<usize>());
+            let work = slots.iter().flatten().count();
+            prop_assert_eq!(plan.rows.is_empty(), work == 0);
+            for share in &plan.shares {
+                if let Some(row) = share.logits {
+                    prop_assert!(plan.rows[row].logits);
+                }
+            }
+            let logits = plan.rows.iter().filter(|row| row.logits).count();
+            prop_assert_eq!(logits, plan.shares.iter().filter(|s| s.logits.is_some()).count());
+        }
+
+        #[test]
+        fn the_pace_stays_in_bounds(
+            steps in proptest::collection::vec((0_usize..600, 0_u64..5000), 0..40),
+            chunk_max in 1_usize..600,
+        ) {
+            let mut pace = Pace::new(chunk_max);
+            for (prefill, took) in steps {
+                pace.learn(prefill, Duration::from_millis(took));
+                prop_assert!(pace.chunk() <= chunk_max);
+                prop_assert!(pace.chunk() >= CHUNK_MIN.min(chunk_max));
+            }
+        }
+    }
+}

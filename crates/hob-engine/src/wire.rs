@@ -1,0 +1,205 @@
+//! The socket to hobd: the first message with the model's descriptor, then frames both ways.
+
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::message::{Generate, Load};
+use hob_ipc::{Command, Decoder, EngineEvent, FrameError, RequestId};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+/// Bytes read from the socket at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why the first message could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The socket failed.
+    #[error("the socket to hobd failed: {0}")]
+    Io(#[from] io::Error),
+    /// hobd closed the socket before it said anything.
+    #[error("hobd closed the socket before the first message")]
+    Closed,
+    /// Bytes that are not frames.
+    #[error("the first message can't be read: {0}")]
+    Frame(#[from] FrameError),
+    /// Another message than `Load`.
+    #[error("the first message is not Load")]
+    NotLoad,
+    /// No descriptor, or several.
+    #[error("Load came with {0} descriptors instead of one")]
+    Descriptors(usize),
+    /// The other side is of another build.
+    #[error("hobd speaks version {theirs} of the protocol, hob-engine version {}", hob_ipc::VERSION)]
+    Version {
+        /// hobd's version.
+        theirs: u32,
+    },
+}
+
+/// The first message.
+#[derive(Debug)]
+pub struct Handshake {
+    /// How to load.
+    pub load: Load,
+    /// The model's open file.
+    pub model: OwnedFd,
+    /// What was read beyond the message.
+    pub rest: Decoder,
+}
+
+/// Waits for `Load` and the descriptor that comes with it.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub fn receive_load(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
+    let mut decoder = Decoder::new(COMMAND_BYTES_MAX);
+    let mut descriptors = Vec::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        if let Some(command) = decoder.next::<Command>()? {
+            let Command::Load(load) = command else {
+                return Err(HandshakeError::NotLoad);
+            };
+            if load.version != hob_ipc::VERSION {
+                return Err(HandshakeError::Version {
+                    theirs: load.version,
+                });
+            }
+            let count = descriptors.len();
+            return match (descriptors.pop(), count) {
+                (Some(model), 1) => Ok(Handshake {
+                    load,
+                    model,
+                    rest: decoder,
+                }),
+                _ => Err(HandshakeError::Descriptors(count)),
+            };
+        }
+        let bytes = receive_once(&socket, &mut buffer, &mut descriptors)?;
+        if bytes == 0 {
+            return Err(HandshakeError::Closed);
+        }
+        decoder.push(&buffer[..bytes]);
+    }
+}
+
+fn receive_once(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    // Room for one more than is allowed, so that a second one is seen and refused.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    loop {
+        let received = recvmsg(
+            &socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        );
+        match received {
+            Ok(message) => {
+                for entry in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(received) = entry {
+                        descriptors.extend(received);
+                    }
+                }
+                return Ok(message.bytes);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A command for the decode thread.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A request, and when it was read from the socket.
+    Generate(Box<Generate>, Instant),
+    /// Stop a request.
+    Cancel(RequestId),
+}
+
+/// Why the stream of commands ended before its end of file.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The socket failed.
+    #[error("the socket to hobd failed: {0}")]
+    Io(#[from] io::Error),
+    /// Bytes that are not frames.
+    #[error("hobd's message can't be read: {0}")]
+    Frame(#[from] FrameError),
+    /// A second `Load`.
+    #[error("hobd sent Load twice")]
+    SecondLoad,
+}
+
+/// Passes commands on until the stream ends or nobody takes them any more.
+///
+/// # Errors
+/// [`ReadError`] for anything but a clean end.
+pub fn read_commands(
+    mut stream: impl Read,
+    mut decoder: Decoder,
+    commands: &SyncSender<Inbound>,
+) -> Result<(), ReadError> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        while let Some(command) = decoder.next::<Command>()? {
+            let inbound = match command {
+                Command::Generate(request) => Inbound::Generate(request, Instant::now()),
+                Command::Cancel { id } => Inbound::Cancel(id),
+                Command::Load(_) => return Err(ReadError::SecondLoad),
+            };
+            if commands.send(inbound).is_err() {
+                return Ok(());
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => decoder.push(&buffer[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Where events go.
+pub trait Events: Send + Sync {
+    /// Sends one event; blocks while hobd is slow to read.
+    ///
+    /// # Errors
+    /// The socket's, when hobd is gone.
+    fn send(&self, event: &EngineEvent) -> io::Result<()>;
+}
+
+/// The events' way to hobd, shared by the threads that report.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    socket: Arc<Mutex<UnixStream>>,
+}
+
+impl Outbox {
+    /// An outbox that writes to `socket`.
+    pub fn new(socket: UnixStream) -> Self {
+        Self {
+            socket: Arc::new(Mutex::new(socket)),
+        }
+    }
+}
+
+impl Events for Outbox {
+    fn send(&self, event: &EngineEvent) -> io::Result<()> {
+        let frame = hob_ipc::encode(event, EVENT_BYTES_MAX).map_err(io::Error::other)?;
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.write_all(&frame)
+    }
+}
