@@ -6,6 +6,7 @@
 const ALIGNMENT: usize = 32;
 const TYPE_UINT32: u32 = 4;
 const TYPE_STRING: u32 = 8;
+const TYPE_ARRAY: u32 = 9;
 const TENSOR_F32: u32 = 0;
 
 /// A GGUF file in the making.
@@ -29,6 +30,7 @@ impl Gguf {
             .uint32("llama.attention.head_count", 1)
             .uint32("llama.attention.head_count_kv", 1)
             .string("tokenizer.ggml.model", "gpt2")
+            .strings("tokenizer.ggml.tokens", &["a", "b"])
             .string("tokenizer.chat_template", "{{ messages }}")
     }
 
@@ -37,6 +39,19 @@ impl Gguf {
     pub fn string(mut self, key: &str, value: &str) -> Self {
         self.key(key, TYPE_STRING);
         push_string(&mut self.metadata, value);
+        self
+    }
+
+    /// Adds a list of strings.
+    #[must_use]
+    pub fn strings(mut self, key: &str, values: &[&str]) -> Self {
+        self.key(key, TYPE_ARRAY);
+        self.metadata.extend_from_slice(&TYPE_STRING.to_le_bytes());
+        let length = values.len() as u64;
+        self.metadata.extend_from_slice(&length.to_le_bytes());
+        for value in values {
+            push_string(&mut self.metadata, value);
+        }
         self
     }
 

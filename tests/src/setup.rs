@@ -28,6 +28,7 @@ pub enum Store {
 #[derive(Debug)]
 pub struct Setup {
     home: TempDir,
+    socket: PathBuf,
     store: Store,
     engine: PathBuf,
     toml: String,
@@ -64,8 +65,10 @@ impl Setup {
     }
 
     fn new(store: Store, engine: &str) -> Self {
+        let home = folder("hob-");
         Self {
-            home: folder("hob-"),
+            socket: home.path().join("run/hob/hob.sock"),
+            home,
             store,
             engine: binary(engine),
             toml: String::new(),
@@ -128,6 +131,13 @@ impl Setup {
         self
     }
 
+    /// Another hobd's socket instead of one of its own.
+    #[must_use]
+    pub fn on_socket(mut self, socket: PathBuf) -> Self {
+        self.socket = socket;
+        self
+    }
+
     /// Adds a variable to hobd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -150,7 +160,7 @@ impl Setup {
 
     /// The socket that hobd will listen on.
     pub fn socket(&self) -> PathBuf {
-        self.home.path().join("run/hob/hob.sock")
+        self.socket.clone()
     }
 
     /// The private bus, if there is one.

@@ -1,0 +1,80 @@
+"""OpenAI's own client against hobd, through a Unix socket. Run by chat.rs: SOCKET MODEL."""
+
+import sys
+
+import httpx
+import openai
+
+socket, model = sys.argv[1:]
+client = openai.OpenAI(
+    base_url="http://localhost/v1",
+    api_key="none is needed",
+    http_client=openai.DefaultHttpxClient(transport=httpx.HTTPTransport(uds=socket)),
+    timeout=120,
+)
+question = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "What is the capital of France? Answer in one short sentence."},
+]
+asking = {"model": model, "messages": question, "temperature": 0, "max_tokens": 48}
+
+models = client.models.list()
+assert model in [entry.id for entry in models], models
+assert client.models.retrieve(model).id == model
+
+whole = client.chat.completions.create(**asking)
+text = whole.choices[0].message.content
+assert "Paris" in text, whole
+assert whole.choices[0].finish_reason == "stop", whole
+assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+
+pieces = []
+usage = None
+for chunk in client.chat.completions.create(
+    **asking, stream=True, stream_options={"include_usage": True}
+):
+    for choice in chunk.choices:
+        pieces.append(choice.delta.content or "")
+    usage = chunk.usage or usage
+assert "".join(pieces) == text, pieces
+assert usage.completion_tokens == whole.usage.completion_tokens, usage
+
+parts = client.chat.completions.create(
+    model=model,
+    messages=[{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}],
+    max_completion_tokens=8,
+    seed=1,
+)
+assert parts.choices[0].message.content, parts
+
+completion = client.completions.create(
+    model=model, prompt="One, two, three, four,", temperature=0, max_tokens=8
+)
+assert "five" in completion.choices[0].text, completion
+
+# The client makes its exceptions from the status and the body.
+try:
+    client.chat.completions.create(model="no-such-model", messages=question)
+except openai.NotFoundError as error:
+    assert error.code == "model_not_found", error
+    assert error.body["hint"], error
+else:
+    raise AssertionError("an unknown model was accepted")
+
+try:
+    client.chat.completions.create(**{**asking, "temperature": 3})
+except openai.BadRequestError as error:
+    assert error.param == "temperature", error
+else:
+    raise AssertionError("a temperature of 3 was accepted")
+
+# Leaving a stream early is a cancellation; the next question is answered all the same.
+with client.chat.completions.create(
+    model=model,
+    messages=[{"role": "user", "content": "Tell me a long story."}],
+    max_tokens=1000,
+    stream=True,
+) as stream:
+    next(iter(stream))
+again = client.chat.completions.create(**asking)
+assert again.choices[0].message.content == text, again
