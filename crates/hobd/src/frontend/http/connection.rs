@@ -223,3 +223,7 @@ async fn last_word(mut stream: UnixStream, error: ApiError) {
     // A client that is gone misses nothing.
     let _ = timeout(LAST_WORD_TIME_MAX, exchange).await;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests;

@@ -15,6 +15,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `OpenAI`'s clients obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+const UNENCODABLE: &str = r#"{"error":{"code":"internal","type":"server_error","message":"the answer could not be encoded","param":null}}"#;
+
 /// An error, as the answer to a request.
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) ApiError);
@@ -73,24 +75,14 @@ pub(super) fn numbered(mut response: Response, id: RequestId) -> Response {
 }
 
 fn encoded(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(json) => {
-            let mut response = body("application/json", Body::from(json));
-            *response.status_mut() = status;
-            response
-        }
-        // No type of hob-api fails to encode; were it the error's own, its code still arrives.
-        Err(_) => {
-            let mut response = body(
-                "application/json",
-                Body::from(
-                    r#"{"error":{"code":"internal","type":"server_error","message":"the answer could not be encoded","param":null}}"#,
-                ),
-            );
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
-    }
+    // No type of hob-api fails to encode; were it so, the client still learns whose fault it is.
+    let (status, json) = serde_json::to_vec(value).map_or_else(
+        |_| (StatusCode::INTERNAL_SERVER_ERROR, UNENCODABLE.into()),
+        |json| (status, json),
+    );
+    let mut response = body("application/json", Body::from(json));
+    *response.status_mut() = status;
+    response
 }
 
 /// A response head and body as bytes, for a connection that gets no place and thus no router.
