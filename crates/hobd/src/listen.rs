@@ -22,7 +22,7 @@ const BACKLOG: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process answers there.
-    #[error("another hobd already answers on {}; stop it, or choose another path with --socket", .0.display())]
+    #[error("another hobd already has {}; stop it, or choose another path with --socket", .0.display())]
     AlreadyRunning(PathBuf),
     /// A file that is not ours to remove.
     #[error("{} is not a socket; move it away, or choose another path with --socket", .0.display())]
@@ -31,7 +31,7 @@ pub enum ListenError {
     #[error("socket activation failed: {0}; see the Listen lines of hobd.socket")]
     Activation(String),
     /// The system refused.
-    #[error("can't {what} {}: {source}{}", path.display(), hint(source))]
+    #[error("can't {what} {}: {source}{}", .path.display(), hint(.source))]
     System {
         /// What was tried.
         what: &'static str,
@@ -177,11 +177,8 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
 fn answers(path: &Path) -> rustix::io::Result<bool> {
     let socket = new_socket()?;
     match rustix::net::connect(socket.as_fd(), &SocketAddrUnix::new(path)?) {
-        // The latter when as many wait already as may.
-        Ok(()) | Err(Errno::AGAIN) => Ok(true),
-        // The latter for another type of socket, which only a listener of another kind has; ask
-        // not, it is none of ours.
-        Err(Errno::PROTOTYPE) => Ok(true),
+        // EAGAIN: as many wait already as may. EPROTOTYPE: a living socket of another type.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
         Err(Errno::CONNREFUSED) => Ok(false),
         Err(errno) => Err(errno),
     }
@@ -206,5 +203,118 @@ impl Drop for Claim {
             // If it can't be removed, the next hobd finds it stale.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_socket_has_its_scopes_modes_and_goes_with_its_claim() {
+        for (scope, folder_mode, socket_mode) in
+            [(Scope::User, 0o700, 0o600), (Scope::System, 0o750, 0o660)]
+        {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join("hob/hob.sock");
+            let (listener, claim) = bind(&path, scope).unwrap();
+            assert_eq!(mode(path.parent().unwrap()), folder_mode);
+            assert_eq!(mode(&path), socket_mode);
+            UnixStream::connect(&path).unwrap();
+            drop(listener);
+            drop(claim);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_second_hobd_is_refused_and_harms_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        let (_listener, _claim) = bind(&path, Scope::User).unwrap();
+        let error = bind(&path, Scope::User).unwrap_err();
+        assert!(matches!(&error, ListenError::AlreadyRunning(at) if *at == path));
+        let expected = format!(
+            "another hobd already has {}; stop it, or choose another path with --socket",
+            path.display()
+        );
+        assert_eq!(error.to_string(), expected);
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn the_lock_alone_keeps_a_second_hobd_away() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        let (_listener, _claim) = bind(&path, Scope::User).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = bind(&path, Scope::User).unwrap_err();
+        assert!(matches!(error, ListenError::AlreadyRunning(_)));
+    }
+
+    #[test]
+    fn a_live_socket_without_a_lock_is_left_alone_even_when_it_is_busy() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        let socket = new_socket().unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        for _ in 0..3 {
+            let error = bind(&path, Scope::User).unwrap_err();
+            assert!(matches!(error, ListenError::AlreadyRunning(_)));
+        }
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        drop(StdListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let (_listener, _claim) = bind(&path, Scope::User).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_never_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = bind(&path, Scope::User).unwrap_err();
+        assert!(matches!(error, ListenError::NotASocket(_)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn another_ones_socket_at_our_path_outlives_the_claim() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("hob.sock");
+        let (_listener, claim) = bind(&path, Scope::User).unwrap();
+        // The old one stays in existence, so that its inode number is not used again.
+        std::fs::rename(&path, root.path().join("old.sock")).unwrap();
+        let _other = StdListener::bind(&path).unwrap();
+        drop(claim);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_a_cause() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = bind(&file.join("hob.sock"), Scope::User).unwrap_err();
+        let expected = format!("can't make the folder {}: ", file.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }

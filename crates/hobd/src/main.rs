@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use hobd::RunError;
+use hobd::frontend::dbus::OpenError;
 use hobd::listen::ListenError;
 use hobd::notify::Notifier;
 use hobd::settings::load::{Config, Flag};
@@ -45,7 +47,7 @@ Exit codes:
   0  ended as asked
   1  failed; the last line of the log says why
   2  wrong flags or settings
-  3  another hobd already answers on the socket";
+  3  another hobd already has the socket or the bus name";
 
 /// Answer questions on this machine: load a model, and serve it over D-Bus and a Unix socket.
 #[derive(Debug, Parser)]
@@ -288,10 +290,12 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let in_use = error.chain().any(|cause| {
-        let cause = cause.downcast_ref::<ListenError>();
-        matches!(cause, Some(ListenError::AlreadyRunning(_)))
-    });
+    let in_use = matches!(
+        error.downcast_ref(),
+        Some(
+            RunError::Listen(ListenError::AlreadyRunning(_)) | RunError::Bus(OpenError::NameTaken)
+        )
+    );
     ExitCode::from(if in_use { EXIT_IN_USE } else { EXIT_FAILURE })
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Longest status line in bytes; `systemctl status` shows one line.
-const STATUS_BYTES_MAX: usize = 256;
+/// Longest status line in characters; `systemctl status` shows one line.
+const STATUS_CHARS_MAX: usize = 256;
 
 /// The way to the process supervisor, by the variables that it set. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,9 +39,12 @@ impl Notifier {
 
     /// One line for `systemctl status`. Must not hold anything that a user wrote.
     pub fn status(&self, line: &str) {
-        let end = line.floor_char_boundary(STATUS_BYTES_MAX);
         // A line break would begin the next variable.
-        let line = line[..end].replace(char::is_control, " ");
+        let line: String = line
+            .chars()
+            .take(STATUS_CHARS_MAX)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         self.send(&NotifyState::Status(&line));
     }
 

@@ -13,6 +13,8 @@ pub mod document;
 pub mod key;
 pub mod load;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use load::{Layers, Loaded, load};

@@ -28,7 +28,7 @@ pub fn default_file() -> String {
         file.push('\n');
         comment(&mut file, about);
         if !table.is_empty() {
-            file.push_str(&format!("[{table}]\n"));
+            file.extend(["[", table, "]\n"]);
         }
         for key in KEYS {
             let (its_table, name) = key.split();
@@ -39,7 +39,7 @@ pub fn default_file() -> String {
             file.push('\n');
             comment(&mut file, key.about);
             comment(&mut file, &format!("It must be {}.", slot.expected()));
-            file.push_str(&format!("#{name} = {}\n", slot.show()));
+            file.extend(["#", name, " = ", &slot.show(), "\n"]);
         }
     }
     file
@@ -53,13 +53,13 @@ pub fn effective(loaded: &Loaded) -> String {
     text.extend(loaded.files.iter().map(|path| read(path)));
     for (table, _) in TABLES {
         if !table.is_empty() {
-            text.push_str(&format!("\n[{table}]\n"));
+            text.extend(["\n[", table, "]\n"]);
         }
         for (key, source) in KEYS.iter().zip(&loaded.sources) {
             let (its_table, name) = key.split();
             if its_table == table {
                 let line = format!("{name} = {}", (key.slot)(&mut settings).show());
-                text.push_str(&format!("{line:<48} # {source}\n"));
+                text.extend([format!("{line:<48} # {source}\n")]);
             }
         }
     }

@@ -175,7 +175,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "limits.shutdown_grace",
         variable: "HOB_LIMITS_SHUTDOWN_GRACE",
-        about: "How long running answers may go on after SIGTERM.",
+        about: "How long running answers may go on after SIGTERM. systemd ends hobd after TimeoutStopSec of its unit, 15s.",
         slot: |s| Slot::Time(&mut s.limits.shutdown_grace, Duration::ZERO..=HOUR),
     },
     Key {

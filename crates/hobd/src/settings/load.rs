@@ -374,13 +374,17 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// A setting of the same name in another table, else the one with the most similar name.
+/// A setting of the same name in another table, else the setting or table with the most similar
+/// name.
 fn nearest_key(name: &str) -> Option<&'static str> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let same = KEYS.iter().find(|key| key.split().1 == last);
     match same {
         Some(key) => Some(key.name),
-        None => nearest(name, KEYS.iter().map(|key| key.name)),
+        None => {
+            let tables = TABLES.iter().map(|(table, _)| *table);
+            nearest(name, KEYS.iter().map(|key| key.name).chain(tables))
+        }
     }
 }
 
@@ -388,6 +392,7 @@ fn nearest_key(name: &str) -> Option<&'static str> {
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
     known
+        .filter(|known| !known.is_empty())
         .min_by_key(distance)
         .filter(|near| distance(near) <= (name.chars().count() / 3).max(2))
 }
