@@ -12,6 +12,8 @@ use tracing_subscriber::fmt::MakeWriter;
 /// traces hold message bodies, and the log must not.
 pub(crate) fn filter(verbose: u8, level: &str) -> Result<EnvFilter, ParseError> {
     let level = match verbose {
+        // As everywhere, an empty variable is an unset one.
+        0 if level.is_empty() => "info",
         0 => level,
         1 => "debug",
         _ => "trace",

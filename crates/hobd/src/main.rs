@@ -77,7 +77,7 @@ struct Args {
     #[arg(long)]
     no_dbus: bool,
 
-    /// Change any other setting, such as engine.n_ctx=2048; may be repeated.
+    /// Change any other setting, such as limits.queue=8; may be repeated.
     #[arg(long, value_name = "SETTING=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
 
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     }
     let filter = match logging::filter(args.verbose, &args.log_level) {
         Ok(filter) => filter,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&format!("--log-level or $HOB_LOG: {error}")),
     };
     let loaded = match layers(&args) {
         Ok(layers) => match settings::load(layers) {

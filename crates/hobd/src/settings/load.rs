@@ -379,13 +379,9 @@ fn unknown(name: &str) -> String {
 fn nearest_key(name: &str) -> Option<&'static str> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let same = KEYS.iter().find(|key| key.split().1 == last);
-    match same {
-        Some(key) => Some(key.name),
-        None => {
-            let tables = TABLES.iter().map(|(table, _)| *table);
-            nearest(name, KEYS.iter().map(|key| key.name).chain(tables))
-        }
-    }
+    let tables = TABLES.iter().map(|(table, _)| *table);
+    let all = KEYS.iter().map(|key| key.name).chain(tables);
+    same.map(|key| key.name).or_else(|| nearest(name, all))
 }
 
 /// The most similar of `known`, unless more than a third of `name` would have to change.

@@ -137,7 +137,7 @@ fn a_file_of_ones_own_replaces_main_file_and_drop_ins() {
     let loaded = load(layers.clone()).unwrap();
     assert_eq!(loaded.settings.engine.sandbox, SandboxPolicy::Degraded);
     assert_eq!(loaded.settings.engine.threads, Some(3));
-    assert_eq!(loaded.files, [own.clone()]);
+    assert_eq!(loaded.files, std::slice::from_ref(&own));
 
     fs::remove_file(&own).unwrap();
     let error = load(layers).unwrap_err().to_string();
