@@ -124,6 +124,11 @@ fn conditional() -> Vec<(i64, Rules)> {
             libc::SYS_tgkill,
             vec![vec![(0, DWORD, SeccompCmpOp::Eq, own_process)]],
         ),
+        // fdopen() asks how the model was opened.
+        (
+            libc::SYS_fcntl,
+            vec![vec![(1, DWORD, SeccompCmpOp::Eq, libc::F_GETFL as u64)]],
+        ),
         // Names of threads and of memory, for people who debug.
         (
             libc::SYS_prctl,
