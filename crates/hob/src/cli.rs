@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::failure::Failure;
+use crate::models::{ModelsCommand, ModelsOptions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -195,6 +196,15 @@ pub(crate) enum Command {
         /// Write one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// List, download, import, verify and choose models
+    Models {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ModelsCommand,
+        /// Where they are.
+        #[command(flatten)]
+        options: ModelsOptions,
     },
     /// Print a shell's completions
     Completions {

@@ -16,6 +16,7 @@ mod exit;
 mod failure;
 mod generate;
 mod lines;
+mod models;
 mod output;
 mod question;
 mod render;
@@ -73,6 +74,9 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         ),
         Some(Command::Status { json }) => runtime()?.block_on(status::run(json, &global, output)),
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
+        Some(Command::Models { command, options }) => {
+            models::run(command, &options, output).map(|_| ExitStatus::Success)
+        }
         Some(Command::Completions { shell }) => {
             generate::completions(shell, output).map(|()| ExitStatus::Success)
         }

@@ -1,0 +1,217 @@
+//! `hob models`: which models there are, and bringing them in, checked, and out.
+//!
+//! Works on the store's folder, not through the daemon: downloads are made by the person
+//! who may, and the daemon has no network.
+
+mod fetch;
+mod keep;
+mod list;
+mod progress;
+mod show;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+use hob_models::catalog::{Catalog, CatalogError};
+use hob_models::locations::{self, Scope};
+use hob_models::source::FetchError;
+use hob_models::store::{Store, StoreError};
+use hob_models::{ModelName, Sha256};
+
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Where `hob models` works.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ModelsOptions {
+    /// The board's models, in /var/lib/hob/models, instead of your own; changes need root
+    #[arg(long, global = true, conflicts_with = "models_dir")]
+    pub(crate) system: bool,
+
+    /// The folder of models [default: your own data folder's hob/models]
+    #[arg(long, value_name = "FOLDER", env = "HOB_MODELS_DIR", global = true)]
+    #[arg(hide_env_values = true, value_hint = ValueHint::DirPath)]
+    pub(crate) models_dir: Option<PathBuf>,
+
+    /// A catalog to use instead of the built-in one
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    pub(crate) catalog: Option<PathBuf>,
+
+    /// Write JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// What to do with models.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the installed models
+    List {
+        /// List the catalog's models instead
+        #[arg(long)]
+        available: bool,
+    },
+    /// Show what a model is and how much memory it needs
+    Show {
+        /// An installed model's name, or a GGUF file
+        #[arg(value_name = "NAME|FILE", value_hint = ValueHint::FilePath)]
+        model: String,
+        /// Print the model's chat template and nothing else
+        #[arg(long)]
+        template: bool,
+    },
+    /// Download a model of the catalog and verify it
+    Pull {
+        /// The model [default: the catalog's default]
+        name: Option<String>,
+        /// Accept the model's licence without being asked
+        #[arg(long)]
+        accept_licence: bool,
+    },
+    /// Copy a GGUF file into the store, as from a USB stick
+    Import {
+        /// The file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// What to call it [default: made of the file's name]
+        #[arg(long)]
+        name: Option<ModelName>,
+        /// The sha256 it must have [default: the catalog's, if it is one of its models]
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<Sha256>,
+    },
+    /// Check that installed models are what was installed
+    Verify {
+        /// One model [default: all]
+        name: Option<String>,
+    },
+    /// Remove an installed model
+    Remove {
+        /// The model
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Choose the model that is loaded by default
+    Use {
+        /// An installed model
+        name: String,
+    },
+}
+
+/// What a command changed that a running daemon should know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The model that a daemon should load now.
+    pub(crate) default_changed: Option<ModelName>,
+}
+
+/// Where and how a command works.
+struct Place<'a> {
+    store: Store,
+    catalog: Catalog,
+    json: bool,
+    output: &'a mut Output,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// When it fails, with a cause and mostly a hint.
+pub(crate) fn run(
+    command: ModelsCommand,
+    options: &ModelsOptions,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
+    let mut place = Place {
+        store: Store::open(folder(options)?),
+        catalog: match &options.catalog {
+            Some(path) => Catalog::from_file(path)?,
+            None => Catalog::built_in()?,
+        },
+        json: options.json,
+        output,
+    };
+    let place = &mut place;
+    match command {
+        ModelsCommand::List { available: false } => list::installed(place)?,
+        ModelsCommand::List { available: true } => list::available(place)?,
+        ModelsCommand::Show { model, template } => show::run(&model, template, place)?,
+        ModelsCommand::Pull {
+            name,
+            accept_licence,
+        } => return fetch::pull(name.as_deref(), accept_licence, place),
+        ModelsCommand::Import { file, name, sha256 } => {
+            return fetch::import(&file, name, sha256, place);
+        }
+        ModelsCommand::Verify { name } => keep::verify(name.as_deref(), place)?,
+        ModelsCommand::Remove { name, yes } => keep::remove(&name, yes, place)?,
+        ModelsCommand::Use { name } => return keep::choose(&name, place),
+    }
+    Ok(Outcome::default())
+}
+
+fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
+    if let Some(folder) = &options.models_dir {
+        return Ok(folder.clone());
+    }
+    let scope = if options.system {
+        Scope::System
+    } else {
+        Scope::User
+    };
+    locations::models_dir(scope).map_err(|error| Failure::new(error.to_string()))
+}
+
+impl Place<'_> {
+    /// An installed model's name as it was typed.
+    fn installed_name(&self, name: &str) -> Result<ModelName, Failure> {
+        let parsed = ModelName::new(name.to_ascii_lowercase())
+            .map_err(|error| Failure::new(error.to_string()).status(ExitStatus::Usage))?;
+        match self.store.get(&parsed) {
+            Err(error @ StoreError::NotInstalled { .. }) => Err(error.into()),
+            // A broken one can still be named, for it to be removed.
+            _ => Ok(parsed),
+        }
+    }
+
+    /// Shows a result: a sentence for people, or an object.
+    fn report(&mut self, sentence: &str, json: &impl serde::Serialize) -> Result<(), Failure> {
+        if self.json {
+            self.output.write(&crate::ask::to_json(json)?)
+        } else {
+            self.output.write_clean(&format!("{sentence}\n"))
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::NotInstalled { .. } | StoreError::NoDefault { .. } => ExitStatus::Model,
+            _ => ExitStatus::Failure,
+        };
+        with_hint(Self::new(error.to_string()).status(status), error.hint())
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        with_hint(Self::new(error.to_string()), error.hint())
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+fn with_hint(failure: Failure, hint: Option<String>) -> Failure {
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

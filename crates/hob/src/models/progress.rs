@@ -1,0 +1,107 @@
+//! Progress on stderr: a bar with rate and time left on a terminal, else a line now and
+//! then.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use hob_models::source::Watch;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::clean::clean_line;
+use crate::render::bytes;
+
+/// Between the lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How far a model has come.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    what: String,
+    /// When the last line was written; none on a terminal.
+    line: Option<Instant>,
+}
+
+impl Bar {
+    /// Progress of a model.
+    pub(super) fn new(name: &str) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let target = if is_terminal {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_prefix(name.to_owned());
+        Self {
+            bar,
+            what: name.to_owned(),
+            line: (!is_terminal).then(Instant::now),
+        }
+    }
+
+    /// A file of this many bytes is being hashed.
+    pub(super) fn checking(&mut self, total: u64) {
+        self.progress(0, Some(total));
+        self.bar.set_message("checking");
+    }
+
+    /// This many bytes more.
+    pub(super) fn advance(&mut self, more: u64) {
+        self.progress(self.bar.position() + more, self.bar.length());
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self, text: &str) {
+        let text = clean_line(text);
+        if self.line.is_some() {
+            // Nobody to tell if stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{}: {text}", self.what);
+        } else {
+            self.bar.println(format!("{}: {text}", self.what));
+        }
+    }
+
+    fn set_total(&self, total: u64) {
+        if self.bar.length() == Some(total) {
+            return;
+        }
+        self.bar.set_length(total);
+        let template = "{prefix}  {bar:24}  {binary_bytes} of {binary_total_bytes}  \
+                        {binary_bytes_per_sec}  {eta} left  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("━━ "));
+        }
+    }
+}
+
+impl Watch for Bar {
+    fn source(&mut self, source: &str) {
+        self.say(&format!("from {source}"));
+    }
+
+    fn progress(&mut self, done: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.set_total(total);
+        }
+        self.bar.set_position(done);
+        if self.line.is_some_and(|last| last.elapsed() >= LINE_EVERY) {
+            let so_far = match total {
+                Some(total) => {
+                    let percent = done.saturating_mul(100) / total.max(1);
+                    format!("{} of {} ({percent} %)", bytes(done), bytes(total))
+                }
+                None => bytes(done),
+            };
+            self.say(&so_far);
+            self.line = Some(Instant::now());
+        }
+    }
+
+    fn retrying(&mut self, cause: &str) {
+        self.say(&format!("{cause}; trying again"));
+    }
+}

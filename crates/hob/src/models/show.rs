@@ -1,0 +1,203 @@
+//! `hob models show`: what a model is, and the memory it needs.
+
+use std::fs::File;
+use std::path::Path;
+
+use hob_models::ModelName;
+use hob_models::catalog::Parameters;
+use hob_models::gguf::Header;
+use hob_models::store::{Installed, StoreError};
+use serde_json::{Value, json};
+
+use super::Place;
+use crate::clean::{clean, clean_line};
+use crate::failure::Failure;
+use crate::output::Style;
+use crate::render::bytes;
+
+/// Context sizes that memory is shown for, and the model's own.
+const CONTEXTS: [u32; 5] = [1024, 2048, 4096, 8192, 32768];
+
+/// Shows an installed model, or a file that need not be.
+pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<(), Failure> {
+    let (installed, path) = find(model, place)?;
+    let header = read(&path)?;
+    if template {
+        return match &header.chat_template {
+            Some(text) => place.output.write_clean(&format!("{text}\n")),
+            None => Err(Failure::new("the model has no chat template")),
+        };
+    }
+    if place.json {
+        let object = object(&header, installed.as_ref(), &path);
+        return place.output.write(&crate::ask::to_json(&object)?);
+    }
+    let color = place.output.color();
+    let mut rows = description(&header);
+    if let Some(installed) = &installed {
+        let manifest = &installed.manifest;
+        rows.push(("size", bytes(manifest.size_bytes)));
+        rows.push(("sha256", manifest.sha256.to_string()));
+        rows.extend(manifest.licence.iter().map(|id| ("licence", id.clone())));
+        rows.push(("from", manifest.origin.clone()));
+    }
+    rows.push(("file", path.display().to_string()));
+    let mut text = String::new();
+    for (label, value) in rows {
+        let label = format!("{label:<15}");
+        text += &format!(
+            "{}{}\n",
+            Style::Bold.paint(&label, color),
+            clean_line(&value)
+        );
+    }
+    text.push('\n');
+    text += &memory(&header, color);
+    place.output.write(&text)
+}
+
+/// A name finds an installed model; what looks like a path, or is only a file, is one.
+fn find(
+    model: &str,
+    place: &Place<'_>,
+) -> Result<(Option<Installed>, std::path::PathBuf), Failure> {
+    let path = Path::new(model);
+    if let Ok(name) = ModelName::new(model) {
+        match place.store.get(&name) {
+            Ok(installed) => return Ok((Some(installed), place.store.model_path(&name))),
+            Err(StoreError::NotInstalled { .. }) if path.is_file() => {}
+            Err(StoreError::NotInstalled { .. }) if !model.ends_with(".gguf") => {
+                return Err(super::fetch::not_installed(&name, place));
+            }
+            Err(StoreError::NotInstalled { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((None, path.to_path_buf()))
+}
+
+fn read(path: &Path) -> Result<Header, Failure> {
+    let shown = path.display();
+    let unreadable = |error| Failure::io(&format!("{shown} cannot be read"), &error);
+    // Opening a FIFO would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(StoreError::NotAFile(path.to_path_buf()).into());
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    Header::read(file, metadata.len()).map_err(|error| {
+        Failure::new(format!("{shown}: {error}"))
+            .hint("hob runs whole, single GGUF files of language models.")
+    })
+}
+
+fn description(header: &Header) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    rows.extend(header.name.iter().map(|name| ("name", name.clone())));
+    rows.push(("architecture", header.architecture.clone()));
+    rows.push((
+        "parameters",
+        format!("{} ({})", Parameters(header.parameters), header.parameters),
+    ));
+    rows.push((
+        "quantization",
+        if header.quantization == header.main_tensor_type {
+            header.quantization.clone()
+        } else {
+            format!(
+                "{} (mostly {})",
+                header.quantization, header.main_tensor_type
+            )
+        },
+    ));
+    rows.push(("context", format!("{} tokens", header.n_ctx_train)));
+    if let Some(window) = header.sliding_window {
+        let layers = header.windowed.iter().filter(|windowed| **windowed).count();
+        let all = header.n_layer;
+        rows.push((
+            "sliding window",
+            format!("{window} tokens, in {layers} of {all} layers"),
+        ));
+    }
+    let kv = header.n_head_kv.iter().max().copied().unwrap_or(0);
+    rows.push((
+        "layers",
+        format!(
+            "{}, of {} wide, with {} heads and {kv} KV heads",
+            header.n_layer, header.n_embd, header.n_head
+        ),
+    ));
+    rows.push(("vocabulary", format!("{} tokens", header.vocabulary)));
+    let chat = match &header.chat_template {
+        Some(text) => format!("yes, {} bytes (--template prints it)", text.len()),
+        None => "no: a base model, which continues text".to_owned(),
+    };
+    rows.push(("chat template", chat));
+    rows
+}
+
+/// The context sizes worth showing for a model.
+fn contexts(header: &Header) -> Vec<u32> {
+    let own = header.n_ctx_train;
+    let mut sizes: Vec<u32> = CONTEXTS.into_iter().filter(|size| *size < own).collect();
+    sizes.push(own);
+    sizes
+}
+
+fn memory(header: &Header, color: bool) -> String {
+    let head = format!(
+        "{:>9}  {:>10}  {:>10}  {:>10}  {:>10}",
+        "CONTEXT", "WEIGHTS", "KV CACHE", "COMPUTE", "MEMORY"
+    );
+    let mut text = format!("{}\n", Style::Bold.paint(&head, color));
+    for n_ctx in contexts(header) {
+        let memory = header.memory_needed(n_ctx, 1);
+        text += &format!(
+            "{n_ctx:>9}  {:>10}  {:>10}  {:>10}  {:>10}\n",
+            bytes(memory.weights),
+            bytes(memory.kv),
+            bytes(memory.compute_estimate),
+            bytes(memory.total()),
+        );
+    }
+    text += "One request at a time; each further one adds a KV cache. Compute is an estimate.\n";
+    text
+}
+
+fn object(header: &Header, installed: Option<&Installed>, path: &Path) -> Value {
+    let memory: Vec<Value> = contexts(header)
+        .into_iter()
+        .map(|n_ctx| {
+            let memory = header.memory_needed(n_ctx, 1);
+            json!({
+                "n_ctx": n_ctx,
+                "weights_bytes": memory.weights,
+                "kv_bytes": memory.kv,
+                "compute_estimate_bytes": memory.compute_estimate,
+                "total_bytes": memory.total(),
+            })
+        })
+        .collect();
+    json!({
+        "name": installed.map(|model| &model.name),
+        "file": path.display().to_string(),
+        "title": header.name.as_deref().map(clean),
+        "architecture": header.architecture,
+        "parameters": header.parameters,
+        "quantization": header.quantization,
+        "main_tensor_type": header.main_tensor_type,
+        "n_ctx_train": header.n_ctx_train,
+        "n_layer": header.n_layer,
+        "n_embd": header.n_embd,
+        "n_head": header.n_head,
+        "n_head_kv": header.n_head_kv,
+        "key_length": header.key_length,
+        "value_length": header.value_length,
+        "sliding_window": header.sliding_window,
+        "vocabulary": header.vocabulary,
+        "chat_template": header.chat_template.is_some(),
+        "weights_bytes": header.weights_bytes,
+        "installed": installed.map(|model| &model.manifest),
+        "memory": memory,
+    })
+}
