@@ -1,0 +1,131 @@
+//! Enters the engine's sandbox and tries one thing, named by the argument. `tests/sandbox.rs`
+//! runs it for each and looks at how it ends: 0 if the thing succeeded, 10 if it was refused
+//! with an error, or by a signal.
+
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::exit,
+    clippy::undocumented_unsafe_blocks,
+    reason = "each block makes one system call with constant arguments"
+)]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use hob_engine::sandbox;
+use hob_ipc::message::SandboxPolicy;
+
+const REFUSED: i32 = 10;
+
+fn main() {
+    let attempt = std::env::args().nth(1).unwrap();
+    let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+    let file = File::open("/proc/self/exe").unwrap();
+    let policy = SandboxPolicy::Required;
+    let mut layers = sandbox::confine(policy, Some(256 << 20), Ok(())).unwrap();
+    if attempt == "two-threads" {
+        std::thread::spawn(std::thread::park);
+    }
+    match sandbox::close(policy) {
+        Ok(closed) => layers.extend(closed),
+        Err(error) => {
+            eprint(&error.to_string());
+            std::process::exit(REFUSED);
+        }
+    }
+    let done = match attempt.as_str() {
+        "harmless" => harmless(&mut ours, &mut theirs, &file),
+        "layers" => {
+            eprint(&layers.join(" "));
+            true
+        }
+        "abort" => std::process::abort(),
+        "panic" => panic!("as asked"),
+        "allocate" => allocate(),
+        "open" => File::open("/etc/passwd").is_ok(),
+        "create" => File::create("/tmp/hob-sandbox-probe").is_ok(),
+        "socket" => TcpListener::bind("127.0.0.1:0").is_ok(),
+        "connect" => UnixStream::connect("/run/hob/hob.sock").is_ok(),
+        "execute" => Command::new("/bin/true").status().is_ok(),
+        "fork" => unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) >= 0 },
+        "namespace" => unsafe { libc::unshare(libc::CLONE_NEWUSER) == 0 },
+        "trace" => unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 },
+        "read-parent" => unsafe {
+            libc::syscall(libc::SYS_process_vm_readv, libc::getppid(), 0, 0, 0, 0, 0) >= 0
+        },
+        "kill-parent" => unsafe { libc::kill(libc::getppid(), 0) == 0 },
+        "tgkill-init" => unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) == 0 },
+        "map-code" => map(&file, libc::PROT_READ | libc::PROT_EXEC),
+        "map-data" => map(&file, libc::PROT_READ),
+        "make-code" => make_code(),
+        "memfd" => unsafe { libc::memfd_create(c"code".as_ptr(), 0) >= 0 },
+        "io-uring" => unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, 0) >= 0 },
+        "bpf" => unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) >= 0 },
+        "ioctl" => unsafe { libc::ioctl(0, libc::TIOCSTI, c"x".as_ptr()) == 0 },
+        "dup" => unsafe { libc::dup(0) >= 0 },
+        "rename" => std::fs::rename("/tmp/a", "/tmp/b").is_ok(),
+        "dumpable" => unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) == 0 },
+        other => panic!("what is {other}?"),
+    };
+    std::process::exit(if done { 0 } else { REFUSED });
+}
+
+fn eprint(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What the engine does all day.
+fn harmless(ours: &mut UnixStream, theirs: &mut UnixStream, mut file: &File) -> bool {
+    let mut magic = [0; 4];
+    file.read_exact(&mut magic).unwrap();
+    let sum = std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(|| (0..1000_u64).sum::<u64>())
+        .unwrap()
+        .join()
+        .unwrap();
+    ours.write_all(&sum.to_le_bytes()).unwrap();
+    let mut got = [0; 8];
+    theirs.read_exact(&mut got).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    let large = vec![1_u8; 32 << 20];
+    magic == *b"\x7fELF" && u64::from_le_bytes(got) == 499_500 && large.iter().all(|b| *b == 1)
+}
+
+/// More than the limit that `main` sets.
+fn allocate() -> bool {
+    Vec::<u8>::new().try_reserve_exact(1 << 30).is_ok()
+}
+
+fn map(file: &File, protection: libc::c_int) -> bool {
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            protection,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    address != libc::MAP_FAILED
+}
+
+fn make_code() -> bool {
+    unsafe {
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        libc::mprotect(page, 4096, libc::PROT_READ | libc::PROT_EXEC) == 0
+    }
+}

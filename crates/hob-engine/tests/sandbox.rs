@@ -1,0 +1,139 @@
+//! The sandbox denies what it says it denies, and lets the engine work.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// How an attempt ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Succeeds,
+    Refused,
+    Killed(i32),
+}
+
+const SIGSYS: End = End::Killed(libc::SIGSYS);
+
+fn probe() -> PathBuf {
+    // Examples lie beside the folder of the tests.
+    let here = std::env::current_exe().unwrap();
+    let path = here.ancestors().nth(2).unwrap().join("examples/sandbox_probe");
+    assert!(path.is_file(), "build the examples first: {}", path.display());
+    path
+}
+
+fn run(attempt: &str) -> Output {
+    Command::new(probe())
+        .arg(attempt)
+        .env_clear()
+        .env("GGML_NO_BACKTRACE", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn end_of(attempt: &str) -> End {
+    let output = run(attempt);
+    match (output.status.code(), output.status.signal()) {
+        (Some(0), _) => End::Succeeds,
+        (Some(10), _) => End::Refused,
+        (None, Some(signal)) => End::Killed(signal),
+        _ => panic!(
+            "{attempt}: {:?} {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        ),
+    }
+}
+
+#[test]
+fn the_engines_own_work_is_allowed() {
+    assert_eq!(end_of("harmless"), End::Succeeds);
+    assert_eq!(end_of("map-data"), End::Succeeds);
+}
+
+#[test]
+fn files_can_not_be_opened() {
+    assert_eq!(end_of("open"), End::Refused);
+    assert_eq!(end_of("create"), End::Refused);
+    assert_eq!(end_of("rename"), SIGSYS);
+    assert_eq!(end_of("memfd"), SIGSYS);
+}
+
+#[test]
+fn sockets_can_not_be_made() {
+    assert_eq!(end_of("socket"), SIGSYS);
+    assert_eq!(end_of("connect"), SIGSYS);
+}
+
+#[test]
+fn programs_and_processes_can_not_be_started() {
+    assert_eq!(end_of("fork"), SIGSYS);
+    assert_eq!(end_of("execute"), SIGSYS);
+    assert_eq!(end_of("namespace"), SIGSYS);
+}
+
+#[test]
+fn other_processes_are_out_of_reach() {
+    assert_eq!(end_of("trace"), SIGSYS);
+    assert_eq!(end_of("read-parent"), SIGSYS);
+    assert_eq!(end_of("kill-parent"), SIGSYS);
+    assert_eq!(end_of("tgkill-init"), SIGSYS);
+}
+
+#[test]
+fn no_new_code_can_be_run() {
+    assert_eq!(end_of("map-code"), SIGSYS);
+    assert_eq!(end_of("make-code"), SIGSYS);
+}
+
+#[test]
+fn the_kernels_large_doors_are_shut() {
+    for attempt in ["io-uring", "bpf", "ioctl", "dup", "dumpable"] {
+        assert_eq!(end_of(attempt), SIGSYS, "{attempt}");
+    }
+}
+
+#[test]
+fn memory_above_the_limit_is_refused() {
+    assert_eq!(end_of("allocate"), End::Refused);
+}
+
+#[test]
+fn an_abort_ends_as_an_abort() {
+    assert_eq!(end_of("abort"), End::Killed(libc::SIGABRT));
+}
+
+#[test]
+fn a_second_thread_keeps_the_sandbox_from_closing() {
+    let output = run("two-threads");
+    assert_eq!(output.status.code(), Some(10));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("there are 2 threads"), "{error}");
+}
+
+#[test]
+fn every_layer_is_reported() {
+    let output = run("layers");
+    let layers = String::from_utf8(output.stderr).unwrap();
+    for layer in ["rlimits", "no-dumpable", "no-new-privs", "landlock-abi-", "seccomp"] {
+        assert!(layers.contains(layer), "{layer} in {layers}");
+    }
+}
+
+#[test]
+fn an_environment_that_loads_code_is_refused() {
+    for (name, value) in [("GGML_BACKEND_PATH", "/tmp/x.so"), ("LD_LIBRARY_PATH", "/tmp")] {
+        let output = Command::new(probe())
+            .arg("harmless")
+            .env_clear()
+            .env("GGML_NO_BACKTRACE", "1")
+            .env(name, value)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{name}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(name));
+    }
+}
