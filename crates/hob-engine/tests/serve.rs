@@ -1,0 +1,351 @@
+//! The decode loop with a model of the test's own, over a pipe in memory.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use hob_api::event::FinishReason;
+use hob_engine::prompt::Token;
+use hob_engine::pulse::Pulse;
+use hob_engine::serve::{Failure, Limits, Model, Row, serve};
+use hob_engine::wire::{Events, Inbound, ReadError, read_commands};
+use hob_ipc::frame::COMMAND_BYTES_MAX;
+use hob_ipc::message::{FailureCode, Finished, Generate, Prompt, Sampling};
+use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
+
+/// Says the prompt backwards, one byte a token, then ends. Checks what it is asked.
+struct Mirror {
+    limits: Limits,
+    /// Bytes that each sequence has seen, in order.
+    seen: Vec<Vec<u8>>,
+    rows: Vec<Row>,
+    /// Steps until decoding fails.
+    fails_in: Option<usize>,
+    /// Largest step.
+    rows_max: usize,
+}
+
+const END: Token = 256;
+
+impl Mirror {
+    fn new(n_ctx: u32, n_batch: u32, parallel: u32) -> Self {
+        Self {
+            limits: Limits {
+                n_ctx,
+                n_batch,
+                parallel,
+            },
+            seen: vec![Vec::new(); parallel as usize],
+            rows: Vec::new(),
+            fails_in: None,
+            rows_max: 0,
+        }
+    }
+}
+
+impl Model for Mirror {
+    /// Bytes still to say.
+    type Sampler = Vec<u8>;
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
+        match prompt {
+            Prompt::Text(text) => Ok(text.bytes().map(Token::from).collect()),
+            Prompt::Chat(_) => Err(Failure::new(FailureCode::NoChatTemplate, "none")),
+        }
+    }
+
+    fn sampler(&self, _: &Sampling, prompt: &[Token]) -> Vec<u8> {
+        prompt.iter().map(|token| u8::try_from(*token).unwrap()).collect()
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure> {
+        assert!(!rows.is_empty() && rows.len() <= self.limits.n_batch as usize);
+        self.rows_max = self.rows_max.max(rows.len());
+        if let Some(left) = &mut self.fails_in {
+            if *left == 0 {
+                self.fails_in = None;
+                return Err(Failure::new(FailureCode::Decode, "as told"));
+            }
+            *left -= 1;
+        }
+        for row in rows {
+            let seen = &mut self.seen[row.sequence as usize];
+            assert_eq!(seen.len(), row.position as usize, "positions have no gap");
+            assert!(row.position < self.limits.n_ctx);
+            seen.push(u8::try_from(row.token).unwrap());
+        }
+        self.rows = rows.to_vec();
+        Ok(())
+    }
+
+    fn sample(&mut self, row: usize, left: &mut Vec<u8>) -> Result<Token, Failure> {
+        assert!(self.rows[row].logits);
+        Ok(left.pop().map_or(END, Token::from))
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        token == END
+    }
+
+    fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
+        bytes.push(u8::try_from(token).unwrap());
+    }
+
+    fn forget(&mut self, sequence: u32) {
+        self.seen[sequence as usize].clear();
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    events: Mutex<Vec<EngineEvent>>,
+    /// Events until hobd is gone.
+    gone_after: Option<usize>,
+}
+
+impl Events for Record {
+    fn send(&self, event: &EngineEvent) -> io::Result<()> {
+        let mut events = self.events.lock().unwrap();
+        if self.gone_after == Some(events.len()) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        events.push(event.clone());
+        Ok(())
+    }
+}
+
+impl Record {
+    fn text(&self, of: u64) -> String {
+        self.events
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|event| match event {
+                EngineEvent::Delta { id, text } if id.0 == of => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The one terminal event, after which nothing came.
+    fn end(&self, of: u64) -> Result<Finished, (FailureCode, u32)> {
+        let events = self.events.lock().unwrap();
+        let own: Vec<_> = events
+            .iter()
+            .filter(|event| match event {
+                EngineEvent::Delta { id, .. }
+                | EngineEvent::Prefill { id, .. }
+                | EngineEvent::Failed { id, .. } => id.0 == of,
+                EngineEvent::Finished(finished) => finished.id.0 == of,
+                _ => false,
+            })
+            .collect();
+        let ends = own
+            .iter()
+            .filter(|e| matches!(e, EngineEvent::Finished(_) | EngineEvent::Failed { .. }))
+            .count();
+        assert_eq!(ends, 1, "of request {of}: {own:?}");
+        match own.last().unwrap() {
+            EngineEvent::Finished(finished) => Ok(*finished),
+            EngineEvent::Failed {
+                code,
+                prompt_tokens,
+                ..
+            } => Err((*code, *prompt_tokens)),
+            other => panic!("{other:?} after the end"),
+        }
+    }
+}
+
+fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
+    Generate {
+        id: RequestId(id),
+        prompt: Prompt::Text(text.to_owned()),
+        max_tokens,
+        stop: Vec::new(),
+        sampling: Sampling {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: None,
+        },
+    }
+}
+
+fn channel(commands: Vec<Inbound>) -> (std::sync::mpsc::SyncSender<Inbound>, Receiver<Inbound>) {
+    let (sender, receiver) = sync_channel(64);
+    for command in commands {
+        sender.send(command).unwrap();
+    }
+    (sender, receiver)
+}
+
+/// Serves `requests`, all there from the start, until each has ended.
+fn run(model: &mut Mirror, requests: Vec<Generate>) -> Record {
+    let record = Record::default();
+    let count = requests.len();
+    let commands = requests
+        .into_iter()
+        .map(|request| Inbound::Generate(Box::new(request), Instant::now()))
+        .collect();
+    let (sender, receiver) = channel(commands);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                let events = record.events.lock().unwrap();
+                let ends = events
+                    .iter()
+                    .filter(|e| matches!(e, EngineEvent::Finished(_) | EngineEvent::Failed { .. }))
+                    .count();
+                drop(events);
+                if ends == count {
+                    drop(sender);
+                    return;
+                }
+                std::thread::yield_now();
+            }
+        });
+        serve(model, &receiver, &record, &Pulse::new()).unwrap();
+    });
+    record
+}
+
+#[test]
+fn answers_come_in_order_and_places_are_used_again() {
+    let mut model = Mirror::new(64, 16, 2);
+    let record = run(&mut model, vec![generate(1, "abc", 10), generate(2, "xyz", 10)]);
+    assert_eq!(record.text(1), "cba");
+    assert_eq!(record.text(2), "zyx");
+    let end = record.end(1).unwrap();
+    assert_eq!(end.reason, FinishReason::Stop);
+    assert_eq!((end.prompt_tokens, end.completion_tokens), (3, 4));
+    assert!(model.seen.iter().all(Vec::is_empty), "sequences are forgotten");
+    let record = run(&mut model, vec![generate(3, "again", 10)]);
+    assert_eq!(record.text(3), "niaga");
+}
+
+#[test]
+fn a_prompt_longer_than_a_batch_takes_several_steps() {
+    let mut model = Mirror::new(600, 16, 2);
+    let long = "a".repeat(500);
+    let record = run(&mut model, vec![generate(1, &long, 3), generate(2, "hi", 9)]);
+    assert_eq!(record.text(1), "aaa");
+    assert_eq!(record.end(1).unwrap().reason, FinishReason::Length);
+    assert_eq!(record.text(2), "ih");
+    assert!(model.rows_max <= 16);
+}
+
+#[test]
+fn limits_end_answers() {
+    let mut model = Mirror::new(8, 16, 1);
+    let record = run(&mut model, vec![generate(1, "abcde", 100)]);
+    assert_eq!(record.text(1), "edc", "5 + 3 tokens fill a context of 8");
+    assert_eq!(record.end(1).unwrap().reason, FinishReason::Length);
+    let record = run(&mut model, vec![generate(2, "abcdefgh", 1)]);
+    assert_eq!(record.end(2), Err((FailureCode::ContextOverflow, 8)));
+    let record = run(&mut model, vec![generate(3, "abcdefg", 9)]);
+    assert_eq!(record.end(3).unwrap().completion_tokens, 1);
+}
+
+#[test]
+fn stop_strings_end_answers() {
+    let mut model = Mirror::new(64, 16, 1);
+    let stop = Generate {
+        stop: vec!["CB".to_owned()],
+        ..generate(1, "ABCDE", 10)
+    };
+    let record = run(&mut model, vec![stop]);
+    assert_eq!(record.text(1), "ED");
+    assert_eq!(record.end(1).unwrap().reason, FinishReason::Stop);
+}
+
+#[test]
+fn bad_requests_fail_alone() {
+    let mut model = Mirror::new(64, 16, 1);
+    let chat = Generate {
+        prompt: Prompt::Chat(Vec::new()),
+        ..generate(2, "", 1)
+    };
+    let record = run(&mut model, vec![generate(1, "ab", 9), chat]);
+    assert_eq!(record.text(1), "ba");
+    // Both are there before the first step; the second has no place.
+    assert_eq!(record.end(2), Err((FailureCode::Overcommitted, 0)));
+    let record = run(&mut model, vec![generate(3, "", 9)]);
+    assert_eq!(record.end(3), Err((FailureCode::Decode, 0)));
+}
+
+#[test]
+fn a_failed_step_fails_its_requests_and_no_later_ones() {
+    let mut model = Mirror::new(64, 16, 2);
+    model.fails_in = Some(2);
+    let record = run(&mut model, vec![generate(1, "abcdef", 9), generate(2, "xyz", 9)]);
+    assert_eq!(record.end(1), Err((FailureCode::Decode, 0)));
+    assert_eq!(record.end(2), Err((FailureCode::Decode, 0)));
+    assert_eq!(run(&mut model, vec![generate(3, "ok", 9)]).text(3), "ko");
+}
+
+#[test]
+fn a_cancelled_request_ends_once_and_others_go_on() {
+    let mut model = Mirror::new(64, 16, 2);
+    let record = Record::default();
+    let now = Instant::now();
+    let (sender, receiver) = channel(vec![
+        Inbound::Generate(Box::new(generate(1, "abcdefghij", 50)), now),
+        Inbound::Generate(Box::new(generate(2, "xyz", 50)), now),
+        Inbound::Cancel(RequestId(1)),
+        Inbound::Cancel(RequestId(1)),
+        Inbound::Cancel(RequestId(9)),
+    ]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while record.events.lock().unwrap().last().is_none_or(|event| {
+                !matches!(event, EngineEvent::Finished(finished) if finished.id.0 == 2)
+            }) {
+                std::thread::yield_now();
+            }
+            drop(sender);
+        });
+        serve(&mut model, &receiver, &record, &Pulse::new()).unwrap();
+    });
+    assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
+    assert_eq!(record.text(2), "zyx");
+}
+
+#[test]
+fn the_loop_ends_when_hobd_is_gone() {
+    let mut model = Mirror::new(64, 16, 1);
+    let record = Record {
+        gone_after: Some(2),
+        ..Record::default()
+    };
+    let request = generate(1, "abcdef", 9);
+    let (_sender, receiver) = channel(vec![Inbound::Generate(Box::new(request), Instant::now())]);
+    let end = serve(&mut model, &receiver, &record, &Pulse::new());
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn the_reader_takes_frames_apart_and_stops_at_nonsense() {
+    let read = |stream: &[u8]| {
+        let (sender, receiver) = sync_channel(8);
+        let end = read_commands(stream, Decoder::new(COMMAND_BYTES_MAX), &sender);
+        (end, receiver.try_iter().count())
+    };
+    let frame = |command: &Command| encode(command, COMMAND_BYTES_MAX).unwrap();
+    let cancel = frame(&Command::Cancel { id: RequestId(1) });
+    let (end, count) = read(&[cancel.clone(), cancel.clone()].concat());
+    assert!(end.is_ok() && count == 2);
+    let (end, count) = read(&[&cancel[..], &[3, 0, 0, 0], b"no!"].concat());
+    assert!(matches!(end, Err(ReadError::Frame(_))) && count == 1);
+}
