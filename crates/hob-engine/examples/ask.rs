@@ -23,8 +23,8 @@ use std::time::Instant;
 
 use driver::Engine;
 use hob_api::chat::Role;
-use hob_ipc::message::{ChatMessage, Load, Prompt, SandboxPolicy};
 use hob_ipc::EngineEvent;
+use hob_ipc::message::{ChatMessage, Load, Prompt, SandboxPolicy};
 
 fn number(name: &str) -> Option<u32> {
     Some(std::env::var(name).ok()?.parse().unwrap())

@@ -145,8 +145,11 @@ mod tests {
 
         fn cpu(self, cpu: usize, package: i32, core: i32) -> Self {
             let folder = format!("sys/devices/system/cpu/cpu{cpu}/topology");
-            self.file(&format!("{folder}/physical_package_id"), &format!("{package}\n"))
-                .file(&format!("{folder}/core_id"), &format!("{core}\n"))
+            self.file(
+                &format!("{folder}/physical_package_id"),
+                &format!("{package}\n"),
+            )
+            .file(&format!("{folder}/core_id"), &format!("{core}\n"))
         }
 
         fn threads(&self, allowed: &[usize]) -> u32 {

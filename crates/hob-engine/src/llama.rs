@@ -22,7 +22,8 @@ use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler;
 use crate::serve::{Failure, Limits, Model, Row};
-use crate::template::{ChatTemplate, SpecialTexts, Span, TemplateError};
+use crate::template::{ChatTemplate, Span, SpecialTexts, TemplateError};
+use crate::text;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
@@ -62,10 +63,7 @@ pub fn start_backend(verbose: bool) -> Result<LlamaBackend, LoadError> {
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(
-    file: OwnedFd,
-    progress: &mut dyn FnMut(u8) -> bool,
-) -> Result<LlamaModel, LoadError> {
+pub fn load(file: OwnedFd, progress: &mut dyn FnMut(u8) -> bool) -> Result<LlamaModel, LoadError> {
     let mut on_progress = |fraction: f32| {
         #[allow(
             clippy::cast_possible_truncation,
@@ -76,13 +74,14 @@ pub fn load(
         progress(percent)
     };
     raw::load_model(file, &mut on_progress).map_err(|error| {
-        let text = error.to_string();
-        let code = if text.contains("allocate") || text.contains("bad_alloc") {
+        let reason = error.to_string();
+        // llama.cpp tells this apart in words only.
+        let code = if reason.contains("allocate") || reason.contains("bad_alloc") {
             LoadFailure::Memory
         } else {
             LoadFailure::Model
         };
-        LoadError::new(code, text)
+        LoadError::new(code, reason)
     })
 }
 
@@ -192,15 +191,14 @@ impl<'m> Llama<'m> {
         }
         let context = new_context(backend, model, n_ctx, load.parallel, threads)?;
         let n_batch = N_BATCH.min(context.n_batch());
-        let mut architecture = model
+        let architecture = model
             .meta_val_str("general.architecture")
             .unwrap_or_default();
-        architecture.truncate(architecture.floor_char_boundary(ARCHITECTURE_BYTES_MAX));
         let ready = Ready {
             n_ctx,
             n_ctx_train,
             parameters: model.n_params(),
-            architecture,
+            architecture: text::beginning(&architecture, ARCHITECTURE_BYTES_MAX).to_owned(),
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
@@ -368,8 +366,6 @@ impl Model for Llama<'_> {
 
     fn forget(&mut self, sequence: u32) {
         // Removing a whole sequence never fails; the error is a number above i32::MAX.
-        let _ = self
-            .context
-            .clear_kv_cache_seq(Some(sequence), None, None);
+        let _ = self.context.clear_kv_cache_seq(Some(sequence), None, None);
     }
 }

@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn the_first_token_is_not_doubled() {
         let expected = [BOS, letter('h')];
-        assert_eq!(encode(Some(BOS), &[scaffold("[b]"), content("h")]), expected);
+        assert_eq!(
+            encode(Some(BOS), &[scaffold("[b]"), content("h")]),
+            expected
+        );
         assert_eq!(encode(Some(BOS), &[content("h")]), expected);
         assert_eq!(encode(None, &[content("h")]), [letter('h')]);
         assert_eq!(encode_text(&Letters { bos: Some(BOS) }, "h"), expected);
@@ -253,7 +256,10 @@ mod tests {
     #[test]
     fn white_space_goes_where_the_vocabulary_says() {
         assert_eq!(
-            encode(None, &[scaffold("[u] \n"), content(" h "), scaffold(" [e] x")]),
+            encode(
+                None,
+                &[scaffold("[u] \n"), content(" h "), scaffold(" [e] x")]
+            ),
             [
                 1000 + letter('u'),
                 letter('h'),

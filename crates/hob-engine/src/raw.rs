@@ -163,7 +163,11 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
     // SAFETY: llama.cpp passes a NUL-terminated string that lives through the call.
     let text = unsafe { CStr::from_ptr(text) }.to_bytes();
     let text = String::from_utf8_lossy(&text[..text.len().min(LOG_LINE_BYTES_MAX)]);
-    let text: String = text.trim_end().chars().filter(|c| !c.is_control()).collect();
+    let text: String = text
+        .trim_end()
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     if text.is_empty() {
         return;
     }

@@ -107,7 +107,15 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
     let pulse: Arc<Pulse> = Arc::default();
     pulse.set_working(true);
     let commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
-    load_and_serve(&load, handshake.model, &backend, threads, &commands, outbox, &pulse)
+    load_and_serve(
+        &load,
+        handshake.model,
+        &backend,
+        threads,
+        &commands,
+        outbox,
+        &pulse,
+    )
 }
 
 fn enter_sandbox(

@@ -125,7 +125,8 @@ impl Layers {
         }
         match put() {
             Ok(special) => {
-                self.in_force.push(special.unwrap_or_else(|| name.to_owned()));
+                self.in_force
+                    .push(special.unwrap_or_else(|| name.to_owned()));
                 Ok(())
             }
             Err(error) if self.policy == SandboxPolicy::Degraded => {

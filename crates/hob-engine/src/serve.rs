@@ -14,7 +14,7 @@ use hob_ipc::{EngineEvent, RequestId};
 use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::slots::{self, Pace, Plan, Slot};
-use crate::text::Answer;
+use crate::text::{self, Answer};
 use crate::wire::{Events, Inbound};
 
 /// Time between reports of progress with one prompt, and before the first.
@@ -237,11 +237,7 @@ impl<M: Model> Server<'_, M> {
 
     fn step(&mut self) -> io::Result<()> {
         let started = Instant::now();
-        let plan = slots::plan(
-            &self.slots,
-            self.pace.chunk(),
-            self.limits.n_batch as usize,
-        );
+        let plan = slots::plan(&self.slots, self.pace.chunk(), self.limits.n_batch as usize);
         let decoded = self.model.decode(&plan.rows);
         let done = Instant::now();
         self.pulse.advance();
@@ -350,10 +346,10 @@ impl<M: Model> Server<'_, M> {
     }
 }
 
-fn send_text(events: &dyn Events, id: RequestId, text: &str) -> io::Result<()> {
-    let mut rest = text;
+fn send_text(events: &dyn Events, id: RequestId, delta: &str) -> io::Result<()> {
+    let mut rest = delta;
     while !rest.is_empty() {
-        let (now, later) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
+        let (now, later) = rest.split_at(text::beginning(rest, DELTA_BYTES_MAX).len());
         events.send(&EngineEvent::Delta {
             id,
             text: now.to_owned(),

@@ -195,9 +195,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Option<Slot<()>> {
+    fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Slot<()> {
         let now = Instant::now();
-        Some(Slot {
+        Slot {
             id: RequestId(arrival),
             prompt: (0..).take(prompt).collect(),
             seen,
@@ -210,14 +210,23 @@ mod tests {
             prompt_done: None,
             reported: now,
             arrival,
-        })
+        }
     }
 
     #[test]
     fn answers_come_before_prompts_and_old_prompts_before_new_ones() {
-        let slots = [slot(3, 50, 0, None), slot(1, 4, 4, Some(7)), slot(2, 10, 4, None)];
+        let slots = [
+            slot(3, 50, 0, None),
+            slot(1, 4, 4, Some(7)),
+            slot(2, 10, 4, None),
+        ]
+        .map(Some);
         let plan = plan(&slots, 8, 512);
-        let shares: Vec<_> = plan.shares.iter().map(|s| (s.slot, s.rows, s.logits)).collect();
+        let shares: Vec<_> = plan
+            .shares
+            .iter()
+            .map(|s| (s.slot, s.rows, s.logits))
+            .collect();
         assert_eq!(shares, [(1, 1, Some(0)), (2, 6, Some(6)), (0, 2, None)]);
         assert_eq!(plan.prefill, 8);
         assert_eq!(plan.rows[1].position, 4);
@@ -229,7 +238,10 @@ mod tests {
         let mut pace = Pace::new(512);
         for _ in 0..20 {
             // A board with 100 tokens a second.
-            pace.learn(pace.chunk(), Duration::from_millis(10) * u32::try_from(pace.chunk()).unwrap_or(0));
+            pace.learn(
+                pace.chunk(),
+                Duration::from_millis(10) * u32::try_from(pace.chunk()).unwrap_or(0),
+            );
         }
         assert_eq!(pace.chunk(), 20);
         pace.learn(1, Duration::from_secs(9));
@@ -249,7 +261,7 @@ mod tests {
                 .map(|(arrival, prompt, seen, answering, there)| {
                     let last = answering.then_some(1);
                     let seen = if answering { prompt } else { seen.min(prompt - 1) };
-                    slot(arrival, prompt, seen, last).filter(|_| there)
+                    there.then(|| slot(arrival, prompt, seen, last))
                 })
                 .collect();
             let plan = plan(&slots, chunk, batch);

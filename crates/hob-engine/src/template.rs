@@ -26,10 +26,8 @@ pub const OUTPUT_BYTES_MAX: usize = 16 << 20;
 /// Longest reason that is passed on from a template, in characters.
 const REASON_CHARS_MAX: usize = 200;
 /// Supplementary private use areas A and B: no text has meaning there.
-const STAND_INS: [RangeInclusive<char>; 2] = [
-    '\u{F0000}'..='\u{FFFFD}',
-    '\u{100000}'..='\u{10FFFD}',
-];
+const STAND_INS: [RangeInclusive<char>; 2] =
+    ['\u{F0000}'..='\u{FFFFD}', '\u{100000}'..='\u{10FFFD}'];
 const NAME: &str = "chat";
 
 /// Why a template can't be used or does not render.
@@ -94,7 +92,8 @@ impl ChatTemplate {
         let compile_error = |error: Error| TemplateError::Compile(reason(&error.to_string()));
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         // As in the library that published templates are written for.
         environment.set_syntax(
             SyntaxConfig::builder()
@@ -352,7 +351,8 @@ mod tests {
 
     #[test]
     fn block_tags_on_their_own_lines_leave_no_blank_lines() {
-        let source = "{% for m in messages %}\n  {% if true %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}\n";
+        let source =
+            "{% for m in messages %}\n  {% if true %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}\n";
         assert_eq!(
             render(source, "").unwrap(),
             [Span::Scaffold("user\n".to_owned())]
@@ -372,11 +372,9 @@ mod tests {
 
     #[test]
     fn an_endless_template_runs_out_of_fuel() {
-        let source = "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}";
-        assert!(matches!(
-            render(source, ""),
-            Err(TemplateError::OutOfFuel)
-        ));
+        let source =
+            "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}";
+        assert!(matches!(render(source, ""), Err(TemplateError::OutOfFuel)));
     }
 
     #[test]

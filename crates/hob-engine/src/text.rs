@@ -1,5 +1,13 @@
 //! From token pieces to text: whole characters, and stop strings that never show in part. Pure.
 
+/// The longest beginning of `text` that has at most `bytes` bytes and whole characters.
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 /// What a piece added to the answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Step {
@@ -114,6 +122,14 @@ mod tests {
         }
         text.push_str(&answer.finish());
         (text, false)
+    }
+
+    #[test]
+    fn beginnings_have_whole_characters() {
+        assert_eq!(beginning("a🙂b", 4), "a");
+        assert_eq!(beginning("a🙂b", 5), "a🙂");
+        assert_eq!(beginning("ab", 9), "ab");
+        assert_eq!(beginning("", 0), "");
     }
 
     #[test]

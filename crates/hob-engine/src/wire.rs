@@ -35,7 +35,10 @@ pub enum HandshakeError {
     #[error("Load came with {0} descriptors instead of one")]
     Descriptors(usize),
     /// The other side is of another build.
-    #[error("hobd speaks version {theirs} of the protocol, hob-engine version {}", hob_ipc::VERSION)]
+    #[error(
+        "hobd speaks version {theirs} of the protocol, hob-engine version {}",
+        hob_ipc::VERSION
+    )]
     Version {
         /// hobd's version.
         theirs: u32,

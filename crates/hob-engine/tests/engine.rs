@@ -40,7 +40,10 @@ fn it_tells_what_it_loaded_and_how_it_is_locked_in() {
         ..load()
     });
     let ready = started.ready;
-    assert_eq!(ready.n_ctx, 8192, "lowered to what the model was trained for");
+    assert_eq!(
+        ready.n_ctx, 8192,
+        "lowered to what the model was trained for"
+    );
     assert_eq!(ready.n_ctx_train, 8192);
     assert_eq!(ready.parameters, 134_515_008);
     assert_eq!(ready.architecture, "llama");
@@ -48,7 +51,13 @@ fn it_tells_what_it_loaded_and_how_it_is_locked_in() {
     assert!(ready.chat);
     assert!(started.percents.is_sorted());
     assert_eq!(started.percents.last(), Some(&100));
-    for layer in ["rlimits", "no-dumpable", "no-new-privs", "landlock-abi-", "seccomp"] {
+    for layer in [
+        "rlimits",
+        "no-dumpable",
+        "no-new-privs",
+        "landlock-abi-",
+        "seccomp",
+    ] {
         assert!(
             started.layers.iter().any(|name| name.starts_with(layer)),
             "{layer} in {:?}",
@@ -110,7 +119,10 @@ fn more_requests_than_agreed_are_refused() {
     assert_eq!(first.finished().completion_tokens, 64);
     assert_eq!(second.failure().0, FailureCode::Overcommitted);
     // The place is free again.
-    assert_eq!(engine.ask(complete(3, "Once", 2)).finished().id, RequestId(3));
+    assert_eq!(
+        engine.ask(complete(3, "Once", 2)).finished().id,
+        RequestId(3)
+    );
 }
 
 #[test]
@@ -122,7 +134,10 @@ fn a_long_prompt_reports_progress_and_can_be_cancelled() {
     });
     engine.generate(complete(1, &"The quick brown fox jumps. ".repeat(1000), 8));
     let progress = engine.next_work().unwrap();
-    let EngineEvent::Prefill { processed, total, .. } = progress else {
+    let EngineEvent::Prefill {
+        processed, total, ..
+    } = progress
+    else {
         panic!("{progress:?}");
     };
     assert!(processed > 0 && processed < total && total > 5000);
@@ -131,10 +146,19 @@ fn a_long_prompt_reports_progress_and_can_be_cancelled() {
     let [outcome] = engine.outcomes([1]);
     assert_eq!(outcome.failure().0, FailureCode::Cancelled);
     // A step aims at 0.2 s; other programs may need the processor as well.
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
     engine.send(&Command::Cancel { id: RequestId(1) });
     engine.send(&Command::Cancel { id: RequestId(77) });
-    assert!(engine.ask(complete(2, "The capital of France is", 8)).text.contains("Paris"));
+    assert!(
+        engine
+            .ask(complete(2, "The capital of France is", 8))
+            .text
+            .contains("Paris")
+    );
 }
 
 #[test]
@@ -160,7 +184,9 @@ fn a_prompt_that_does_not_fit_is_refused_with_its_size() {
     assert_eq!(code, FailureCode::ContextOverflow);
     assert!((100..=102).contains(&tokens), "{tokens}");
     assert!(message.contains(&tokens.to_string()) && message.contains("64"));
-    let full = engine.ask(complete(2, &"word ".repeat(50), 1000)).finished();
+    let full = engine
+        .ask(complete(2, &"word ".repeat(50), 1000))
+        .finished();
     assert_eq!(full.reason, FinishReason::Length);
     assert_eq!(full.prompt_tokens + full.completion_tokens, 64);
 }
@@ -205,14 +231,22 @@ fn a_penalty_keeps_an_answer_from_repeating() {
         },
         ..complete(2, prompt, 16)
     });
-    assert!(penalized.text.matches("ha").count() < 8, "{}", penalized.text);
+    assert!(
+        penalized.text.matches("ha").count() < 8,
+        "{}",
+        penalized.text
+    );
 }
 
 #[test]
 fn characters_of_several_tokens_come_whole() {
     let (mut engine, _) = start(&load());
     let outcome = engine.ask(complete(1, "🙂🙃🙂🙃🙂🙃🙂🙃🙂🙃", 32));
-    assert!(outcome.text.contains('🙂') || outcome.text.contains('🙃'), "{}", outcome.text);
+    assert!(
+        outcome.text.contains('🙂') || outcome.text.contains('🙃'),
+        "{}",
+        outcome.text
+    );
     assert!(!outcome.text.contains('\u{fffd}'), "{}", outcome.text);
     // Any text at all gets an answer or a typed failure.
     for (id, text) in (2..).zip(["", " ", "\0", "\u{10ffff}", "<|im_start|>", "\r\n\t"]) {

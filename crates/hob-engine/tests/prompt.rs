@@ -48,7 +48,11 @@ fn encode(contents: &[String]) -> Vec<Token> {
             content: content.clone(),
         })
         .collect();
-    encode_chat(words(), words().controls(), &template().render(&messages).unwrap())
+    encode_chat(
+        words(),
+        words().controls(),
+        &template().render(&messages).unwrap(),
+    )
 }
 
 fn controls(tokens: &[Token]) -> Vec<Token> {

@@ -19,8 +19,16 @@ const SIGSYS: End = End::Killed(libc::SIGSYS);
 fn probe() -> PathBuf {
     // Examples lie beside the folder of the tests.
     let here = std::env::current_exe().unwrap();
-    let path = here.ancestors().nth(2).unwrap().join("examples/sandbox_probe");
-    assert!(path.is_file(), "build the examples first: {}", path.display());
+    let path = here
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples/sandbox_probe");
+    assert!(
+        path.is_file(),
+        "build the examples first: {}",
+        path.display()
+    );
     path
 }
 
@@ -118,14 +126,23 @@ fn a_second_thread_keeps_the_sandbox_from_closing() {
 fn every_layer_is_reported() {
     let output = run("layers");
     let layers = String::from_utf8(output.stderr).unwrap();
-    for layer in ["rlimits", "no-dumpable", "no-new-privs", "landlock-abi-", "seccomp"] {
+    for layer in [
+        "rlimits",
+        "no-dumpable",
+        "no-new-privs",
+        "landlock-abi-",
+        "seccomp",
+    ] {
         assert!(layers.contains(layer), "{layer} in {layers}");
     }
 }
 
 #[test]
 fn an_environment_that_loads_code_is_refused() {
-    for (name, value) in [("GGML_BACKEND_PATH", "/tmp/x.so"), ("LD_LIBRARY_PATH", "/tmp")] {
+    for (name, value) in [
+        ("GGML_BACKEND_PATH", "/tmp/x.so"),
+        ("LD_LIBRARY_PATH", "/tmp"),
+    ] {
         let output = Command::new(probe())
             .arg("harmless")
             .env_clear()

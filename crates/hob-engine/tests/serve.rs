@@ -62,7 +62,10 @@ impl Model for Mirror {
     }
 
     fn sampler(&self, _: &Sampling, prompt: &[Token]) -> Vec<u8> {
-        prompt.iter().map(|token| u8::try_from(*token).unwrap()).collect()
+        prompt
+            .iter()
+            .map(|token| u8::try_from(*token).unwrap())
+            .collect()
     }
 
     fn decode(&mut self, rows: &[Row]) -> Result<(), Failure> {
@@ -224,13 +227,19 @@ fn run(model: &mut Mirror, requests: Vec<Generate>) -> Record {
 #[test]
 fn answers_come_in_order_and_places_are_used_again() {
     let mut model = Mirror::new(64, 16, 2);
-    let record = run(&mut model, vec![generate(1, "abc", 10), generate(2, "xyz", 10)]);
+    let record = run(
+        &mut model,
+        vec![generate(1, "abc", 10), generate(2, "xyz", 10)],
+    );
     assert_eq!(record.text(1), "cba");
     assert_eq!(record.text(2), "zyx");
     let end = record.end(1).unwrap();
     assert_eq!(end.reason, FinishReason::Stop);
     assert_eq!((end.prompt_tokens, end.completion_tokens), (3, 4));
-    assert!(model.seen.iter().all(Vec::is_empty), "sequences are forgotten");
+    assert!(
+        model.seen.iter().all(Vec::is_empty),
+        "sequences are forgotten"
+    );
     let record = run(&mut model, vec![generate(3, "again", 10)]);
     assert_eq!(record.text(3), "niaga");
 }
@@ -239,7 +248,10 @@ fn answers_come_in_order_and_places_are_used_again() {
 fn a_prompt_longer_than_a_batch_takes_several_steps() {
     let mut model = Mirror::new(600, 16, 2);
     let long = "a".repeat(500);
-    let record = run(&mut model, vec![generate(1, &long, 3), generate(2, "hi", 9)]);
+    let record = run(
+        &mut model,
+        vec![generate(1, &long, 3), generate(2, "hi", 9)],
+    );
     assert_eq!(record.text(1), "aaa");
     assert_eq!(record.end(1).unwrap().reason, FinishReason::Length);
     assert_eq!(record.text(2), "ih");
@@ -289,7 +301,10 @@ fn bad_requests_fail_alone() {
 fn a_failed_step_fails_its_requests_and_no_later_ones() {
     let mut model = Mirror::new(64, 16, 2);
     model.fails_in = Some(2);
-    let record = run(&mut model, vec![generate(1, "abcdef", 9), generate(2, "xyz", 9)]);
+    let record = run(
+        &mut model,
+        vec![generate(1, "abcdef", 9), generate(2, "xyz", 9)],
+    );
     assert_eq!(record.end(1), Err((FailureCode::Decode, 0)));
     assert_eq!(record.end(2), Err((FailureCode::Decode, 0)));
     assert_eq!(run(&mut model, vec![generate(3, "ok", 9)]).text(3), "ko");
@@ -309,9 +324,9 @@ fn a_cancelled_request_ends_once_and_others_go_on() {
     ]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            while record.events.lock().unwrap().last().is_none_or(|event| {
-                !matches!(event, EngineEvent::Finished(finished) if finished.id.0 == 2)
-            }) {
+            while record.events.lock().unwrap().last().is_none_or(
+                |event| !matches!(event, EngineEvent::Finished(finished) if finished.id.0 == 2),
+            ) {
                 std::thread::yield_now();
             }
             drop(sender);

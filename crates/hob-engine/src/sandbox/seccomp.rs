@@ -23,42 +23,75 @@ const QWORD: SeccompCmpArgLen = SeccompCmpArgLen::Qword;
 /// Calls without conditions, each with its reason.
 const ALWAYS: &[(i64, &str)] = &[
     // The socket to hobd and the log.
-    (libc::SYS_read, "commands from the socket; model parts that are not mapped"),
+    (
+        libc::SYS_read,
+        "commands from the socket; model parts that are not mapped",
+    ),
     (libc::SYS_write, "events to the socket; log lines"),
     (libc::SYS_writev, "log lines of C++ streams"),
-    (libc::SYS_sendto, "events to the socket, when the standard library sends"),
-    (libc::SYS_recvfrom, "commands from the socket, when the standard library receives"),
+    (
+        libc::SYS_sendto,
+        "events to the socket, when the standard library sends",
+    ),
+    (
+        libc::SYS_recvfrom,
+        "commands from the socket, when the standard library receives",
+    ),
     (libc::SYS_close, "the model's descriptor after loading"),
     // The model, through its open descriptor.
     (libc::SYS_lseek, "the model's size and parts"),
     (libc::SYS_pread64, "model parts that are not mapped"),
     (libc::SYS_fstat, "the model's size"),
-    (libc::SYS_newfstatat, "fstat in newer glibc; Landlock or not, it reads no contents"),
-    (libc::SYS_fadvise64, "llama.cpp announces sequential reading of the model"),
+    (
+        libc::SYS_newfstatat,
+        "fstat in newer glibc; Landlock or not, it reads no contents",
+    ),
+    (
+        libc::SYS_fadvise64,
+        "llama.cpp announces sequential reading of the model",
+    ),
     // Memory. mmap and mprotect are conditional, below.
     (libc::SYS_munmap, "freeing memory"),
     (libc::SYS_mremap, "growing large allocations"),
     (libc::SYS_brk, "small allocations"),
-    (libc::SYS_madvise, "freeing memory; llama.cpp announces use of the model's mapping"),
+    (
+        libc::SYS_madvise,
+        "freeing memory; llama.cpp announces use of the model's mapping",
+    ),
     (libc::SYS_sysinfo, "the amount of memory"),
     // Threads: the reader, the heartbeat and OpenMP's. clone is conditional, below.
     (libc::SYS_futex, "locks and waiting"),
     (libc::SYS_set_robust_list, "start of a thread"),
     (libc::SYS_rseq, "start of a thread"),
-    (libc::SYS_sigaltstack, "stack overflow handler of a Rust thread"),
+    (
+        libc::SYS_sigaltstack,
+        "stack overflow handler of a Rust thread",
+    ),
     (libc::SYS_sched_yield, "OpenMP's waiting"),
-    (libc::SYS_sched_getaffinity, "number of processors, asked by glibc and OpenMP"),
+    (
+        libc::SYS_sched_getaffinity,
+        "number of processors, asked by glibc and OpenMP",
+    ),
     (libc::SYS_gettid, "a thread's own number"),
     (libc::SYS_getpid, "the process's own number, to abort"),
     (libc::SYS_exit, "end of a thread"),
     (libc::SYS_exit_group, "end of the process"),
-    (libc::SYS_restart_syscall, "the kernel resumes a sleep after a stop"),
+    (
+        libc::SYS_restart_syscall,
+        "the kernel resumes a sleep after a stop",
+    ),
     // Signals: none are sent but to itself; tgkill is conditional, below.
-    (libc::SYS_rt_sigaction, "abort() restores the default action"),
+    (
+        libc::SYS_rt_sigaction,
+        "abort() restores the default action",
+    ),
     (libc::SYS_rt_sigprocmask, "abort() and starting threads"),
     (libc::SYS_rt_sigreturn, "return from a signal handler"),
     // Time and chance.
-    (libc::SYS_clock_gettime, "time, where it is not in user space"),
+    (
+        libc::SYS_clock_gettime,
+        "time, where it is not in user space",
+    ),
     (libc::SYS_clock_nanosleep, "the heartbeat's pause"),
     (libc::SYS_nanosleep, "the heartbeat's pause, in older glibc"),
     (libc::SYS_getrandom, "seeds"),
@@ -81,7 +114,7 @@ const REFUSED: &[(libc::c_int, i64, &str)] = &[
     ),
 ];
 
-/// What pthread_create asks for; a clone with these shares everything and makes no process.
+/// What `pthread_create` asks for; a clone with these shares everything and makes no process.
 const THREAD_FLAGS: u64 = (libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
@@ -100,12 +133,7 @@ const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
 fn conditional() -> Vec<(i64, Rules)> {
-    let no_exec: Condition = (
-        2,
-        DWORD,
-        SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64),
-        0,
-    );
+    let no_exec: Condition = (2, DWORD, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     let own_process = u64::from(std::process::id());
     vec![
         // Memory that can be executed would let an attacker bring code along.
@@ -146,8 +174,8 @@ fn conditional() -> Vec<(i64, Rules)> {
 /// [`LayerError`] on a kernel without seccomp, or a processor that has no list here.
 pub fn install() -> Result<(), LayerError> {
     let error = |cause: String| LayerError::new("seccomp", cause);
-    let target = TargetArch::try_from(std::env::consts::ARCH)
-        .map_err(|cause| error(cause.to_string()))?;
+    let target =
+        TargetArch::try_from(std::env::consts::ARCH).map_err(|cause| error(cause.to_string()))?;
     let mut programs = Vec::new();
     // Of several filters the strictest answer counts: an error beats permission. They come
     // first, because the last one forbids further filters.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::message::{
-    FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, SandboxPolicy, Sampling,
+    FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, Sampling, SandboxPolicy,
 };
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
