@@ -26,7 +26,8 @@ use crate::output::Output;
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ModelsOptions {
     /// The board's models, in /var/lib/hob/models, instead of your own; changes need root
-    #[arg(long, global = true, conflicts_with = "models_dir")]
+    // Its own id: a question's `--system` is another option of that name.
+    #[arg(id = "board", long = "system", global = true, conflicts_with = "models_dir")]
     pub(crate) system: bool,
 
     /// The folder of models [default: your own data folder's hob/models]
