@@ -1,1 +1,342 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+//! A seeded simulation under virtual time, and the cases that deserve a name of their own.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const SCHEDULES: u64 = 5_000;
+const STEPS: u32 = 120;
+
+fn bounds() -> Bounds {
+    Bounds {
+        queue: 4,
+        per_uid: 3,
+        parallel: 2,
+        load_timeout: Duration::from_secs(20),
+        hang_timeout: Duration::from_secs(10),
+        shutdown_grace: Duration::from_secs(5),
+    }
+}
+
+fn request(id: u64, uid: u32, now: Instant) -> Input {
+    Input::Submit {
+        id: RequestId(id),
+        uid,
+        deadline: now + Duration::from_secs(30),
+    }
+}
+
+fn ready(scheduler: &mut Scheduler, now: Instant) -> Vec<Action> {
+    assert!(scheduler.step(now, Input::Load).contains(&Action::Start));
+    scheduler.step(now, Input::Ready { parallel: 2 })
+}
+
+fn failures(actions: &[Action]) -> Vec<(u64, ErrorCode)> {
+    let failed = actions.iter().filter_map(|action| match action {
+        Action::Fail(id, error) => Some((id.0, error.code)),
+        _ => None,
+    });
+    failed.collect()
+}
+
+/// xorshift64*: <https://doi.org/10.18637/jss.v008.i14>, with Vigna's multiplier.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+/// The world around the scheduler: what was promised, and what the engine has.
+struct World {
+    scheduler: Scheduler,
+    now: Instant,
+    random: Random,
+    next_id: u64,
+    /// Admitted and not ended, with their deadlines.
+    owed: BTreeMap<RequestId, Instant>,
+    in_engine: BTreeSet<RequestId>,
+    engine_alive: bool,
+    exited: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            scheduler: Scheduler::new(bounds()),
+            now: Instant::now(),
+            random: Random(seed * 2 + 1),
+            next_id: 1,
+            owed: BTreeMap::new(),
+            in_engine: BTreeSet::new(),
+            engine_alive: false,
+            exited: false,
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        if let Input::Submit { id, deadline, .. } = &input {
+            self.owed.insert(*id, *deadline);
+        }
+        if matches!(input, Input::Gone) {
+            self.engine_alive = false;
+            self.in_engine.clear();
+        }
+        for action in self.scheduler.step(self.now, input) {
+            self.obey(action);
+        }
+        let waiting = self.owed.len()
+            - self
+                .owed
+                .keys()
+                .filter(|id| self.in_engine.contains(id))
+                .count();
+        assert!(waiting <= bounds().queue, "the queue is bounded");
+        assert!(self.in_engine.len() <= bounds().parallel);
+        assert!(
+            self.owed.values().all(|deadline| *deadline > self.now),
+            "overdue"
+        );
+    }
+
+    fn obey(&mut self, action: Action) {
+        assert!(!self.exited, "{action:?} after the end");
+        match action {
+            Action::Start => {
+                assert!(!self.engine_alive, "a second engine");
+                self.engine_alive = true;
+            }
+            Action::Kill => assert!(self.engine_alive),
+            Action::Dispatch(id) => {
+                assert!(self.engine_alive && self.owed.contains_key(&id));
+                assert!(self.in_engine.insert(id));
+            }
+            Action::Cancel(id) => assert!(self.in_engine.contains(&id)),
+            Action::Refuse(id, _) | Action::Fail(id, _) => {
+                assert!(self.owed.remove(&id).is_some(), "two ends of {id}");
+            }
+            Action::Position(id, before) => {
+                assert!(self.owed.contains_key(&id) && (before as usize) < bounds().queue);
+            }
+            Action::Exit => {
+                assert!(self.owed.is_empty() && !self.engine_alive);
+                self.exited = true;
+            }
+        }
+    }
+
+    fn submit(&mut self) {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        let deadline = self.now + Duration::from_secs(1 + self.random.below(40));
+        let uid = u32::try_from(self.random.below(3)).unwrap();
+        self.step(Input::Submit { id, uid, deadline });
+    }
+
+    fn any_request(&mut self) -> RequestId {
+        RequestId(1 + self.random.below(self.next_id))
+    }
+
+    fn engine_ends_one(&mut self) {
+        let count = self.in_engine.len() as u64;
+        if count > 0 {
+            let nth = usize::try_from(self.random.below(count)).unwrap();
+            let id = *self.in_engine.iter().nth(nth).unwrap();
+            self.in_engine.remove(&id);
+            self.owed.remove(&id);
+            self.step(Input::Ended { id });
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let until = self.now + Duration::from_millis(self.random.below(8_000));
+        // As the daemon does: never sleep past the wake-up that the scheduler asks for.
+        while let Some(wakeup) = self.scheduler.wakeup()
+            && wakeup < until
+            && !self.exited
+        {
+            self.now = wakeup.max(self.now + Duration::from_millis(1));
+            self.step(Input::Tick);
+        }
+        self.now = self.now.max(until);
+        self.step(Input::Tick);
+    }
+
+    fn anything(&mut self) {
+        let error = ApiError::new(ErrorCode::ModelFailed, "simulated");
+        match self.random.below(24) {
+            0..7 => self.submit(),
+            7..11 => self.engine_ends_one(),
+            11..14 => self.pass_time(),
+            14 => {
+                let id = self.any_request();
+                self.step(Input::Abort { id, error });
+            }
+            15..18 if self.engine_alive => self.step(Input::Ready { parallel: 2 }),
+            18 if self.engine_alive => self.step(Input::Gone),
+            19 if self.engine_alive => self.step(Input::LoadFailed { error }),
+            20 if self.engine_alive => self.step(Input::Misbehaved),
+            21 => self.step(Input::Load),
+            22 => self.step(Input::Unload),
+            _ if self.engine_alive => self.step(Input::Alive),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_schedule_keeps_the_invariants_and_comes_to_an_end() {
+    for seed in 0..SCHEDULES {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.anything();
+        }
+        world.step(Input::Shutdown);
+        for _ in 0..4 {
+            if world.exited {
+                break;
+            }
+            world.now += bounds().shutdown_grace;
+            world.step(Input::Tick);
+            if world.engine_alive {
+                world.step(Input::Gone);
+            }
+        }
+        assert!(world.exited && world.owed.is_empty(), "seed {seed} hangs");
+    }
+}
+
+#[test]
+fn a_request_waits_for_the_model_and_then_runs() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    let actions = scheduler.step(now, request(1, 0, now));
+    assert_eq!(actions, [Action::Start, Action::Position(RequestId(1), 0)]);
+    let actions = scheduler.step(now, Input::Ready { parallel: 2 });
+    assert_eq!(actions, [Action::Dispatch(RequestId(1))]);
+}
+
+#[test]
+fn a_full_queue_and_a_full_share_are_refused_at_once() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    for (id, uid) in [(1, 0), (2, 0), (3, 0), (4, 1)] {
+        scheduler.step(now, request(id, uid, now));
+    }
+    let refused = |actions: Vec<Action>| match actions.as_slice() {
+        [Action::Refuse(_, error)] => error.clone(),
+        other => panic!("{other:?}"),
+    };
+    let full = refused(scheduler.step(now, request(5, 1, now)));
+    assert_eq!(full.code, ErrorCode::Busy);
+    assert!(full.retry_after_ms.is_some() && full.message.contains("queue"));
+
+    ready(&mut scheduler, now);
+    let share = refused(scheduler.step(now, request(6, 0, now)));
+    assert!(share.message.contains("limit for one user"), "{share}");
+}
+
+#[test]
+fn a_lost_engine_costs_what_ran_and_nothing_that_waits() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for id in 1..=3 {
+        scheduler.step(now, request(id, id as u32, now));
+    }
+    let lost = scheduler.step(now, Input::Gone);
+    let expected = [(1, ErrorCode::EngineLost), (2, ErrorCode::EngineLost)];
+    assert_eq!(failures(&lost), expected);
+    let later = scheduler.wakeup().unwrap();
+    assert_eq!(scheduler.step(later, Input::Tick), [Action::Start]);
+    let actions = scheduler.step(later, Input::Ready { parallel: 2 });
+    assert_eq!(actions, [Action::Dispatch(RequestId(3))]);
+}
+
+#[test]
+fn three_crashes_in_a_minute_put_the_model_in_quarantine() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for _ in 0..2 {
+        scheduler.step(now, Input::Gone);
+        now = scheduler.wakeup().unwrap();
+        assert_eq!(scheduler.step(now, Input::Tick), [Action::Start]);
+    }
+    scheduler.step(now, Input::Gone);
+    assert_eq!(scheduler.state().0, State::Failed);
+    let refused = scheduler.step(now, request(1, 0, now));
+    assert!(matches!(&refused[..], [Action::Refuse(_, e)] if e.code == ErrorCode::ModelFailed));
+    now += QUARANTINE;
+    assert!(
+        scheduler
+            .step(now, request(2, 0, now))
+            .contains(&Action::Start)
+    );
+}
+
+#[test]
+fn a_hung_engine_is_killed_and_its_requests_are_told_so() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    scheduler.step(now, request(1, 0, now));
+    now += bounds().hang_timeout;
+    let actions = scheduler.step(now, Input::Tick);
+    assert_eq!(failures(&actions), [(1, ErrorCode::EngineLost)]);
+    assert!(actions.contains(&Action::Kill));
+}
+
+#[test]
+fn an_aborted_request_keeps_its_place_in_the_engine_until_that_lets_go() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for id in 1..=3 {
+        scheduler.step(now, request(id, id as u32, now));
+    }
+    let error = ApiError::new(ErrorCode::Cancelled, "test");
+    let id = RequestId(1);
+    let actions = scheduler.step(now, Input::Abort { id, error });
+    assert_eq!(failures(&actions), [(1, ErrorCode::Cancelled)]);
+    assert!(actions.contains(&Action::Cancel(id)) && actions.len() == 2);
+    let actions = scheduler.step(now, Input::Ended { id });
+    assert_eq!(actions, [Action::Dispatch(RequestId(3))]);
+}
+
+#[test]
+fn shutdown_lets_running_answers_finish_and_then_ends() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for id in 1..=3 {
+        scheduler.step(now, request(id, id as u32, now));
+    }
+    let actions = scheduler.step(now, Input::Shutdown);
+    assert_eq!(failures(&actions), [(3, ErrorCode::NotReady)]);
+    scheduler.step(now, Input::Ended { id: RequestId(1) });
+    let actions = scheduler.step(now, Input::Ended { id: RequestId(2) });
+    assert_eq!(actions, [Action::Kill]);
+    assert_eq!(scheduler.step(now, Input::Gone), [Action::Exit]);
+}
+
+#[test]
+fn unloading_sleeps_until_the_next_request() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    assert_eq!(scheduler.step(now, Input::Unload), [Action::Kill]);
+    assert_eq!(scheduler.step(now, Input::Gone), []);
+    assert_eq!(scheduler.state().0, State::Sleeping);
+    assert!(
+        scheduler
+            .step(now, request(1, 0, now))
+            .contains(&Action::Start)
+    );
+}
