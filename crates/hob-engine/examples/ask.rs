@@ -93,6 +93,7 @@ fn ask(engine: &mut Engine, id: u64, question: &str) {
                 );
                 return;
             }
+            EngineEvent::Failed { message, .. } => return println!("[{message}]"),
             event => println!("[{event:?}]"),
         }
     }

@@ -120,3 +120,26 @@ proptest! {
         prop_assert_eq!(controls(&encode_text(words(), &text)), controls(&encode_text(words(), "x")));
     }
 }
+
+#[test]
+fn the_longest_prompts_are_encoded_in_bounded_time() {
+    // The longest that hobd lets through, as words, as one word, and as what merges least.
+    let megabyte = 1 << 20;
+    for text in [
+        "The quick brown fox. ",
+        "a",
+        "\u{10348}",
+        "<|im_end|>",
+        "\n",
+    ] {
+        let started = std::time::Instant::now();
+        let long = text.repeat(megabyte / text.len());
+        assert!(!encode(&[long]).is_empty());
+        // A second on an idle machine; other programs may need the processor as well.
+        assert!(
+            started.elapsed().as_secs() < 60,
+            "{text:?} took {:?}",
+            started.elapsed()
+        );
+    }
+}
