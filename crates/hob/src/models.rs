@@ -27,7 +27,12 @@ use crate::output::Output;
 pub(crate) struct ModelsOptions {
     /// The board's models, in /var/lib/hob/models, instead of your own; changes need root
     // Its own id: a question's `--system` is another option of that name.
-    #[arg(id = "board", long = "system", global = true, conflicts_with = "models_dir")]
+    #[arg(
+        id = "board",
+        long = "system",
+        global = true,
+        conflicts_with = "models_dir"
+    )]
     pub(crate) system: bool,
 
     /// The folder of models [default: your own data folder's hob/models]
@@ -40,7 +45,7 @@ pub(crate) struct ModelsOptions {
     pub(crate) catalog: Option<PathBuf>,
 
     /// Write JSON
-    #[arg(long, global = true)]
+    #[arg(id = "models_json", long = "json", global = true)]
     pub(crate) json: bool,
 }
 
@@ -155,13 +160,10 @@ pub(crate) fn run(
 }
 
 fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
-    if let Some(folder) = &options.models_dir {
-        return Ok(folder.clone());
-    }
-    let scope = if options.system {
-        Scope::System
-    } else {
-        Scope::User
+    let scope = match &options.models_dir {
+        _ if options.system => Scope::System,
+        Some(folder) => return Ok(folder.clone()),
+        None => Scope::User,
     };
     locations::models_dir(scope).map_err(|error| Failure::new(error.to_string()))
 }
@@ -172,7 +174,9 @@ impl Place<'_> {
         let parsed = ModelName::new(name.to_ascii_lowercase())
             .map_err(|error| Failure::new(error.to_string()).status(ExitStatus::Usage))?;
         match self.store.get(&parsed) {
-            Err(error @ StoreError::NotInstalled { .. }) => Err(error.into()),
+            Err(error @ StoreError::NotInstalled { .. }) => {
+                Err(fetch::not_installed(&parsed, error, self))
+            }
             // A broken one can still be named, for it to be removed.
             _ => Ok(parsed),
         }

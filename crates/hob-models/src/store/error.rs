@@ -136,8 +136,9 @@ impl StoreError {
                 nearest: Some(nearest),
                 ..
             } => format!("Did you mean `{nearest}`?"),
-            Self::NotInstalled { name, .. } => {
-                format!("`hob models list` shows what is installed; try `hob models pull {name}`.")
+            Self::NotInstalled { .. } => {
+                "`hob models list` shows what is installed, and with --available what can be."
+                    .to_owned()
             }
             Self::NoDefault { installed: 0 } => {
                 "Run `hob models pull smollm2-135m-instruct`.".to_owned()

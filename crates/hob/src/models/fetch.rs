@@ -138,18 +138,21 @@ fn known(name: &str, place: &Place<'_>) -> Result<Entry, Failure> {
 }
 
 /// The failure of naming what is not installed, with what to do about it.
-pub(super) fn not_installed(name: &ModelName, place: &Place<'_>) -> Failure {
-    let failure = match place.store.get(name) {
-        Err(error) => Failure::from(error),
-        Ok(_) => Failure::new(format!("model `{name}` is not installed")),
-    };
-    let near = place.catalog.nearest(name.as_str());
+pub(super) fn not_installed(name: &ModelName, error: StoreError, place: &Place<'_>) -> Failure {
+    let installed_is_near = matches!(
+        error,
+        StoreError::NotInstalled {
+            nearest: Some(_),
+            ..
+        }
+    );
+    let failure = Failure::from(error);
     if place.catalog.get(name).is_some() {
-        failure.hint(format!("Run `hob models pull {name}`."))
-    } else if let Some(near) = near {
-        failure.hint(format!("Did you mean `{near}`?"))
-    } else {
-        failure
+        return failure.hint(format!("Run `hob models pull {name}`."));
+    }
+    match place.catalog.nearest(name.as_str()) {
+        Some(near) if !installed_is_near => failure.hint(format!("Did you mean `{near}`?")),
+        _ => failure,
     }
 }
 

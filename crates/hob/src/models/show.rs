@@ -1,7 +1,7 @@
 //! `hob models show`: what a model is, and the memory it needs.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hob_models::ModelName;
 use hob_models::catalog::Parameters;
@@ -57,23 +57,22 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
 }
 
 /// A name finds an installed model; what looks like a path, or is only a file, is one.
-fn find(
-    model: &str,
-    place: &Place<'_>,
-) -> Result<(Option<Installed>, std::path::PathBuf), Failure> {
-    let path = Path::new(model);
+fn find(model: &str, place: &Place<'_>) -> Result<(Option<Installed>, PathBuf), Failure> {
     if let Ok(name) = ModelName::new(model) {
         match place.store.get(&name) {
             Ok(installed) => return Ok((Some(installed), place.store.model_path(&name))),
-            Err(StoreError::NotInstalled { .. }) if path.is_file() => {}
-            Err(StoreError::NotInstalled { .. }) if !model.ends_with(".gguf") => {
-                return Err(super::fetch::not_installed(&name, place));
+            Err(StoreError::NotInstalled { .. }) if is_path(model) => {}
+            Err(error @ StoreError::NotInstalled { .. }) => {
+                return Err(super::fetch::not_installed(&name, error, place));
             }
-            Err(StoreError::NotInstalled { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((None, path.to_path_buf()))
+    Ok((None, PathBuf::from(model)))
+}
+
+fn is_path(model: &str) -> bool {
+    model.ends_with(".gguf") || Path::new(model).is_file()
 }
 
 fn read(path: &Path) -> Result<Header, Failure> {
