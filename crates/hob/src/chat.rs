@@ -342,8 +342,15 @@ impl Chat<'_> {
     }
 }
 
-/// Loads `name`; true if Ctrl-C came first.
-async fn load(client: &Client, name: &str, output: &mut Output) -> Result<bool, Failure> {
+/// Has the daemon load `name`, with its progress; true if Ctrl-C came first.
+///
+/// # Errors
+/// The daemon's.
+pub(crate) async fn load(
+    client: &Client,
+    name: &str,
+    output: &mut Output,
+) -> Result<bool, Failure> {
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::io("Ctrl-C could not be watched for", &error))?;
     let loading = client.load(name);

@@ -24,15 +24,16 @@ const FILES: &str = "\
 Files:
   $XDG_RUNTIME_DIR/hob/hob.sock   the user's own daemon (`hobd --user`); tried first
   /run/hob/hob.sock               the board's daemon; tried next
-  ~/.local/state/hob/history      lines typed in chats (at most 1000, readable by you alone);
-                                  a line that starts with a space is not kept
+  ~/.local/state/hob/history      lines typed in chats, at most 1000, for you alone;
+                                  one that starts with a space is not kept
 
 Environment:
   HOB_SOCKET    the daemon's socket, as with --socket
   NO_COLOR      if set and not empty, no colours, as with --color never
 
-Text from the model is shown without control characters: an escape sequence in an answer
-appears as `␛[31m` and does nothing. --raw writes the exact bytes, to a file or pipe only.";
+Text from the model is written without control characters: an escape sequence in an
+answer appears as `␛[31m` and does nothing. --raw writes the exact bytes, to a file or
+pipe only. In --json they are escaped, so that the text is exact and safe to show.";
 
 /// What stands below the options in `hob --help` and in the man page.
 pub(crate) fn after_help() -> String {
@@ -48,7 +49,8 @@ pub(crate) fn after_help() -> String {
 /// machine. Without arguments it opens a chat; with a question it prints the answer as it comes.
 #[derive(Debug, Parser)]
 #[command(name = "hob", version, after_long_help = after_help(), after_help = EXAMPLES)]
-#[command(subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true)]
+#[command(override_usage = "hob [OPTIONS] [QUESTION]...\n       hob [OPTIONS] <COMMAND>")]
 pub(crate) struct Cli {
     /// What to do; without it, ask or chat.
     #[command(subcommand)]
@@ -340,7 +342,11 @@ mod tests {
 
     #[test]
     fn a_misspelt_command_is_not_sent_to_the_model() {
-        insta::assert_snapshot!(parse(&["stauts"]).err().unwrap_or_default(), @"");
+        let error = parse(&["stauts"]).err().unwrap_or_default();
+        insta::assert_snapshot!(
+            error,
+            @"there is no command stauts; did you mean `hob status`? To ask it: `hob ask -- stauts`"
+        );
         assert!(parse(&["hello"]).is_ok());
         assert!(parse(&["ask", "stauts"]).is_ok());
     }

@@ -23,12 +23,15 @@ mod render;
 mod status;
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use hob_models::locations::{Scope, socket_path};
 use tokio::runtime::Runtime;
 
 use crate::cli::{Asking, Cli, Command, Format, Generate, Global};
+use crate::client::Client;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -75,7 +78,19 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Status { json }) => runtime()?.block_on(status::run(json, &global, output)),
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
         Some(Command::Models { command, options }) => {
-            models::run(command, &options, output).map(|_| ExitStatus::Success)
+            let outcome = models::run(command, &options, output)?;
+            if let Some(name) = outcome.default_changed {
+                let scope = if options.system {
+                    Scope::System
+                } else {
+                    Scope::User
+                };
+                // The other scope's daemon has models of its own.
+                if let Some(socket) = global.socket.or_else(|| socket_path(scope).ok()) {
+                    runtime()?.block_on(tell_daemon(name.as_str(), &socket, output));
+                }
+            }
+            Ok(ExitStatus::Success)
         }
         Some(Command::Completions { shell }) => {
             generate::completions(shell, output).map(|()| ExitStatus::Success)
@@ -95,6 +110,22 @@ fn ask(
 ) -> Result<ExitStatus, Failure> {
     let question = question::read(words, output)?;
     runtime()?.block_on(ask::run(question, asking, format, global, output))
+}
+
+/// Lets a daemon that runs load the new default model. The store has it in any case, so that a
+/// daemon that does not run, or may not be told, is worth a remark at most.
+async fn tell_daemon(name: &str, socket: &Path, output: &mut Output) {
+    let Ok(client) = Client::find(Some(socket)).await else {
+        return;
+    };
+    let told = chat::load(&client, name, output).await;
+    match told {
+        Ok(false) => output.remark(&format!("(hobd has loaded {name})")),
+        Ok(true) => output.remark("(stopped waiting; hobd may still be loading it)"),
+        Err(failure) => {
+            output.remark(&format!("(the running hobd did not load it: {failure})"));
+        }
+    }
 }
 
 /// One thread is enough for one question; a chat reads its lines between the runs of this.

@@ -173,13 +173,16 @@ impl Completer for Words {
             Some(("/save", _)) => self.files.complete(line, pos, context),
             Some(("/model", name)) => {
                 let start = pos - name.len();
-                Ok((
-                    start,
-                    matching(name, self.models.iter().map(String::as_str)),
-                ))
+                Ok((start, matching(name, self.models.iter().cloned())))
             }
             None if typed.starts_with('/') => {
-                let commands = COMMANDS.iter().map(|(command, _, _)| *command);
+                // A command that takes something is completed up to where that begins.
+                let commands = COMMANDS
+                    .iter()
+                    .map(|(command, argument, _)| match *argument {
+                        "" => (*command).to_owned(),
+                        _ => format!("{command} "),
+                    });
                 Ok((0, matching(typed, commands)))
             }
             _ => Ok((pos, Vec::new())),
@@ -187,12 +190,12 @@ impl Completer for Words {
     }
 }
 
-fn matching<'a>(start: &str, words: impl Iterator<Item = &'a str>) -> Vec<Pair> {
+fn matching(start: &str, words: impl Iterator<Item = String>) -> Vec<Pair> {
     words
         .filter(|word| word.starts_with(start))
         .map(|word| Pair {
-            display: word.to_owned(),
-            replacement: word.to_owned(),
+            display: word.clone(),
+            replacement: word,
         })
         .collect()
 }
@@ -239,7 +242,7 @@ mod tests {
     fn commands_and_models_complete() {
         assert_eq!(
             complete("/s"),
-            (0, vec!["/system".into(), "/save".into(), "/stats".into()])
+            (0, vec!["/system ".into(), "/save ".into(), "/stats".into()])
         );
         assert_eq!(complete("/model q"), (7, vec!["qwen3-0.6b".into()]));
         assert_eq!(complete("what is /m"), (10, vec![]));
