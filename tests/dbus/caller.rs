@@ -96,7 +96,8 @@ impl Caller {
         let finished = request.receive_finished().await.unwrap();
         let options = Options::from([("handle_token", token.into()), ("format", format.into())]);
         let (path, fd) = self.assistant().await.stream(text, options).await.unwrap();
-        assert_eq!(&path, request.inner().path(), "the path is foreseeable");
+        let foreseen = request.inner().path().as_str();
+        assert_eq!(path.as_str(), foreseen, "the path is foreseeable");
         Streamed {
             request,
             finished,

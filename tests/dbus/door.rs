@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use hob_api::dbus::{ASSISTANT_INTERFACE, BUS_NAME, OBJECT_PATH};
 use hob_api::status::State;
 use hob_e2e::{Bus, Setup, eventually, patiently};
-use zbus::fdo::{IntrospectableProxy, PropertiesProxy};
+use zbus::fdo::PropertiesProxy;
 use zbus::names::InterfaceName;
 
 use crate::caller::{Caller, Details, Options, name_and_text, number, text};
@@ -66,7 +66,8 @@ async fn changes_are_told_and_never_those_of_requests() {
     let mut changes = properties.receive_properties_changed().await.unwrap();
     // Requests change Active; if that were told, it would come before what loading tells.
     caller.ask("a secret", Options::new()).await.unwrap();
-    let load = caller.admin("LoadModel", &("slow", Options::new()));
+    let arguments = ("slow", Options::new());
+    let load = caller.admin("LoadModel", &arguments);
     let watch = async {
         let mut told = Details::new();
         let mut percents = Vec::new();
@@ -124,12 +125,8 @@ fn interface(xml: &str, name: &str) -> Vec<String> {
 }
 
 async fn introspect(caller: &Caller, path: &str) -> String {
-    IntrospectableProxy::new(&caller.connection, BUS_NAME, path.to_owned())
-        .await
-        .unwrap()
-        .introspect()
-        .await
-        .unwrap()
+    let proxy = zbus::Proxy::new(&caller.connection, BUS_NAME, path, ASSISTANT_INTERFACE);
+    proxy.await.unwrap().introspect().await.unwrap()
 }
 
 #[tokio::test]
