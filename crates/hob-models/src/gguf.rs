@@ -113,7 +113,7 @@ fn read_magic<R: Read + Seek>(reader: &mut BoundedReader<R>) -> Result<(), GgufE
     match version {
         2 | 3 => Ok(()),
         // A big-endian file's version read the wrong way round has its low half empty.
-        other if other != 0 && other & 0xffff == 0 => Err(GgufError::BigEndian),
+        other if matches!(other.swap_bytes(), 1..=0xffff) => Err(GgufError::BigEndian),
         other => Err(GgufError::Version { version: other }),
     }
 }

@@ -48,8 +48,14 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// None of several sources had it.
-    #[error("no source has it:{}", .0.iter().map(|(source, error)| format!("\n  {source}: {error}")).collect::<String>())]
+    #[error("no source has it:{}", each_failure(.0))]
     All(Vec<(String, FetchError)>),
+}
+
+fn each_failure(failures: &[(String, FetchError)]) -> String {
+    let lines = failures.iter();
+    let lines = lines.map(|(source, error)| format!("\n  {source}: {error}"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 impl FetchError {
@@ -101,7 +107,7 @@ impl Default for Fetcher {
             python: PathBuf::from("python3"),
             connect_timeout: Duration::from_secs(15),
             stall_timeout: Duration::from_secs(30),
-            pip_stall_timeout: Duration::from_mins(2),
+            pip_stall_timeout: Duration::from_secs(120),
             attempts: 3,
             pause: Duration::from_secs(1),
             https_only: true,

@@ -82,7 +82,7 @@ impl Sample {
         self
     }
 
-    /// Adds a tensor of type F32 (0), Q4_0 (2) or any other (counted as F32).
+    /// Adds a tensor of type `F32` (0), `Q4_0` (2) or any other (counted as `F32`).
     pub(crate) fn tensor(self, name: &str, dimensions: &[u64], tag: u32) -> Self {
         let elements: u64 = dimensions.iter().product();
         let bytes = if tag == 2 {

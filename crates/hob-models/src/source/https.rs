@@ -94,7 +94,8 @@ pub(super) fn fetch(
     loop {
         let before = installing.length();
         let error = match download.attempt(installing, watch) {
-            Err(FetchError::Https(error)) if error.is_transient() => error,
+            // A server that was there a moment ago may be there again in another.
+            Err(FetchError::Https(error)) if error.is_transient() || failures > 0 => error,
             result => return result,
         };
         failures = if installing.length() > before {

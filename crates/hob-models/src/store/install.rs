@@ -14,7 +14,7 @@ use crate::gguf::Header;
 use crate::{ModelName, Sha256};
 
 /// An unfinished download is swept after this long.
-const MAX_PART_AGE: Duration = Duration::from_hours(7 * 24);
+const MAX_PART_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What is known of a model before it is fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Provenance {
 struct Resume {
     origin: String,
     sha256: Option<Sha256>,
-    /// What the server calls this version of the file (a strong ETag).
+    /// What the server calls this version of the file (a strong `ETag`).
     validator: Option<String>,
     /// Members that are in the file whole, and the bytes they make.
     members: usize,

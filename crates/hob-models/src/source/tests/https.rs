@@ -45,8 +45,12 @@ fn serve(bytes: &[u8], behaviours: &[Behaviour]) -> Server {
             let owned = |value: Option<&str>| value.map(str::to_owned);
             let (range, if_range) = (owned(header("range: ")), owned(header("if-range: ")));
             let _ = sender.send((range.clone(), if_range.clone()));
-            // A client that hangs up early is what some tests want.
-            let _ = answer(&stream, &bytes, &behaviour, range, if_range.as_deref());
+            let bytes = bytes.clone();
+            // A silent answer must not hold up the next one.
+            std::thread::spawn(move || {
+                // A client that hangs up early is what some tests want.
+                let _ = answer(&stream, &bytes, &behaviour, range, if_range.as_deref());
+            });
         }
     });
     Server { url, requests }

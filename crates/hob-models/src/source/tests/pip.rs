@@ -61,7 +61,8 @@ fn offline_pip(bench: &mut Bench) -> (std::path::PathBuf, std::path::PathBuf) {
 fn members_of_packages_are_put_together() {
     let mut bench = Bench::new();
     let (wheels, log) = offline_pip(&mut bench);
-    let (one, two) = bench.bytes.split_at(bench.bytes.len() / 3);
+    let bytes = bench.bytes.clone();
+    let (one, two) = bytes.split_at(bytes.len() / 3);
     wheel(&wheels, "one", "one/data/x.part0", one);
 
     // The second package is not there yet; the first is kept.
