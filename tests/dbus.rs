@@ -236,7 +236,7 @@ async fn who_leaves_the_bus_cancels_what_it_asked() {
     let daemon = Setup::fake().bus().ready().await;
     let caller = Caller::on(daemon.bus()).await;
     let stayer = Caller::on(daemon.bus()).await;
-    let mut stays = stayer.stream("fake: slow 20 300", "t", "text").await;
+    let mut stays = stayer.stream("fake: slow 50 100", "t", "text").await;
     let streamed = caller.stream("fake: slow 50 4000", "t", "text").await;
     let assistant = caller.assistant().await;
     let ask =
@@ -255,7 +255,9 @@ async fn who_leaves_the_bus_cancels_what_it_asked() {
     // The descriptor ends too, though its reader still holds it.
     streamed.read().await;
     ask.abort();
-    assert_eq!(stays.end().await.outcome, 1, "nobody else is harmed");
+    assert_eq!(stays.text().await, "word ".repeat(100));
+    let end = stays.end().await;
+    assert_eq!(end.outcome, 1, "nobody else is harmed: {end:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use hob_api::Event;
 use hob_api::dbus::{ADMIN_INTERFACE, BUS_NAME, OBJECT_PATH};
 use hob_e2e::{Bus, patiently};
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy};
+use zbus::{Connection, DBusError, OwnedObjectPath, OwnedVariant, Variant, proxy};
 
 pub(crate) type Options<'a> = HashMap<&'a str, Variant<'a>>;
 pub(crate) type Details = HashMap<String, OwnedVariant>;
@@ -182,6 +182,11 @@ pub(crate) fn name_and_text(error: &zbus::Error) -> (String, String) {
         zbus::Error::MethodError(name, text, _) => {
             (name.to_string(), text.clone().unwrap_or_default())
         }
+        // zbus has the standard errors apart.
+        zbus::Error::FDO(error) => (
+            error.name().to_string(),
+            error.description().unwrap_or_default().to_owned(),
+        ),
         other => panic!("not a D-Bus error: {other:?}"),
     }
 }

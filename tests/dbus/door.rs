@@ -192,11 +192,13 @@ async fn a_user_without_a_session_bus_can_chat_all_the_same() {
 fn policy_bus(folder: &Path, owner: &str, callers: &str) -> Bus {
     let policy = std::fs::read_to_string(tree("systemd/org.hobd.Hob1.conf")).unwrap();
     let replaced = policy
-        .replace("user=\"hob\"", &format!("user=\"{owner}\""))
         .replace("user=\"root\"", "user=\"bin\"")
+        .replace("user=\"hob\"", &format!("user=\"{owner}\""))
         .replace("group=\"hob\"", &format!("group=\"{callers}\""));
-    assert_eq!(replaced.matches(&format!("\"{owner}\"")).count(), 1);
-    assert_eq!(replaced.matches(&format!("group=\"{callers}\"")).count(), 1);
+    for (kind, name) in [("user", owner), ("group", callers)] {
+        let policy = format!("<policy {kind}=\"{name}\">");
+        assert_eq!(replaced.matches(&policy).count(), 1, "{policy}");
+    }
     std::fs::write(folder.join("org.hobd.Hob1.conf"), replaced).unwrap();
     let config = folder.join("bus.conf");
     std::fs::write(
@@ -204,6 +206,7 @@ fn policy_bus(folder: &Path, owner: &str, callers: &str) -> Bus {
         r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
+  <listen>unix:tmpdir=/tmp</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/>

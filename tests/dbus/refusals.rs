@@ -3,7 +3,8 @@
 use hob_e2e::{Daemon, Setup};
 use zbus::Variant;
 
-use crate::caller::{Caller, Options, name_and_text};
+use crate::caller::{Caller, Options, name_and_text, number};
+use crate::nothing_active;
 
 const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
 const UNSUPPORTED: &str = "org.freedesktop.DBus.Error.NotSupported";
@@ -73,17 +74,22 @@ async fn every_bad_option_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_text_beyond_the_bound_is_refused_and_at_the_bound_is_not() {
-    let (_daemon, caller) = fake().await;
+    let daemon = Setup::fake()
+        .toml("[engine]\nn_ctx = 16384")
+        .bus()
+        .ready()
+        .await;
+    let caller = Caller::on(daemon.bus()).await;
     let long = "x".repeat(TEXT_BYTES_MAX + 1);
     let (name, text) = caller.ask(&long, Options::new()).await.unwrap_err();
     assert_eq!(name, TOO_LARGE);
     assert!(text.contains("`text`") && text.contains("65536"), "{text}");
-    // One long word: within the context of the fake engine, which counts words.
-    let (reply, _) = caller
-        .ask(&long[..TEXT_BYTES_MAX], Options::new())
-        .await
-        .unwrap();
-    assert_eq!(reply.len(), TEXT_BYTES_MAX);
+    let longest = "sixteen letters ".repeat(TEXT_BYTES_MAX / 16);
+    let options = Options::from([("max_tokens", Variant::from(3_u32))]);
+    let (reply, details) = caller.ask(&longest, options).await.unwrap();
+    assert_eq!(reply, "sixteen letters sixteen ");
+    // Each letter arrived: the fake engine counts words.
+    assert_eq!(number(&details, "prompt_tokens"), 2 * 4096);
 }
 
 #[tokio::test]
@@ -144,6 +150,7 @@ async fn one_connection_can_not_have_more_than_its_share() {
         streamed.request.cancel().await.unwrap();
         streamed.end().await;
     }
+    nothing_active(&daemon).await;
     still_answers(&caller).await;
 }
 

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use zbus::fdo::{DBusProxy, RequestNameFlags};
 use zbus::message::{Header, Type};
 use zbus::names::{BusName, UniqueName};
-use zbus::{Connection, MatchRule, MessageStream, connection};
+use zbus::{Connection, MatchRule, MessageStream, connection, fdo};
 
 use self::admin::Admin;
 use self::assistant::Assistant;
@@ -245,12 +245,9 @@ async fn watch_departures(departures: &mut MessageStream, callers: &Callers) {
 }
 
 fn is_access_denied(error: &zbus::Error) -> bool {
-    match error {
-        zbus::Error::MethodError(name, _, _) => {
-            name.as_str() == "org.freedesktop.DBus.Error.AccessDenied"
-        }
-        _ => false,
-    }
+    // zbus has the standard errors apart from others that a bus may reply.
+    matches!(error, zbus::Error::FDO(error)
+        if matches!(**error, fdo::Error::AccessDenied(_)))
 }
 
 /// Who sent a call; on a bus, every call has a sender that the bus itself wrote.
