@@ -8,7 +8,10 @@ mod keep;
 mod list;
 mod progress;
 mod show;
+#[cfg(test)]
+mod tests;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
@@ -119,6 +122,8 @@ struct Place<'a> {
     store: Store,
     catalog: Catalog,
     json: bool,
+    /// Whether there is a person to answer questions.
+    can_ask: bool,
     output: &'a mut Output,
 }
 
@@ -131,6 +136,16 @@ pub(crate) fn run(
     options: &ModelsOptions,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    run_for(command, options, can_ask, output)
+}
+
+fn run_for(
+    command: ModelsCommand,
+    options: &ModelsOptions,
+    can_ask: bool,
+    output: &mut Output,
+) -> Result<Outcome, Failure> {
     let mut place = Place {
         store: Store::open(folder(options)?),
         catalog: match &options.catalog {
@@ -138,6 +153,7 @@ pub(crate) fn run(
             None => Catalog::built_in()?,
         },
         json: options.json,
+        can_ask,
         output,
     };
     let place = &mut place;

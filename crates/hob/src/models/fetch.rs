@@ -1,6 +1,6 @@
 //! `hob models pull` and `hob models import`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use hob_models::catalog::Entry;
@@ -9,7 +9,7 @@ use hob_models::store::{Installed, StoreError, Verified};
 use hob_models::{ModelName, Sha256};
 use serde_json::json;
 
-use super::progress::Bar;
+use super::progress::Meter;
 use super::{Outcome, Place};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -34,9 +34,9 @@ pub(super) fn pull(
         );
     }
     agree(&entry, accept_licence, place)?;
-    let mut bar = Bar::new(entry.name.as_str());
-    let installed = source::pull(&place.store, &entry, &Fetcher::default(), &mut bar);
-    bar.finish();
+    let mut meter = Meter::new(entry.name.as_str());
+    let installed = source::pull(&place.store, &entry, &Fetcher::default(), &mut meter);
+    meter.finish();
     done(&installed?, "is installed and verified", true, place)
 }
 
@@ -77,9 +77,9 @@ pub(super) fn import(
             place,
         );
     }
-    let mut bar = Bar::new(name.as_str());
-    let installed = source::import(&place.store, file, &name, expected, licence, &mut bar);
-    bar.finish();
+    let mut meter = Meter::new(name.as_str());
+    let installed = source::import(&place.store, file, &name, expected, licence, &mut meter);
+    meter.finish();
     let installed = installed.map_err(|error| {
         let failure = Failure::from(error);
         match &failure.hint {
@@ -109,12 +109,12 @@ fn already(
     if wanted != Some(installed.manifest.sha256) {
         return Ok(None);
     }
-    let mut bar = Bar::new(name.as_str());
-    bar.checking(installed.manifest.size_bytes);
+    let mut meter = Meter::new(name.as_str());
+    meter.checking(installed.manifest.size_bytes);
     let verified = place
         .store
-        .open_verified_watched(name, &Verified::default(), |more| bar.advance(more));
-    bar.finish();
+        .open_verified_watched(name, &Verified::default(), |more| meter.advance(more));
+    meter.finish();
     match verified {
         Ok(_) => Ok(Some(installed)),
         Err(error) => Err(Failure::from(error).hint(format!(
@@ -164,7 +164,7 @@ fn agree(entry: &Entry, accepted: bool, place: &mut Place<'_>) -> Result<(), Fai
     }
     let (name, id, terms) = (&entry.name, &licence.id, &licence.terms);
     let said = format!("{name} comes under the {id} licence: {terms}");
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if !place.can_ask {
         return Err(Failure::usage(format!("{said}, which must be accepted"))
             .hint("Read it, and say --accept-licence if you accept it."));
     }
@@ -200,10 +200,12 @@ fn done(
         .store
         .default_model()
         .is_ok_and(|default| default == *name);
-    let mut sentence = format!("{name} {what} ({}).", bytes(manifest.size_bytes));
-    if new && !is_default {
-        sentence += &format!("\n`hob models use {name}` makes it the default.");
-    }
+    let advice = if new && !is_default {
+        format!("\n`hob models use {name}` makes it the default.")
+    } else {
+        String::new()
+    };
+    let sentence = format!("{name} {what} ({}).{advice}", bytes(manifest.size_bytes));
     let json = json!({
         "name": name,
         "new": new,

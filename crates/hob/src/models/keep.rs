@@ -1,24 +1,21 @@
 //! `hob models verify`, `remove` and `use`.
 
-use std::io::IsTerminal as _;
-
 use hob_models::ModelName;
 use hob_models::store::Verified;
 use serde_json::json;
 
 use super::fetch::confirm;
-use super::progress::Bar;
+use super::progress::Meter;
 use super::{Outcome, Place};
 use crate::failure::Failure;
 
 /// Hashes one model or all and compares them with what was installed.
 pub(super) fn verify(name: Option<&str>, place: &mut Place<'_>) -> Result<(), Failure> {
-    let names: Vec<ModelName> = match name {
-        Some(name) => vec![place.installed_name(name)?],
-        None => {
-            let models = place.store.list()?;
-            models.into_iter().map(|model| model.name).collect()
-        }
+    let names: Vec<ModelName> = if let Some(name) = name {
+        vec![place.installed_name(name)?]
+    } else {
+        let models = place.store.list()?;
+        models.into_iter().map(|model| model.name).collect()
     };
     if names.is_empty() && !place.json {
         place.output.remark("No model is installed.");
@@ -26,14 +23,14 @@ pub(super) fn verify(name: Option<&str>, place: &mut Place<'_>) -> Result<(), Fa
     let mut results = Vec::new();
     let mut failures = Vec::new();
     for name in &names {
-        let mut bar = Bar::new(name.as_str());
+        let mut meter = Meter::new(name.as_str());
         if let Ok(model) = place.store.get(name) {
-            bar.checking(model.manifest.size_bytes);
+            meter.checking(model.manifest.size_bytes);
         }
         let checked = place
             .store
-            .open_verified_watched(name, &Verified::default(), |more| bar.advance(more));
-        bar.finish();
+            .open_verified_watched(name, &Verified::default(), |more| meter.advance(more));
+        meter.finish();
         let problem = checked.as_ref().err().map(ToString::to_string);
         results.push(json!({ "name": name, "verified": problem.is_none(), "problem": problem }));
         if !place.json && problem.is_none() {
@@ -69,7 +66,7 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<(),
         .is_ok_and(|default| default == name);
     let remark = if was_default { ", the default" } else { "" };
     if !yes {
-        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        if !place.can_ask {
             return Err(
                 Failure::usage(format!("not sure that {name}{remark} should be removed"))
                     .hint("Say --yes where nobody can be asked."),
@@ -81,13 +78,12 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<(),
     }
     place.store.remove(&name)?;
     let next = place.store.default_model().ok();
-    let mut sentence = format!("{name} is removed.");
-    if was_default {
-        sentence += &match &next {
-            Some(next) => format!("\nIt was the default; now {next} is."),
-            None => "\nIt was the default; choose another with `hob models use NAME`.".to_owned(),
-        };
-    }
+    let next_default = match &next {
+        _ if !was_default => String::new(),
+        Some(next) => format!("\nIt was the default; now {next} is."),
+        None => "\nIt was the default; choose another with `hob models use NAME`.".to_owned(),
+    };
+    let sentence = format!("{name} is removed.{next_default}");
     let json = json!({ "name": name, "was_default": was_default, "default": next });
     place.report(&sentence, &json)
 }

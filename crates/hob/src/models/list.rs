@@ -131,21 +131,19 @@ impl<const N: usize> Table<N> {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
             cells.max().unwrap_or(0)
         };
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = width(column);
-                line += &if right.contains(&column) {
-                    format!("{cell:>width$}  ")
-                } else {
-                    format!("{cell:<width$}  ")
-                };
+        let cell = |(column, cell): (usize, &String)| {
+            let width = width(column);
+            if right.contains(&column) {
+                format!("{cell:>width$}  ")
+            } else {
+                format!("{cell:<width$}  ")
             }
-            text += line.trim_end();
-            text.push('\n');
-        }
-        text
+        };
+        let line = |row: &[String; N]| {
+            let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
+            format!("{}\n", cells.concat().trim_end())
+        };
+        self.rows.iter().map(line).collect::<Vec<_>>().concat()
     }
 }
 

@@ -14,14 +14,14 @@ use crate::render::bytes;
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a model has come.
-pub(super) struct Bar {
+pub(super) struct Meter {
     bar: ProgressBar,
     what: String,
     /// When the last line was written; none on a terminal.
     line: Option<Instant>,
 }
 
-impl Bar {
+impl Meter {
     /// Progress of a model.
     pub(super) fn new(name: &str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
@@ -78,7 +78,7 @@ impl Bar {
     }
 }
 
-impl Watch for Bar {
+impl Watch for Meter {
     fn source(&mut self, source: &str) {
         self.say(&format!("from {source}"));
     }

@@ -42,17 +42,15 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         rows.push(("from", manifest.origin.clone()));
     }
     rows.push(("file", path.display().to_string()));
-    let mut text = String::new();
-    for (label, value) in rows {
+    let lines = rows.iter().map(|(label, value)| {
         let label = format!("{label:<15}");
-        text += &format!(
+        format!(
             "{}{}\n",
             Style::Bold.paint(&label, color),
-            clean_line(&value)
-        );
-    }
-    text.push('\n');
-    text += &memory(&header, color);
+            clean_line(value)
+        )
+    });
+    let text = lines.collect::<Vec<_>>().concat() + "\n" + &memory(&header, color);
     place.output.write(&text)
 }
 
@@ -72,7 +70,10 @@ fn find(model: &str, place: &Place<'_>) -> Result<(Option<Installed>, PathBuf), 
 }
 
 fn is_path(model: &str) -> bool {
-    model.ends_with(".gguf") || Path::new(model).is_file()
+    let path = Path::new(model);
+    path.extension()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("gguf"))
+        || path.is_file()
 }
 
 fn read(path: &Path) -> Result<Header, Failure> {
@@ -148,19 +149,21 @@ fn memory(header: &Header, color: bool) -> String {
         "{:>9}  {:>10}  {:>10}  {:>10}  {:>10}",
         "CONTEXT", "WEIGHTS", "KV CACHE", "COMPUTE", "MEMORY"
     );
-    let mut text = format!("{}\n", Style::Bold.paint(&head, color));
-    for n_ctx in contexts(header) {
+    let lines = contexts(header).into_iter().map(|n_ctx| {
         let memory = header.memory_needed(n_ctx, 1);
-        text += &format!(
+        format!(
             "{n_ctx:>9}  {:>10}  {:>10}  {:>10}  {:>10}\n",
             bytes(memory.weights),
             bytes(memory.kv),
             bytes(memory.compute_estimate),
             bytes(memory.total()),
-        );
-    }
-    text += "One request at a time; each further one adds a KV cache. Compute is an estimate.\n";
-    text
+        )
+    });
+    format!(
+        "{}\n{}One request at a time; each further one adds a KV cache. Compute is an estimate.\n",
+        Style::Bold.paint(&head, color),
+        lines.collect::<Vec<_>>().concat()
+    )
 }
 
 fn object(header: &Header, installed: Option<&Installed>, path: &Path) -> Value {
