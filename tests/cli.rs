@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hob_api::status::{State, Status};
 use hob_e2e::{Daemon, Setup, binary, eventually};
@@ -323,7 +324,8 @@ impl Terminal {
         let mut process = daemon
             .command(Path::new("script"))
             .args(["--quiet", "--return", "--flush", "--command"])
-            .arg(format!("{} {arguments}", hob.display()))
+            // A shell that stayed would see the Ctrl-C meant for hob, and end with its own code.
+            .arg(format!("exec {} {arguments}", hob.display()))
             .arg("/dev/null")
             .env("TERM", "xterm")
             .stdin(Stdio::piped())
@@ -403,8 +405,11 @@ async fn a_chat_keeps_its_conversation_and_survives_ctrl_c() {
     chat.types("fake: slow 50 1000000").await;
     chat.shows("word word").await;
     chat.press(CTRL_C);
+    let pressed = Instant::now();
     chat.shows("(stopped)").await;
     until_idle(&daemon).await;
+    // Not merely because hobd gave up on a client that no longer reads.
+    assert!(pressed.elapsed() < Duration::from_secs(10));
 
     // The question, the partial answer and the new question are all sent.
     chat.types("fake: show").await;

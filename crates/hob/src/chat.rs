@@ -186,8 +186,9 @@ impl Chat<'_> {
         let turns = self.conversation.len();
         if failure.status == ExitStatus::ContextOverflow && turns > 0 {
             return failure.hint(format!(
-                "the conversation's {turns} turns are sent with each question; /save keeps them \
-                 in a file, /new starts over"
+                "the conversation ({}) is sent with each question; /save keeps it \
+                 in a file, /new starts over",
+                render::counted(turns as u64, "turn")
             ));
         }
         if partial.is_empty() {

@@ -5,8 +5,11 @@
 
 mod discovery;
 
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +25,6 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::exit::ExitStatus;
@@ -219,10 +221,7 @@ impl Client {
     ) -> Result<Exchange, ClientError> {
         let stream = connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The connection's own error reaches us through the request as well.
-        let connection = Connection(tokio::spawn(async move {
-            let _ = connection.await;
-        }));
+        let mut wire = Wire(Some(connection));
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -231,15 +230,12 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.protocol(error.to_string()))?;
-        let response = timeout(head_timeout, sender.send_request(request))
+        let response = timeout(head_timeout, wire.drive(sender.send_request(request)))
             .await
             .map_err(|_| ClientError::Unresponsive {
                 after: head_timeout,
             })??;
-        Ok(Exchange {
-            response,
-            _connection: connection,
-        })
+        Ok(Exchange { response, wire })
     }
 
     /// The exchange if its status is a success, else the daemon's error.
@@ -262,9 +258,9 @@ impl Client {
         }
     }
 
-    async fn collect(&self, exchange: Exchange) -> Result<Bytes, ClientError> {
+    async fn collect(&self, mut exchange: Exchange) -> Result<Bytes, ClientError> {
         let body = Limited::new(exchange.response.into_body(), REPLY_BYTES_MAX);
-        match body.collect().await {
+        match exchange.wire.drive(body.collect()).await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) => Err(self.protocol(error.to_string())),
         }
@@ -304,16 +300,35 @@ async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
 #[derive(Debug)]
 struct Exchange {
     response: Response<Incoming>,
-    _connection: Connection,
+    wire: Wire,
 }
 
-/// The task that moves a connection's bytes; dropping it closes the connection.
+/// A connection, or `None` when it has ended.
+///
+/// It moves its bytes only while something of it is waited for. A task would outlive its drop:
+/// between two answers of a chat nothing runs that could end it.
 #[derive(Debug)]
-struct Connection(JoinHandle<()>);
+struct Wire(Option<http1::Connection<TokioIo<UnixStream>, Full<Bytes>>>);
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Wire {
+    /// Waits for `future`, which needs this connection's bytes.
+    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            let Some(connection) = &mut self.0 else {
+                return Poll::Pending;
+            };
+            if Pin::new(connection).poll(context).is_ready() {
+                // Its own error reaches the future, which has just lost what it waits for.
+                self.0 = None;
+                return future.as_mut().poll(context);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -340,7 +355,8 @@ impl Answer {
                 self.ended = event.is_terminal();
                 return Ok(Some(event));
             }
-            let Some(frame) = self.exchange.response.body_mut().frame().await else {
+            let Exchange { response, wire } = &mut self.exchange;
+            let Some(frame) = wire.drive(response.body_mut().frame()).await else {
                 return Err(ClientError::Cut);
             };
             match frame {

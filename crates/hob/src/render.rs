@@ -85,6 +85,12 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
+/// `count` of something whose plural takes an s.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// A count with its unit of thousands or millions, as models' sizes are given.
 pub(crate) fn count(count: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -161,6 +167,8 @@ mod tests {
         assert_eq!(span(59), "59 s");
         assert_eq!(span(3_661), "1 h 1 min");
         assert_eq!(span(90_000), "1 d 1 h");
+        assert_eq!(counted(1, "turn"), "1 turn");
+        assert_eq!(counted(0, "turn"), "0 turns");
         assert_eq!(count(134_515_008), "135 M");
         assert_eq!(count(1_235_000_000), "1.2 G");
     }

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
-use crate::render::{bytes, count, span};
+use crate::render::{bytes, count, counted, span};
 
 /// Shows the daemon's status. Succeeds if a question would be answered now.
 ///
@@ -78,7 +78,10 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
         let losses = status.engine_losses;
         rows.push((
             "losses",
-            format!("the engine ended unasked {losses} times; see the log"),
+            format!(
+                "the engine ended unasked {}; see the log",
+                counted(losses, "time")
+            ),
         ));
     }
     rows.push((
@@ -121,10 +124,10 @@ fn engine(engine: &EngineStatus) -> String {
         ms => format!("loaded in {}.{} s", ms / 1000, ms % 1000 / 100),
     };
     format!(
-        "process {}, {} of memory, {} threads, {} at once, {loaded}",
+        "process {}, {} of memory, {}, {} at once, {loaded}",
         engine.pid,
         bytes(engine.rss_bytes),
-        engine.threads,
+        counted(engine.threads.into(), "thread"),
         engine.parallel,
     )
 }

@@ -8,7 +8,7 @@ use hob_api::status::{State, Status};
 use super::Check;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::render::bytes;
+use crate::render::{bytes, counted};
 use crate::status::state;
 
 /// Socket, daemon, state, models and sandbox; and the status if there is one.
@@ -129,7 +129,10 @@ fn losses(status: &Status) -> Option<Check> {
     (losses > 0).then(|| {
         Check::warning(
             "engine",
-            format!("ended unasked {losses} times since hobd started"),
+            format!(
+                "ended unasked {} since hobd started",
+                counted(losses, "time")
+            ),
         )
         .hint("its last words are in hobd's log; `hob models verify` checks the model")
     })
