@@ -28,14 +28,9 @@ use crate::output::Output;
 /// Where `hob models` works.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ModelsOptions {
-    /// The board's models, in /var/lib/hob/models, instead of your own; changes need root
+    /// The board's models, in /var/lib/hob/models, whatever else is set; changes need root
     // Its own id: a question's `--system` is another option of that name.
-    #[arg(
-        id = "board",
-        long = "system",
-        global = true,
-        conflicts_with = "models_dir"
-    )]
+    #[arg(id = "board", long = "system", global = true)]
     pub(crate) system: bool,
 
     /// The folder of models [default: your own data folder's hob/models]

@@ -17,7 +17,7 @@ use crate::store::{Installing, StoreError};
 const POLL: Duration = Duration::from_millis(200);
 /// Lines of pip's complaint that are kept, and bytes of each.
 const TAIL_LINES: usize = 4;
-const TAIL_BYTES: u64 = 400;
+const TAIL_BYTES: u64 = 320;
 
 /// Why pip did not get it.
 #[derive(Debug, thiserror::Error)]
@@ -230,13 +230,22 @@ fn tail(stderr: ChildStderr) -> VecDeque<String> {
         }
         let text = String::from_utf8_lossy(&line);
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
-        if !text.trim().is_empty() {
-            lines.push_back(text.trim().to_owned());
+        let text = text.trim();
+        // pip says the same at each of its retries, but for the number of those left.
+        if lines.back().is_some_and(|last| alike(last, text)) {
+            lines.pop_back();
+        }
+        if !text.is_empty() {
+            lines.push_back(text.to_owned());
         }
         if lines.len() > TAIL_LINES {
             lines.pop_front();
         }
     }
+}
+
+fn alike(one: &str, other: &str) -> bool {
+    one.starts_with("WARNING: Retrying") && other.starts_with("WARNING: Retrying")
 }
 
 /// Bytes of the files in a folder. What vanishes meanwhile does not count.

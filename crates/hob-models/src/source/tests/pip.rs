@@ -154,6 +154,14 @@ fn what_pip_said_last_is_the_cause() {
     let mut bench = Bench::new();
     script(
         &mut bench,
+        "for n in 2 1 0; do echo \"WARNING: Retrying (total=$n)\" >&2; done\n\
+         echo 'ERROR: no network' >&2; exit 1",
+    );
+    let error = bench.pull(SOURCES).unwrap_err().to_string();
+    let told = error.ends_with(": WARNING: Retrying (total=0) / ERROR: no network");
+    assert!(told, "{error}");
+    script(
+        &mut bench,
         "for n in 1 2 3 4 5 6; do printf 'line %s \\033[31m\\n' $n >&2; done\n\
          head -c 100000 /dev/zero | tr '\\0' x >&2; echo >&2; echo 'ERROR: no network' >&2; exit 1",
     );
