@@ -273,11 +273,13 @@ fn new_context<'m>(
     let n_batch = N_BATCH.min(n_ctx.max(parallel));
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
     // Each sequence has cells of its own: one request can't take another's, and attention
-    // reads only its own. Flash attention stays on automatic, as by default.
+    // reads only its own. Flash attention stays on automatic, as by default. Layers with a
+    // sliding window keep that window alone: sequences are only ever forgotten whole.
     let params = LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
         .with_n_seq_max(parallel)
         .with_kv_unified(false)
+        .with_swa_full(false)
         .with_n_batch(n_batch)
         .with_n_ubatch(n_batch)
         .with_n_threads(threads)

@@ -93,6 +93,8 @@ impl Daemon {
 
     pub(super) async fn run(mut self, mut inputs: Inputs) {
         self.step(Input::Load);
+        // Without a model to load, nothing more happens by itself.
+        self.shown.update(&self.scheduler);
         while !self.exit {
             let wakeup = self.scheduler.wakeup();
             let wake = inputs.next(self.engine.as_mut(), self.opening.as_mut(), wakeup);
