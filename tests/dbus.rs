@@ -1,6 +1,10 @@
 //! The D-Bus door: real hobd, a private dbus-daemon, and clients of four kinds.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap is a failed test"
+)]
 
 #[path = "dbus/caller.rs"]
 mod caller;

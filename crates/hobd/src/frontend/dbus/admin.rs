@@ -1,5 +1,10 @@
 //! `org.hobd.Hob1.Admin`: loading and unloading, for those who may.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "members' comments are served to bus clients as plain text"
+)]
+
 use std::collections::HashMap;
 use std::time::Duration;
 

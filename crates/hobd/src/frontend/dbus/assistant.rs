@@ -1,5 +1,14 @@
 //! `org.hobd.Hob1.Assistant`: questions, answers, and what the daemon is doing.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "members' comments are served to bus clients as plain text"
+)]
+#![allow(
+    clippy::unused_self,
+    reason = "zbus takes a property for a method of an object"
+)]
+
 use std::collections::HashMap;
 
 use hob_api::dbus::INTERFACE_VERSION;
@@ -134,19 +143,19 @@ impl Assistant {
 
     /// The version of hob.
     #[zbus(property(emits_changed_signal = "const"))]
-    async fn version(&self) -> String {
+    fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
     /// The version of these interfaces; it grows with every addition.
     #[zbus(property(emits_changed_signal = "const"))]
-    async fn interface_version(&self) -> u32 {
+    fn interface_version(&self) -> u32 {
         INTERFACE_VERSION
     }
 
     /// What this version does: `ask`, `stream`, `complete`.
     #[zbus(property(emits_changed_signal = "const"))]
-    async fn capabilities(&self) -> Vec<&'static str> {
+    fn capabilities(&self) -> Vec<&'static str> {
         vec!["ask", "stream", "complete"]
     }
 
@@ -154,45 +163,45 @@ impl Assistant {
     /// size_bytes t, and once it is loaded architecture s, parameters t, n_ctx u, n_ctx_train u,
     /// chat b (whether it has a chat template, without which it can't be asked).
     #[zbus(property)]
-    async fn model(&self) -> Details {
+    fn model(&self) -> Details {
         model_details(&self.status())
     }
 
     /// Tokens that prompt and answer may have together; 0 until a model is loaded.
     #[zbus(property)]
-    async fn context_size(&self) -> u32 {
+    fn context_size(&self) -> u32 {
         context_size(&self.status())
     }
 
     /// 0 unknown, 1 no model, 2 loading, 3 ready, 4 sleeping (the next request loads the model
     /// again), 5 failed.
     #[zbus(property)]
-    async fn state(&self) -> u32 {
+    fn state(&self) -> u32 {
         self.status().state.as_u32()
     }
 
     /// How much of the model is loaded, 0 to 100.
     #[zbus(property)]
-    async fn load_percent(&self) -> u32 {
+    fn load_percent(&self) -> u32 {
         self.status().load_percent
     }
 
     /// Requests that are worked on. No signal tells of changes, as they would tell every client
     /// when another one asks.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn active(&self) -> u32 {
+    fn active(&self) -> u32 {
         self.status().active
     }
 
     /// Requests that wait. No signal tells of changes.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn queued(&self) -> u32 {
+    fn queued(&self) -> u32 {
         self.status().queued
     }
 
     /// The layers of the engine's sandbox that are in force; empty without an engine.
     #[zbus(property)]
-    async fn sandbox(&self) -> Vec<String> {
+    fn sandbox(&self) -> Vec<String> {
         sandbox(&self.status())
     }
 }

@@ -1,5 +1,14 @@
 //! `org.hobd.Hob1.Request`: one request under way, to the eyes of its caller alone.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "members' comments are served to bus clients as plain text"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "zbus hands headers over by value"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,7 +39,7 @@ impl Request {
     /// Ends the request. `Finished` follows, with outcome 2 unless the answer was complete
     /// already. The object exists until `Finished`, and for its caller alone: to any other it is
     /// UnknownObject, and so it is to its caller afterwards.
-    async fn cancel(&self, #[zbus(header)] header: Header<'_>) -> fdo::Result<()> {
+    fn cancel(&self, #[zbus(header)] header: Header<'_>) -> fdo::Result<()> {
         self.check_caller(Some(&header))?;
         self.cancel.cancel();
         Ok(())
@@ -39,14 +48,14 @@ impl Request {
     /// How far the request is: 0 unknown, 1 queued, 2 reading the prompt, 3 answering. No signal
     /// tells of changes; a stream of format `events` has them as they happen.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn state(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
+    fn state(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
         self.check_caller(header.as_ref())?;
         Ok(self.progress.state())
     }
 
     /// How many requests are before this one; 0 unless queued.
     #[zbus(property(emits_changed_signal = "false"))]
-    async fn position(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
+    fn position(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
         self.check_caller(header.as_ref())?;
         Ok(self.progress.position())
     }
@@ -100,7 +109,7 @@ impl Request {
             return Ok(());
         }
         let path = header.and_then(|header| header.path());
-        let path = path.map(|path| path.as_str()).unwrap_or_default();
+        let path = path.map(zbus::ObjectPath::as_str).unwrap_or_default();
         // The words that the object server itself has for it.
         Err(fdo::Error::UnknownObject(format!(
             "Unknown object '{path}'"
