@@ -92,7 +92,9 @@ fn parse<T: DeserializeOwned>(body: &[u8], fields: &'static [Field]) -> Result<T
     // The shape leaves serde little to refuse: a text part without its text.
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        invalid(format!("`{path}` can't be read: {}", error.inner())).param(path)
+        invalid(format!("`{path}` can't be read: {}", error.inner()))
+            .hint("look the field up in the API's reference")
+            .param(path)
     })
 }
 
@@ -186,6 +188,7 @@ fn bounded_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
             "`messages` must have 1 to {MESSAGES_MAX} messages, not {}",
             messages.len()
         ))
+        .hint("send the latest messages only, at least one")
         .param("messages"));
     }
     let messages: Vec<ChatMessage> = messages
@@ -196,7 +199,9 @@ fn bounded_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
         })
         .collect();
     if messages.iter().all(|message| message.content.is_empty()) {
-        return Err(invalid("`messages` hold no text").param("messages"));
+        return Err(invalid("`messages` hold no text")
+            .hint("give at least one message some `content`")
+            .param("messages"));
     }
     check_text_bytes(
         "messages",
@@ -215,6 +220,7 @@ fn check_text_bytes(field: &str, bytes: usize) -> Result<(), ApiError> {
     Err(invalid(format!(
         "`{field}` must be at most {TEXT_BYTES_MAX} bytes of text, not {bytes}"
     ))
+    .hint("send less text")
     .param(field))
 }
 
@@ -253,6 +259,7 @@ fn bounded_stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
             "`stop` must have at most {STOP_MAX} strings, not {}",
             stop.len()
         ))
+        .hint("keep the ones that matter most")
         .param("stop"));
     }
     for text in &stop {
@@ -261,6 +268,7 @@ fn bounded_stop(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
                 "each of `stop` must be 1 to {STOP_BYTES_MAX} bytes, not {}",
                 text.len()
             ))
+            .hint("give a short text, or leave `stop` out")
             .param("stop"));
         }
         check_no_nul("stop", text)?;
@@ -351,6 +359,7 @@ fn check_range<T: PartialOrd + std::fmt::Display>(
         range.end(),
         echo(&value.to_string())
     ))
+    .hint("stay within these bounds, or leave it out")
     .param(field))
 }
 

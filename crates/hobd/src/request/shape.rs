@@ -65,13 +65,16 @@ pub(super) fn read(body: &[u8], fields: &'static [Field]) -> Result<Value, ApiEr
         return Err(invalid("the request's body is empty").hint("send a JSON object"));
     }
     // The message gives line and column; a syntax error never repeats the text itself.
-    let mut value = serde_json::from_slice::<Value>(body)
-        .map_err(|error| invalid(format!("the request's body is not valid JSON: {error}")))?;
+    let mut value = serde_json::from_slice::<Value>(body).map_err(|error| {
+        invalid(format!("the request's body is not valid JSON: {error}"))
+            .hint("look for a missing quote, comma or bracket there")
+    })?;
     let Value::Object(object) = &mut value else {
         return Err(invalid(format!(
             "the request's body must be a JSON object, not {}",
             kind(&value)
-        )));
+        ))
+        .hint("put the fields between braces"));
     };
     read_object(object, fields, "")?;
     Ok(value)
@@ -97,7 +100,9 @@ fn read_object(
         if !present {
             object.remove(field.name);
             if field.required {
-                return Err(invalid(format!("`{path}` is missing")).param(path));
+                return Err(invalid(format!("`{path}` is missing"))
+                    .hint("add it: the request means nothing without")
+                    .param(path));
             }
         }
     }
@@ -160,6 +165,7 @@ fn wrong(value: &Value, shape: &Shape, path: &str) -> ApiError {
         describe(shape),
         given(value)
     ))
+    .hint(format!("give {}", describe(shape)))
     .param(path)
 }
 

@@ -70,6 +70,7 @@ fn assert_refused<T: std::fmt::Debug>(
     let error = result.unwrap_err();
     assert_eq!(error.code, code, "{error}");
     assert_eq!(error.param.as_deref(), param, "{error}");
+    assert!(error.hint.is_some(), "no hint: {error}");
     assert!(error.to_string().contains(part), "no {part:?} in {error}");
 }
 

@@ -44,7 +44,8 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Api
         Ok(Err(_)) => Err(ApiError::new(
             ErrorCode::InvalidRequest,
             "the request's body is malformed or breaks off",
-        )),
+        )
+        .hint("send as many bytes as the head announces")),
         Err(_) => Err(ApiError::new(
             ErrorCode::RequestTimeout,
             format!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -149,7 +150,7 @@ async fn deliver(door: &Door, events: Answer, delivery: &Delivery) -> Result<Res
         Delivery { stream: false, .. } => Ok(reply::ok(&stream::gathered(events, heading).await?)),
         Delivery {
             event_lines: true, ..
-        } => Ok(stream::event_lines(events)),
+        } => stream::event_lines(events).await,
         Delivery { include_usage, .. } => {
             stream::server_sent(events, heading, *include_usage).await
         }
@@ -176,8 +177,13 @@ async fn models(State(door): State<Door>) -> Result<Response, Refusal> {
     Ok(reply::ok(&door.daemon.models().await?))
 }
 
-async fn model(State(door): State<Door>, Path(name): Path<String>) -> Result<Response, Refusal> {
+async fn model(
+    State(door): State<Door>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refusal> {
     let models = door.daemon.models().await?;
+    // A path that is not UTF-8 names no model.
+    let name = name.map_or_else(|_| String::new(), |Path(name)| name);
     match models.data.into_iter().find(|model| model.id == name) {
         Some(model) => Ok(reply::ok(&model)),
         None => Err(not_found(
@@ -213,7 +219,9 @@ fn unhealthy(status: &Status) -> Option<ApiError> {
         ModelState::Failed => {
             not_ready("the model can't be loaded".to_owned()).hint("`hob status` tells why")
         }
-        ModelState::Unknown => not_ready("hobd is starting".to_owned()).retry_after_ms(1000),
+        ModelState::Unknown => not_ready("hobd is starting".to_owned())
+            .hint("try again in a second")
+            .retry_after_ms(1000),
     };
     Some(status.problem.clone().unwrap_or(error))
 }

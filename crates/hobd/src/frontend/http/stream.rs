@@ -21,6 +21,10 @@ use crate::frontend::event_line;
 /// How long the head of a streamed answer waits for the first text, so that an early error still
 /// gets its own status.
 const HEAD_DELAY_MAX: Duration = Duration::from_secs(1);
+/// The same for hob's own events: shorter, as their reader shows progress to somebody.
+const LINES_DELAY_MAX: Duration = Duration::from_millis(200);
+/// Events that may gather meanwhile.
+const EARLY_EVENTS_MAX: usize = 16;
 /// Silence after which a client is told that its answer is still being worked on.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest answer that is gathered, in bytes: far above any that `max_tokens` allows, so that an
@@ -73,9 +77,32 @@ pub(super) async fn gathered(
 }
 
 /// The answer as events, one JSON object a line, from the first one on.
-pub(super) fn event_lines(events: impl Events) -> Response {
-    let lines = events.map(|event| Ok::<_, Infallible>(Bytes::from(event_line(&event))));
-    reply::body("application/x-ndjson", Body::from_stream(lines))
+///
+/// # Errors
+/// What the answer's last event says, if it comes before any text and at once.
+pub(super) async fn event_lines(mut events: impl Events) -> Result<Response, ApiError> {
+    let mut early = Vec::new();
+    let deadline = Instant::now() + LINES_DELAY_MAX;
+    while early.len() < EARLY_EVENTS_MAX {
+        match timeout_at(deadline, events.next()).await {
+            Ok(Some(Event::Error { error })) => return Err(error),
+            Ok(Some(event)) => {
+                let progress = matches!(event, Event::Queued { .. } | Event::Prefill { .. });
+                early.push(event);
+                if !progress {
+                    break;
+                }
+            }
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let lines = stream::iter(early)
+        .chain(events)
+        .map(|event| Ok::<_, Infallible>(Bytes::from(event_line(&event))));
+    Ok(reply::body(
+        "application/x-ndjson",
+        Body::from_stream(lines),
+    ))
 }
 
 /// The answer as server-sent events. `heading` is asked for when the model is known.

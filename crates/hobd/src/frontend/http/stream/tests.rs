@@ -207,7 +207,7 @@ async fn progress_is_a_comment() {
 
 #[tokio::test]
 async fn event_lines_are_the_events_themselves() {
-    let response = event_lines(stream::iter(answer()));
+    let response = event_lines(stream::iter(answer())).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     let events: Vec<Event> = text_of(response)
         .await
@@ -215,6 +215,28 @@ async fn event_lines_are_the_events_themselves() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(events, answer());
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_lines_begin_soon_unless_the_answer_failed_at_once() {
+    let events = stream::iter(vec![Event::Queued { position: 0 }, failure()]);
+    let error = event_lines(events).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::EngineLost);
+
+    let start = Instant::now();
+    let queued = Event::Queued { position: 3 };
+    let events = stream::iter(vec![queued.clone()]).chain(stream::once(Box::pin(async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        failure()
+    })));
+    let response = event_lines(events).await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(300));
+    let events: Vec<Event> = text_of(response)
+        .await
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events, [queued, failure()]);
 }
 
 #[tokio::test]
