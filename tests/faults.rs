@@ -86,8 +86,12 @@ async fn an_engine_that_breaks_its_protocol_is_ended() {
 #[tokio::test]
 async fn a_lie_after_the_end_costs_no_answer() {
     for breach in ["double-finish", "after-finish"] {
-        let answer = lose_one(&format!("fake: {breach}")).await;
-        answer.done();
+        let daemon = Setup::fake().toml(ONE_AT_A_TIME).ready().await;
+        let client = daemon.client();
+        let answer = client.ask(&format!("fake: {breach}")).await;
+        answer.answer().await.done();
+        losses(&daemon, 1).await;
+        assert_serves(&daemon).await;
     }
 }
 

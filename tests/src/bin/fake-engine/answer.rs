@@ -42,7 +42,7 @@ struct Reply<'a> {
     sent: u32,
 }
 
-pub(crate) fn run(wire: &Wire, generate: &Generate, n_ctx: u32, cancelled: &AtomicBool) {
+pub(crate) fn run(wire: &Wire, generate: &Generate, model: &Ready, cancelled: &AtomicBool) {
     let prompt_tokens = count(&generate.prompt);
     let mut reply = Reply {
         wire,
@@ -52,7 +52,10 @@ pub(crate) fn run(wire: &Wire, generate: &Generate, n_ctx: u32, cancelled: &Atom
         max_tokens: generate.max_tokens,
         sent: 0,
     };
-    if prompt_tokens >= n_ctx {
+    if !model.chat && matches!(generate.prompt, Prompt::Chat(_)) {
+        return reply.fail(FailureCode::NoChatTemplate);
+    }
+    if prompt_tokens >= model.n_ctx {
         return reply.fail(FailureCode::ContextOverflow);
     }
     wire.send(&EngineEvent::Prefill {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use hob_ipc::message::{Generate, RequestId};
+use hob_ipc::message::{Generate, Ready, RequestId};
 use hob_ipc::{Command, EngineEvent};
 
 use crate::wire::Wire;
@@ -35,8 +35,7 @@ fn main() -> anyhow::Result<()> {
     let model = model.context("no model came with Load")?;
     wire.start_heartbeat();
     let ready = load::run(&wire, &load, model)?;
-    let n_ctx = ready.n_ctx;
-    wire.send(&EngineEvent::Ready(ready));
+    wire.send(&EngineEvent::Ready(ready.clone()));
 
     let mut cancels: HashMap<RequestId, Arc<AtomicBool>> = HashMap::new();
     while let Some(command) = inbox.next_command()? {
@@ -47,7 +46,7 @@ fn main() -> anyhow::Result<()> {
                 if cancels.insert(generate.id, cancelled.clone()).is_some() {
                     bail!("request {} came twice", generate.id);
                 }
-                spawn(wire.clone(), *generate, n_ctx, cancelled);
+                spawn(wire.clone(), *generate, ready.clone(), cancelled);
             }
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
@@ -69,10 +68,10 @@ fn end_on_panic() {
     }));
 }
 
-fn spawn(wire: Arc<Wire>, generate: Generate, n_ctx: u32, cancelled: Arc<AtomicBool>) {
+fn spawn(wire: Arc<Wire>, generate: Generate, model: Ready, cancelled: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         wire.begin();
-        answer::run(&wire, &generate, n_ctx, &cancelled);
+        answer::run(&wire, &generate, &model, &cancelled);
         wire.end();
     });
 }
