@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const SCHEDULES: u64 = 5_000;
+const SCHEDULES: u64 = 30_000;
 const STEPS: u32 = 120;
 
 fn bounds() -> Bounds {
@@ -237,7 +237,7 @@ fn a_full_queue_and_a_full_share_are_refused_at_once() {
     assert_eq!(full.code, ErrorCode::Busy);
     assert!(full.retry_after_ms.is_some() && full.message.contains("queue"));
 
-    ready(&mut scheduler, now);
+    scheduler.step(now, Input::Ready { parallel: 2 });
     let share = refused(scheduler.step(now, request(6, 0, now)));
     assert!(share.message.contains("limit for one user"), "{share}");
 }
