@@ -34,7 +34,7 @@ mod tests {
             text: "two\nlines \u{2028} and a \"quote\"".to_owned(),
         };
         let line = event_line(&event);
-        assert_eq!(line.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        assert_eq!(line.split(|&byte| byte == b'\n').count(), 2);
         assert_eq!(line.last(), Some(&b'\n'));
         assert_eq!(serde_json::from_slice::<Event>(&line).unwrap(), event);
     }
