@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hob_api::model::{ModelEntry, ModelList};
-use hob_api::status::Status;
+use hob_api::status::{State, Status};
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::RequestId;
 use hob_models::store::Store;
@@ -119,7 +119,8 @@ impl DaemonHandle {
         let installed = installed
             .map_err(|_| internal("the model store can't be read"))?
             .map_err(|error| internal(error.to_string()))?;
-        let loaded = self.status.borrow().model.clone();
+        let status = self.status.borrow().clone();
+        let loaded = status.model.filter(|_| status.state == State::Ready);
         let data = installed.into_iter().map(|model| ModelEntry {
             loaded: loaded
                 .as_ref()

@@ -53,9 +53,10 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         notifier.clone(),
         shutdown.clone(),
     );
-    let bus = match settings.dbus {
-        true => frontend::dbus::open(daemon.clone(), Arc::clone(&settings)).await?,
-        false => None,
+    let bus = if settings.dbus {
+        frontend::dbus::open(daemon.clone(), Arc::clone(&settings)).await?
+    } else {
+        None
     };
     let bus_shutdown = shutdown.clone();
     let bus = tokio::spawn(async move {

@@ -246,9 +246,10 @@ impl Scheduler {
     pub fn state(&self) -> (State, Option<&ApiError>) {
         match &self.engine {
             Engine::Asleep | Engine::Ending(Next::Sleep) => (State::Sleeping, None),
-            Engine::Loading { .. } | Engine::BackOff { .. } => (State::Loading, None),
+            Engine::Loading { .. }
+            | Engine::BackOff { .. }
+            | Engine::Ending(Next::Load | Next::Restart) => (State::Loading, None),
             Engine::Ready { .. } => (State::Ready, None),
-            Engine::Ending(Next::Load | Next::Restart) => (State::Loading, None),
             Engine::Failed { error, .. } | Engine::Ending(Next::Fail(error)) => {
                 let state = match error.code {
                     ErrorCode::NotReady | ErrorCode::ModelNotFound => State::NoModel,

@@ -10,13 +10,14 @@ use tokio::task::JoinHandle;
 use super::DEFAULT_MODEL;
 
 /// A model being opened and hashed on another thread.
-pub(super) type Opening = JoinHandle<Result<OpenModel, ApiError>>;
+pub(super) type Opening = JoinHandle<Result<Box<OpenModel>, ApiError>>;
 
 /// Opens and verifies in the background.
 pub(super) fn open(store: Arc<Store>, verified: Arc<Verified>, name: ModelName) -> Opening {
     tokio::task::spawn_blocking(move || {
         store
             .open_verified(&name, &verified)
+            .map(Box::new)
             .map_err(|error| refused(&error))
     })
 }

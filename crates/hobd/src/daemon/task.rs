@@ -180,10 +180,10 @@ impl Daemon {
         Ok(())
     }
 
-    fn opened(&mut self, opened: Result<OpenModel, ApiError>) {
+    fn opened(&mut self, opened: Result<Box<OpenModel>, ApiError>) {
         self.opening = None;
         match opened {
-            Ok(model) => self.start_engine(model),
+            Ok(model) => self.start_engine(*model),
             Err(error) => self.step(Input::StartFailed { error }),
         }
     }

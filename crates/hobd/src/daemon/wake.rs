@@ -26,7 +26,7 @@ pub(super) struct Inputs {
 pub(super) enum Wake {
     Message(Message),
     Cancelled(RequestId),
-    Opened(Result<OpenModel, ApiError>),
+    Opened(Result<Box<OpenModel>, ApiError>),
     Engine(Report),
     Shutdown,
     Watchdog,
@@ -78,7 +78,7 @@ async fn report(engine: Option<&mut Engine>) -> Report {
     }
 }
 
-async fn opened(opening: Option<&mut model::Opening>) -> Result<OpenModel, ApiError> {
+async fn opened(opening: Option<&mut model::Opening>) -> Result<Box<OpenModel>, ApiError> {
     let Some(opening) = opening else {
         return std::future::pending().await;
     };

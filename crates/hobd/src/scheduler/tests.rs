@@ -89,7 +89,7 @@ impl World {
             self.in_engine.clear();
         }
         for action in self.scheduler.step(self.now, input) {
-            self.obey(action);
+            self.obey(&action);
         }
         let waiting = self.owed.len()
             - self
@@ -105,7 +105,7 @@ impl World {
         );
     }
 
-    fn obey(&mut self, action: Action) {
+    fn obey(&mut self, action: &Action) {
         assert!(!self.exited, "{action:?} after the end");
         match action {
             Action::Start => {
@@ -114,15 +114,15 @@ impl World {
             }
             Action::Kill => assert!(self.engine_alive),
             Action::Dispatch(id) => {
-                assert!(self.engine_alive && self.owed.contains_key(&id));
-                assert!(self.in_engine.insert(id));
+                assert!(self.engine_alive && self.owed.contains_key(id));
+                assert!(self.in_engine.insert(*id));
             }
-            Action::Cancel(id) => assert!(self.in_engine.contains(&id)),
+            Action::Cancel(id) => assert!(self.in_engine.contains(id)),
             Action::Refuse(id, _) | Action::Fail(id, _) => {
-                assert!(self.owed.remove(&id).is_some(), "two ends of {id}");
+                assert!(self.owed.remove(id).is_some(), "two ends of {id}");
             }
             Action::Position(id, before) => {
-                assert!(self.owed.contains_key(&id) && (before as usize) < bounds().queue);
+                assert!(self.owed.contains_key(id) && (*before as usize) < bounds().queue);
             }
             Action::Exit => {
                 assert!(self.owed.is_empty() && !self.engine_alive);
@@ -248,7 +248,7 @@ fn a_lost_engine_costs_what_ran_and_nothing_that_waits() {
     let mut scheduler = Scheduler::new(bounds());
     ready(&mut scheduler, now);
     for id in 1..=3 {
-        scheduler.step(now, request(id, id as u32, now));
+        scheduler.step(now, request(id, 0, now));
     }
     let lost = scheduler.step(now, Input::Gone);
     let expected = [(1, ErrorCode::EngineLost), (2, ErrorCode::EngineLost)];
@@ -299,7 +299,7 @@ fn an_aborted_request_keeps_its_place_in_the_engine_until_that_lets_go() {
     let mut scheduler = Scheduler::new(bounds());
     ready(&mut scheduler, now);
     for id in 1..=3 {
-        scheduler.step(now, request(id, id as u32, now));
+        scheduler.step(now, request(id, 0, now));
     }
     let error = ApiError::new(ErrorCode::Cancelled, "test");
     let id = RequestId(1);
@@ -316,7 +316,7 @@ fn shutdown_lets_running_answers_finish_and_then_ends() {
     let mut scheduler = Scheduler::new(bounds());
     ready(&mut scheduler, now);
     for id in 1..=3 {
-        scheduler.step(now, request(id, id as u32, now));
+        scheduler.step(now, request(id, 0, now));
     }
     let actions = scheduler.step(now, Input::Shutdown);
     assert_eq!(failures(&actions), [(3, ErrorCode::NotReady)]);
