@@ -2,14 +2,14 @@
 
 import sys
 
-import httpx
+import httpx2
 import openai
 
 socket, model = sys.argv[1:]
 client = openai.OpenAI(
     base_url="http://localhost/v1",
     api_key="none is needed",
-    http_client=openai.DefaultHttpxClient(transport=httpx.HTTPTransport(uds=socket)),
+    http_client=openai.DefaultHttpxClient(transport=httpx2.HTTPTransport(uds=socket)),
     timeout=120,
 )
 question = [

@@ -26,7 +26,7 @@ pub fn binary(name: &str) -> PathBuf {
     require(profile_folder().join(name))
 }
 
-/// A Python with the packages that tests use (openai, httpx, dbus-fast).
+/// A Python with the packages that tests use (openai, httpx2, dbus-fast).
 ///
 /// # Panics
 /// If it is not installed.

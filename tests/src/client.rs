@@ -109,32 +109,32 @@ impl Client {
         self.exchange(request(Method::POST, path, "", body)).await
     }
 
-    /// `POST path` for a streamed answer in `accept`'s type.
+    /// `POST path` for a streamed answer in `accept`'s type. An HTTP error counts as an answer
+    /// that failed before it began: hobd gives an early error its own status.
     ///
     /// # Panics
-    /// If the reply is not a stream.
+    /// If the reply is neither a stream nor an error.
     pub async fn stream(&self, path: &str, body: &Value, accept: &str) -> Stream {
         let body = body.to_string().into();
         let response = self
             .send(request(Method::POST, path, accept, body))
             .await
             .expect("a reply from hobd");
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned();
-        if response.status() != StatusCode::OK {
-            let status = response.status();
-            let body = response
-                .into_body()
-                .collect()
-                .await
-                .map(http_body_util::Collected::to_bytes);
-            panic!("not a stream: {status} {body:?}");
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let body = patiently("the body", body.collect()).await;
+            let reply = Reply {
+                status: head.status,
+                headers: head.headers,
+                body: body.expect("the whole body").to_bytes(),
+            };
+            return Stream::refused(reply.any_error());
         }
-        Stream::new(response.into_body(), &kind)
+        let kind = head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
+        Stream::new(body, kind.unwrap_or_default())
     }
 
     /// One question; the answer comes in hob's own records.
@@ -208,14 +208,20 @@ impl Reply {
     /// # Panics
     /// If it has not.
     pub fn error(&self, status: u16, code: ErrorCode) -> ApiError {
+        let error = self.any_error();
+        let found = (self.status.as_u16(), error.code);
+        assert_eq!(found, (status, code), "{}", self.text());
+        error
+    }
+
+    /// The error, whatever it is, which must have a cause and a hint.
+    ///
+    /// # Panics
+    /// If it has not, or the reply is none.
+    pub fn any_error(&self) -> ApiError {
+        assert!(self.status.as_u16() >= 400, "{}", self.text());
         let body: ErrorBody = serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not an error: {error}: {}", self.text()));
-        assert_eq!(
-            (self.status.as_u16(), body.error.code),
-            (status, code),
-            "{}",
-            self.text()
-        );
         assert_helpful(&body.error);
         body.error
     }

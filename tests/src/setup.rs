@@ -44,6 +44,8 @@ impl Setup {
     pub fn real() -> Self {
         Self::new(Store::Shared(test_store()), "hob-engine")
             .toml(&format!("model = \"{TEST_MODEL}\""))
+            // Tests run side by side: engines with all cores each would wait for one another.
+            .env("HOB_ENGINE_THREADS", "1")
     }
 
     /// The fake engine, and a model named `fake` that loads at once.

@@ -12,7 +12,8 @@ use crate::wait::patiently;
 /// The body of a streamed reply, cut into records. Dropping it hangs up.
 #[derive(Debug)]
 pub struct Stream {
-    body: Incoming,
+    /// `None` once there is nothing more to read.
+    body: Option<Incoming>,
     pending: Vec<u8>,
     separator: &'static [u8],
 }
@@ -51,9 +52,22 @@ impl Stream {
             b"\n"
         };
         Self {
-            body,
+            body: Some(body),
             pending: Vec::new(),
             separator,
+        }
+    }
+
+    /// The stream of hob's own records that an answer would have been which failed before it
+    /// began, and so came as an HTTP error.
+    pub(crate) fn refused(error: ApiError) -> Self {
+        let event = Event::Error { error };
+        let mut pending = serde_json::to_vec(&event).expect("events can be encoded");
+        pending.push(b'\n');
+        Self {
+            body: None,
+            pending,
+            separator: b"\n",
         }
     }
 
@@ -66,7 +80,11 @@ impl Stream {
             if let Some(record) = self.cut() {
                 return Some(record);
             }
-            match patiently("the next record", self.body.frame()).await {
+            let frame = match self.body.as_mut() {
+                Some(body) => patiently("the next record", body.frame()).await,
+                None => None,
+            };
+            match frame {
                 Some(Ok(frame)) => {
                     let data: Bytes = frame.into_data().unwrap_or_default();
                     self.pending.extend_from_slice(&data);
