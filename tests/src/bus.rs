@@ -1,5 +1,6 @@
 //! A message bus of a test's own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -37,6 +38,8 @@ impl Bus {
             .prefix("hob-bus-")
             .tempdir()
             .unwrap();
+        // It warns of an fd limit that it can't raise, which is noise unless it fails.
+        let log = folder.path().join("log");
         let mut process = Command::new("dbus-daemon")
             .args(arguments)
             .args(["--nofork", "--nopidfile", "--print-address=1"])
@@ -46,6 +49,7 @@ impl Bus {
             ))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("running dbus-daemon, which scripts/check installs");
         let mut address = String::new();
@@ -53,7 +57,11 @@ impl Bus {
             .read_line(&mut address)
             .expect("reading the bus's address");
         let address = address.trim().to_owned();
-        assert!(!address.is_empty(), "dbus-daemon did not start");
+        assert!(
+            !address.is_empty(),
+            "dbus-daemon did not start: {}",
+            std::fs::read_to_string(&log).unwrap_or_default()
+        );
         Self {
             process,
             address,
