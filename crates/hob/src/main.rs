@@ -1,6 +1,6 @@
 //! `hob`: the command line of hobd, the assistant on this board.
 //!
-//! [`cli`] parses, [`client`] talks to the daemon, [`answer`] gets one answer, and [`ask`],
+//! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
 //! [`chat`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].

@@ -1,6 +1,6 @@
 //! The one task that owns the scheduler, and the handle by which front doors reach it.
 //!
-//! [`task::Daemon`] is the only place where the engine, the store and the readers of answers
+//! `task::Daemon` is the only place where the engine, the store and the readers of answers
 //! meet. It never waits for any of them: the engine is written to through a bounded channel, a
 //! reader that is too slow loses its request, and files are read on another thread.
 

@@ -1,6 +1,6 @@
 //! The engine process, as seen from hobd: [`Engine`] talks to one, from its start to its end.
 //!
-//! hobd takes the engine for hostile once a model is parsed: [`check`] refuses what breaks the
+//! hobd takes the engine for hostile once a model is parsed: [`Ledger`] refuses what breaks the
 //! protocol, and the daemon then kills the process.
 
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ impl Engine {
     /// Sends a command, without waiting.
     ///
     /// # Errors
-    /// [`NotReading`] if [`COMMANDS_MAX`] commands wait already, or the engine is gone.
+    /// [`NotReading`] if `COMMANDS_MAX` commands wait already, or the engine is gone.
     pub fn send(&self, command: Command) -> Result<(), NotReading> {
         self.commands.try_send(command).map_err(|_| NotReading)
     }
