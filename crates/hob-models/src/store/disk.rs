@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 
@@ -11,6 +12,10 @@ use super::StoreError;
 
 /// Bytes that are left free on the disk.
 const MARGIN: u64 = 32 << 20;
+
+/// How often a lock that seems taken is tried, and the pause between: a quarter of a second.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Makes sure that `needed` bytes fit, and some.
 pub(super) fn require_space(folder: &Path, needed: u64) -> Result<(), StoreError> {
@@ -59,13 +64,19 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Takes the lock that this file stands for, unless another process has it.
+///
+/// A child that another thread just started shares this process's locks until it runs its own
+/// program, which closes them: a lock given back a moment ago may seem taken for that long.
 pub(super) fn try_lock(path: &Path) -> Result<Option<File>, StoreError> {
     let file = open_private(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(StoreError::io("lock", path, error.into())),
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(error) => return Err(StoreError::io("lock", path, error.into())),
+        }
     }
+    Ok(None)
 }
 
 /// Writes a small file so that `path` has either the old text or the new one.
