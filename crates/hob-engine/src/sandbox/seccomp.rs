@@ -1,7 +1,8 @@
 //! seccomp: the system calls that computing on an open model needs, and no others.
 //!
-//! Anything not listed ends the process with SIGSYS. The list was recorded on x86-64 and
-//! aarch64 with glibc and libgomp; each entry says why it is there.
+//! Anything not listed ends the process with SIGSYS. The list was recorded on x86-64 with glibc and
+//! libgomp; each entry says why it is there. On aarch64 the same names stand for that processor's
+//! numbers; there it was compiled, and has yet to run on a board.
 
 use std::collections::BTreeMap;
 
