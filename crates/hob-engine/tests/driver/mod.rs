@@ -50,7 +50,8 @@ pub(crate) fn load() -> Load {
         sandbox: SandboxPolicy::Required,
         n_ctx: 2048,
         parallel: 2,
-        threads: None,
+        // Tests run side by side: engines with all cores each would wait for one another.
+        threads: Some(1),
         memory_bytes_max: None,
         chat_template: None,
     }
