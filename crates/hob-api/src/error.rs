@@ -78,7 +78,8 @@ pub struct ApiError {
     /// The request's field that is at fault, if one is.
     #[serde(default)]
     pub param: Option<String>,
-    /// Tokens in the refused prompt; with [`ErrorCode::ContextOverflow`].
+    /// Tokens in the refused prompt, or a lower bound of them if it is far too long; with
+    /// [`ErrorCode::ContextOverflow`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u32>,
     /// Tokens that the context holds; with [`ErrorCode::ContextOverflow`].

@@ -110,6 +110,6 @@ pub struct Timings {
     pub decode_ms: f64,
     /// Prompt tokens computed per second.
     pub prefill_per_second: f64,
-    /// Answer tokens per second.
+    /// Answer tokens per second, the first left out: it comes with the end of the prompt.
     pub decode_per_second: f64,
 }

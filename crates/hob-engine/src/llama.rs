@@ -91,6 +91,8 @@ pub struct Words<'m> {
     vocab: LlamaVocab<'m>,
     controls: ControlTokens,
     n_vocab: Token,
+    /// Bytes of the longest token's text, at least 1.
+    longest: usize,
 }
 
 impl<'m> Words<'m> {
@@ -110,10 +112,13 @@ impl<'m> Words<'m> {
                 strips_right: attributes.contains(LlamaTokenAttr::RStrip),
             })
         }));
+        let lengths = vocab.tokens().filter_map(|token| vocab.text(token));
+        let longest = lengths.map(|text| text.to_bytes().len()).max();
         Self {
             vocab,
             controls,
             n_vocab,
+            longest: longest.unwrap_or(1).max(1),
         }
     }
 
@@ -223,6 +228,24 @@ impl<'m> Llama<'m> {
         self.ready.clone()
     }
 
+    /// Refuses a prompt that can't fit whatever its tokens are: counting them would take seconds
+    /// from the answers under way.
+    fn refuse_hopeless(&self, prompt: &Prompt) -> Result<(), Failure> {
+        let bytes = match prompt {
+            Prompt::Text(text) => text.len(),
+            Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+        };
+        let prompt_tokens = u32::try_from(bytes / self.words.longest).unwrap_or(u32::MAX);
+        if prompt_tokens < self.limits.n_ctx {
+            return Ok(());
+        }
+        Err(Failure {
+            code: FailureCode::ContextOverflow,
+            message: format!("the prompt has at least {prompt_tokens} tokens"),
+            prompt_tokens,
+        })
+    }
+
     fn check(&self, rows: &[Row]) -> Result<(), Failure> {
         let fits = |row: &Row| {
             row.sequence < self.limits.parallel
@@ -298,6 +321,7 @@ impl Model for Llama<'_> {
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
+        self.refuse_hopeless(prompt)?;
         let messages = match prompt {
             Prompt::Text(text) => return Ok(prompt::encode_text(&self.words, text)),
             Prompt::Chat(messages) => messages,

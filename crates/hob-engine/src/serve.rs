@@ -150,7 +150,12 @@ pub fn serve<M: Model>(
                 server.start(*request, received)?;
             }
             Some(Inbound::Cancel(id)) => server.cancel(id)?,
-            None => server.step()?,
+            None => {}
+        }
+        // Also after a command: making tokens of a long prompt takes a while, and a burst of them
+        // must not stop the answers under way.
+        if server.slots.iter().any(Option::is_some) {
+            server.step()?;
         }
     }
 }
@@ -170,7 +175,10 @@ struct Server<'a, M: Model> {
 impl<M: Model> Server<'_, M> {
     fn start(&mut self, request: Generate, received: Instant) -> io::Result<()> {
         let id = request.id;
-        match self.admit(request, received) {
+        self.pulse.advance();
+        let admitted = self.admit(request, received);
+        self.pulse.advance();
+        match admitted {
             Ok(()) => Ok(()),
             Err(failure) => self.report(id, failure),
         }

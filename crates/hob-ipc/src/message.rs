@@ -168,7 +168,8 @@ pub enum EngineEvent {
         code: FailureCode,
         /// One sentence, with no text of the prompt or the answer.
         message: String,
-        /// With [`FailureCode::ContextOverflow`]: tokens of the prompt.
+        /// With [`FailureCode::ContextOverflow`]: tokens of the prompt, or a lower bound of them if
+        /// it is far too long.
         prompt_tokens: u32,
     },
     /// The engine's reader thread lives, and the decode thread got this far.

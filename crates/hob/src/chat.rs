@@ -163,6 +163,8 @@ impl Chat<'_> {
                 self.output.remark("(stopped)");
                 if !text.trim().is_empty() {
                     self.conversation.push(question, text, true);
+                    // Its figures no longer tell how full the context is.
+                    self.last = None;
                 }
                 return Ok(());
             }
@@ -314,7 +316,8 @@ impl Chat<'_> {
 
     fn stats(&mut self) -> Result<(), Failure> {
         let Some(last) = &self.last else {
-            self.output.remark("(no answer yet in this conversation)");
+            self.output
+                .remark("(no figures: there is no answer yet, or the last one was stopped)");
             return Ok(());
         };
         let status = self.runtime.block_on(self.client.status())?;

@@ -135,6 +135,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     uid: u32,
+    /// When it must have ended; once it is leaving, when the engine must have let go of it.
     deadline: Instant,
     stage: Stage,
 }
@@ -185,6 +186,8 @@ pub struct Scheduler {
     /// Set once shutdown began: when running requests must have ended.
     shutdown: Option<Instant>,
     exited: bool,
+    /// The time of the step under way.
+    now: Instant,
     actions: Vec<Action>,
 }
 
@@ -200,12 +203,14 @@ impl Scheduler {
             crashes: VecDeque::new(),
             shutdown: None,
             exited: false,
+            now: Instant::now(),
             actions: Vec::new(),
         }
     }
 
     /// Takes in what happened at `now`, and says what to do, in order.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
+        self.now = now;
         match input {
             Input::Submit { id, uid, deadline } => self.submit(now, id, uid, deadline),
             Input::Abort { id, error } => self.end(id, error),
@@ -234,8 +239,7 @@ impl Scheduler {
             Engine::Ready { alive_at } => Some(*alive_at + self.bounds.hang_timeout),
             Engine::Asleep | Engine::Ending(_) | Engine::Failed { .. } => None,
         };
-        let deadlines = self.entries.values().filter(|e| e.stage != Stage::Leaving);
-        let deadlines = deadlines.map(|e| e.deadline).min();
+        let deadlines = self.entries.values().map(|e| e.deadline).min();
         [engine, deadlines, self.shutdown]
             .into_iter()
             .flatten()
@@ -326,6 +330,7 @@ impl Scheduler {
             }
             Stage::Running => {
                 entry.stage = Stage::Leaving;
+                entry.deadline = self.now + self.bounds.hang_timeout;
                 self.actions.push(Action::Cancel(id));
             }
             Stage::Leaving => return,
@@ -466,6 +471,11 @@ impl Scheduler {
         let ids: Vec<_> = late.map(|(id, _)| *id).collect();
         for id in ids {
             self.end(id, errors::deadline());
+        }
+        let kept = |e: &Entry| e.stage == Stage::Leaving && e.deadline <= now;
+        if self.entries.values().any(kept) {
+            // An engine that does not let go of what was cancelled keeps others from its places.
+            self.lose(errors::misbehaved);
         }
         if self.shutdown.is_some_and(|until| until <= now) {
             self.end_all(errors::shutting_down, |stage| stage == Stage::Running);

@@ -59,7 +59,8 @@ pub(super) fn import(
             Failure::new(error.to_string()).hint("Give the model a name with --name.")
         })?,
     };
-    // A name of the catalog stands for the catalog's file and no other.
+    // A name of the catalog stands for the catalog's file and no other, however it was arrived at.
+    let listed = listed.or_else(|| place.catalog.get(&name));
     let expected = listed.map(|entry| entry.sha256);
     if let (Some(given), Some(expected)) = (sha256, expected)
         && given != expected

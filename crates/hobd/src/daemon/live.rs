@@ -133,7 +133,8 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
         FailureCode::Cancelled => cancelled(),
         FailureCode::ContextOverflow => {
             let message = format!(
-                "the prompt has {prompt_tokens} tokens, and the context holds {n_ctx} with the answer"
+                "the prompt has {prompt_tokens} tokens or more, and the context holds {n_ctx} with the \
+                 answer"
             );
             let mut error = ApiError::new(ErrorCode::ContextOverflow, message).hint(
                 "shorten the prompt or start a new conversation; engine.n_ctx sets the context's \
@@ -176,11 +177,13 @@ fn timings(finished: &Finished, queue_ms: f64) -> Timings {
         us => f64::from(tokens) * 1e6 / us as f64,
     };
     let computed = finished.prompt_tokens - finished.cached_tokens;
+    // The first token of the answer comes from the last step of the prompt.
+    let decoded = finished.completion_tokens.saturating_sub(1);
     Timings {
         queue_ms,
         prefill_ms: finished.prefill_us as f64 / 1e3,
         decode_ms: finished.decode_us as f64 / 1e3,
         prefill_per_second: per_second(computed, finished.prefill_us),
-        decode_per_second: per_second(finished.completion_tokens, finished.decode_us),
+        decode_per_second: per_second(decoded, finished.decode_us),
     }
 }

@@ -52,15 +52,14 @@ impl Publication {
         model.map_or_else(String::new, |m| m.name.clone())
     }
 
+    /// Whether another caller may wait for a model to load.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiters.len() < LOAD_WAITERS_MAX
+    }
+
     /// Has `waiter` told when the model that loads now is ready, or failed.
     pub(super) fn tell_when_loaded(&mut self, waiter: LoadWaiter) {
-        if self.waiters.len() < LOAD_WAITERS_MAX {
-            self.waiters.push(waiter);
-        } else {
-            let message = "too many callers wait for a model to load";
-            // A caller that is gone does not need the reply.
-            let _ = waiter.send(Err(ApiError::new(ErrorCode::Busy, message)));
-        }
+        self.waiters.push(waiter);
     }
 
     /// Tells everybody what the scheduler's step changed, if anything.

@@ -166,6 +166,11 @@ impl Daemon {
             Ok(chosen) => chosen,
             Err(error) => return drop(reply.send(Err(error))),
         };
+        if !self.shown.has_room() {
+            let message = "too many callers wait for a model to load";
+            let busy = ApiError::new(ErrorCode::Busy, message).hint("try again in a moment");
+            return drop(reply.send(Err(busy)));
+        }
         tracing::info!(model = %chosen, "loading as asked");
         self.chosen = Some(chosen.to_string());
         self.step(Input::Load);
@@ -174,7 +179,8 @@ impl Daemon {
 
     fn unload(&mut self) -> Result<(), ApiError> {
         if !matches!(self.scheduler.state().0, State::Ready | State::Loading) {
-            return Err(ApiError::new(ErrorCode::NotReady, "no model is loaded"));
+            return Err(ApiError::new(ErrorCode::NotReady, "no model is loaded")
+                .hint("there is nothing to unload"));
         }
         self.step(Input::Unload);
         Ok(())
@@ -184,7 +190,10 @@ impl Daemon {
         self.opening = None;
         match opened {
             Ok(model) => self.start_engine(*model),
-            Err(error) => self.step(Input::StartFailed { error }),
+            Err(error) => {
+                tracing::error!(%error, "the model can't be opened");
+                self.step(Input::StartFailed { error });
+            }
         }
     }
 
@@ -325,7 +334,7 @@ impl Daemon {
 
     fn engine_gone(&mut self, exit: &Exit) {
         self.engine = None;
-        self.shown.modify(|status| status.engine = None);
+        self.shown.modify(forget_engine);
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");
         } else {
@@ -337,6 +346,9 @@ impl Daemon {
             );
         }
         self.step(Input::Gone);
+        if self.scheduler.state().0 == State::Sleeping {
+            self.shown.modify(|status| status.model = None);
+        }
     }
 
     fn progress(&mut self, id: RequestId, event: Event) {
@@ -398,6 +410,7 @@ impl Daemon {
         let name = match model::resolve(&self.store, self.chosen.as_deref()) {
             Ok(name) => name,
             Err(error) => {
+                tracing::warn!(%error, "there is no model to load");
                 self.shown.modify(|status| status.model = None);
                 return Some(Input::StartFailed { error });
             }
@@ -441,5 +454,19 @@ impl Daemon {
         }
         tracing::error!("the engine does not read its commands");
         Some(Input::Misbehaved)
+    }
+}
+
+/// What is no longer true when the engine is gone.
+fn forget_engine(status: &mut Status) {
+    status.engine = None;
+    status.load_percent = 0;
+    if let Some(model) = status.model.take() {
+        status.model = Some(ModelStatus {
+            name: model.name,
+            sha256: model.sha256,
+            size_bytes: model.size_bytes,
+            ..ModelStatus::default()
+        });
     }
 }

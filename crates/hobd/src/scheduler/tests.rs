@@ -294,6 +294,21 @@ fn a_hung_engine_is_killed_and_its_requests_are_told_so() {
 }
 
 #[test]
+fn an_engine_that_does_not_let_go_of_a_request_is_killed() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    scheduler.step(now, request(1, 0, now));
+    let id = RequestId(1);
+    let error = ApiError::new(ErrorCode::Cancelled, "test");
+    scheduler.step(now, Input::Abort { id, error });
+    now += bounds().hang_timeout / 2;
+    assert_eq!(scheduler.step(now, Input::Alive), []);
+    now += bounds().hang_timeout / 2;
+    assert_eq!(scheduler.step(now, Input::Tick), [Action::Kill]);
+}
+
+#[test]
 fn an_aborted_request_keeps_its_place_in_the_engine_until_that_lets_go() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(bounds());
