@@ -123,7 +123,7 @@ async fn the_prompt_is_read_before_the_answer_begins() {
                 steps += 1;
             }
             Event::Delta { .. } => deltas += 1,
-            Event::Done { usage, .. } => assert_eq!(usage.prompt_tokens, last.1),
+            Event::Done(done) => assert_eq!(done.usage.prompt_tokens, last.1),
             Event::Queued { .. } => {}
             Event::Error { error } => panic!("{error:?}"),
         }

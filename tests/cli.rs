@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -133,9 +133,8 @@ async fn json_is_one_object_also_for_errors() {
     assert!(json["error"]["message"].is_string() && json["error"]["hint"].is_string());
 }
 
-#[tokio::test]
-async fn tokens_come_as_they_are_made_and_a_reader_may_leave() {
-    let daemon = Setup::fake().ready().await;
+/// A `hob` that has begun to print an answer without an end, and the rest of its output.
+fn streaming(daemon: &Daemon) -> (Child, ChildStdout) {
     let mut hob = daemon
         .hob()
         .arg("fake: slow 50 1000000")
@@ -144,10 +143,17 @@ async fn tokens_come_as_they_are_made_and_a_reader_may_leave() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut first = [0; 5];
     let mut pipe = hob.stdout.take().unwrap();
+    let mut first = [0; 5];
     pipe.read_exact(&mut first).expect("the first word");
     assert_eq!(&first, b"word ");
+    (hob, pipe)
+}
+
+#[tokio::test]
+async fn tokens_come_as_they_are_made_and_a_reader_may_leave() {
+    let daemon = Setup::fake().ready().await;
+    let (hob, pipe) = streaming(&daemon);
     assert_eq!(
         daemon.status().await.active,
         1,
@@ -163,16 +169,7 @@ async fn tokens_come_as_they_are_made_and_a_reader_may_leave() {
 #[tokio::test]
 async fn an_interrupt_cancels() {
     let daemon = Setup::fake().ready().await;
-    let mut hob = daemon
-        .hob()
-        .arg("fake: slow 50 1000000")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first = [0; 5];
-    let mut pipe = hob.stdout.take().unwrap();
-    pipe.read_exact(&mut first).expect("the first word");
+    let (mut hob, mut pipe) = streaming(&daemon);
     let pid = Pid::from_child(&hob);
     kill_process(pid, Signal::INT).unwrap();
     let mut rest = String::new();

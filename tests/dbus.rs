@@ -78,7 +78,7 @@ async fn the_real_model_gives_the_same_answer_in_every_way() {
     let (_, fd) = assistant.complete(&messages, options).await.unwrap();
     let events = caller::read_events(fd).await;
     assert_eq!(deltas(&events), reply);
-    assert!(matches!(events.last(), Some(Event::Done { .. })));
+    assert!(matches!(events.last(), Some(Event::Done(_))));
 }
 
 #[tokio::test]
@@ -108,11 +108,11 @@ async fn events_are_lines_of_json_and_the_last_is_done() {
     assert_eq!(deltas(&events), format!("{EVERY_WIDTH}x").repeat(40));
     let terminal = events.iter().filter(|event| event.is_terminal()).count();
     assert_eq!(terminal, 1);
-    let Some(Event::Done { reason, usage, .. }) = events.last() else {
+    let Some(Event::Done(done)) = events.last() else {
         panic!("the last event is {:?}", events.last());
     };
-    assert_eq!(*reason, FinishReason::Stop);
-    assert_eq!(usage.completion_tokens, 40);
+    assert_eq!(done.reason, FinishReason::Stop);
+    assert_eq!(done.usage.completion_tokens, 40);
 }
 
 #[tokio::test]

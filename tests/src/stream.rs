@@ -1,7 +1,7 @@
 //! Streamed answers: server-sent events as `OpenAI`'s clients read them, and hob's own records.
 
 use bytes::Bytes;
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::Done;
 use hob_api::{ApiError, Event};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -24,20 +24,7 @@ pub struct Answer {
     /// All deltas.
     pub text: String,
     /// How it ended.
-    pub end: Option<Result<End, ApiError>>,
-}
-
-/// The last record of an answer that is complete.
-#[derive(Clone, Debug)]
-pub struct End {
-    /// Why it ended.
-    pub reason: FinishReason,
-    /// Tokens.
-    pub usage: Usage,
-    /// Times.
-    pub timings: Timings,
-    /// Who answered.
-    pub model: String,
+    pub end: Option<Result<Done, ApiError>>,
 }
 
 impl Stream {
@@ -166,19 +153,7 @@ impl Stream {
                     assert!(!text.is_empty(), "an empty delta");
                     answer.text.push_str(&text);
                 }
-                Event::Done {
-                    reason,
-                    usage,
-                    timings,
-                    model,
-                } => {
-                    answer.end = Some(Ok(End {
-                        reason,
-                        usage,
-                        timings,
-                        model,
-                    }));
-                }
+                Event::Done(done) => answer.end = Some(Ok(done)),
                 Event::Error { error } => answer.end = Some(Err(error)),
             }
         }
@@ -192,7 +167,7 @@ impl Answer {
     ///
     /// # Panics
     /// If it failed.
-    pub fn done(&self) -> &End {
+    pub fn done(&self) -> &Done {
         match &self.end {
             Some(Ok(end)) => end,
             other => panic!("not complete: {other:?}"),

@@ -30,16 +30,7 @@ pub enum Event {
         text: String,
     },
     /// The answer is complete.
-    Done {
-        /// Why it ended.
-        reason: FinishReason,
-        /// Tokens read and written.
-        usage: Usage,
-        /// How long it took.
-        timings: Timings,
-        /// The model that answered.
-        model: String,
-    },
+    Done(Done),
     /// The answer failed; what came before is all there is.
     Error {
         /// Why.
@@ -50,8 +41,21 @@ pub enum Event {
 impl Event {
     /// Whether this is the one last record of an answer.
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Error { .. })
+        matches!(self, Self::Done(_) | Self::Error { .. })
     }
+}
+
+/// What a complete answer tells about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// How long it took.
+    pub timings: Timings,
+    /// The model that answered.
+    pub model: String,
 }
 
 /// Why an answer ended.

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The name that stands for no model in particular: in a request for the one that is loaded, in a
+/// setting for the one that the store chooses.
+pub const DEFAULT_MODEL: &str = "default";
+
 /// The answer to `GET /v1/models`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelList {

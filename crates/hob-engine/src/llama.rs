@@ -7,7 +7,7 @@
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
-use hob_ipc::message::{FailureCode, Load, LoadFailure, Prompt, Ready, Sampling};
+use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -28,8 +28,6 @@ use crate::text;
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
 const N_BATCH: u32 = 512;
-/// Longest architecture name that is reported, as in `hob_ipc`.
-const ARCHITECTURE_BYTES_MAX: usize = 64;
 
 /// Why a model can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +201,7 @@ impl<'m> Llama<'m> {
             n_ctx,
             n_ctx_train,
             parameters: model.n_params(),
-            architecture: text::beginning(&architecture, ARCHITECTURE_BYTES_MAX).to_owned(),
+            architecture: text::beginning(&architecture, NAME_BYTES_MAX).to_owned(),
             chat: template.is_some(),
             threads,
             parallel: load.parallel,

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use driver::{Engine, Started, complete, greedy, load, test_model};
+use driver::{Engine, Started, complete, load, test_model};
 use hob_api::chat::Role;
 use hob_api::event::FinishReason;
 use hob_ipc::message::{ChatMessage, FailureCode, Generate, Load, LoadFailure, Prompt, Sampling};
@@ -227,7 +227,7 @@ fn a_penalty_keeps_an_answer_from_repeating() {
     let penalized = engine.ask(Generate {
         sampling: Sampling {
             repeat_penalty: 2.0,
-            ..greedy()
+            ..Sampling::GREEDY
         },
         ..complete(2, prompt, 16)
     });

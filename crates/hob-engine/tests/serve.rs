@@ -173,16 +173,7 @@ fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
         prompt: Prompt::Text(text.to_owned()),
         max_tokens,
         stop: Vec::new(),
-        sampling: Sampling {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            seed: None,
-        },
+        sampling: Sampling::GREEDY,
     }
 }
 

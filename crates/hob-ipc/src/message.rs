@@ -5,6 +5,13 @@ use hob_api::chat::Role;
 use hob_api::event::FinishReason;
 use serde::{Deserialize, Serialize};
 
+/// Most requests that an engine works on at once.
+pub const PARALLEL_MAX: u32 = 16;
+/// Most layers that an engine reports of its sandbox.
+pub const LAYERS_MAX: usize = 16;
+/// Longest name of a layer or an architecture in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// A request's number, unique for the life of hobd and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -41,7 +48,7 @@ pub struct Load {
     pub sandbox: SandboxPolicy,
     /// Tokens of context for each request; lowered to what the model was trained for.
     pub n_ctx: u32,
-    /// Requests worked on at once, 1 to 16.
+    /// Requests worked on at once, 1 to [`PARALLEL_MAX`].
     pub parallel: u32,
     /// Decode threads; `None` for the physical cores that the process may use.
     pub threads: Option<u32>,
@@ -62,6 +69,20 @@ pub enum SandboxPolicy {
     Degraded,
     /// Put no layer in force. For debuggers only.
     Off,
+}
+
+impl SandboxPolicy {
+    /// Every policy, the strictest first.
+    pub const ALL: [Self; 3] = [Self::Required, Self::Degraded, Self::Off];
+
+    /// The policy's name in settings and status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Degraded => "degraded",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// One request, validated.
@@ -119,13 +140,27 @@ pub struct Sampling {
     pub seed: Option<u32>,
 }
 
+impl Sampling {
+    /// The likeliest token always, whatever was said before.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        seed: None,
+    };
+}
+
 /// From the engine to hobd.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineEvent {
     /// The sandbox is closed; parsing begins.
     Sandboxed {
-        /// The layers in force, at most 16 of at most 64 bytes.
+        /// The layers in force, at most [`LAYERS_MAX`] of at most [`NAME_BYTES_MAX`] each.
         layers: Vec<String>,
     },
     /// Loading goes on.
@@ -191,7 +226,7 @@ pub struct Ready {
     pub n_ctx_train: u32,
     /// Parameters.
     pub parameters: u64,
-    /// The architecture's name in GGUF, at most 64 bytes.
+    /// The architecture's name in GGUF, at most [`NAME_BYTES_MAX`].
     pub architecture: String,
     /// Whether there is a chat template.
     pub chat: bool,

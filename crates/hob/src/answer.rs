@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields};
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::Done;
 use hob_api::{ErrorCode, Event};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -34,19 +34,6 @@ pub(crate) enum End {
     Done(Done),
     /// Ctrl-C.
     Stopped,
-}
-
-/// What a complete answer tells about itself.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub(crate) struct Done {
-    /// Why it ended.
-    pub(crate) finish_reason: FinishReason,
-    /// Tokens read and written.
-    pub(crate) usage: Usage,
-    /// How long it took.
-    pub(crate) timings: Timings,
-    /// The model that answered.
-    pub(crate) model: String,
 }
 
 /// A message of `role`.
@@ -156,19 +143,7 @@ async fn converse(
                 show(output, &piece)?;
                 last = None;
             }
-            Some(Event::Done {
-                reason,
-                usage,
-                timings,
-                model,
-            }) => {
-                return Ok(Done {
-                    finish_reason: reason,
-                    usage,
-                    timings,
-                    model,
-                });
-            }
+            Some(Event::Done(done)) => return Ok(done),
             Some(Event::Error { error }) => return Err(error.into()),
             Some(progress) => {
                 if text.is_empty() && started.elapsed() > SILENCE {

@@ -1,9 +1,10 @@
 //! `hob "question"`: one question, one answer.
 
 use hob_api::chat::Role;
+use hob_api::event::{FinishReason, Timings, Usage};
 use serde::Serialize;
 
-use crate::answer::{self, Done, End};
+use crate::answer::{self, End};
 use crate::clean::escape_json;
 use crate::cli::{Asking, Format, Global};
 use crate::client::Client;
@@ -16,8 +17,10 @@ use crate::render;
 #[derive(Debug, Serialize)]
 struct JsonAnswer<'a> {
     text: &'a str,
-    #[serde(flatten)]
-    done: &'a Done,
+    finish_reason: FinishReason,
+    usage: Usage,
+    timings: Timings,
+    model: &'a str,
 }
 
 /// What `--json` writes for a failure.
@@ -67,7 +70,7 @@ pub(crate) async fn run(
             Ok(ExitStatus::Interrupted)
         }
         End::Done(done) => {
-            if let Some(remark) = render::incomplete(done.finish_reason) {
+            if let Some(remark) = render::incomplete(done.reason) {
                 output.remark(remark);
             }
             if global.verbose {
@@ -113,7 +116,16 @@ fn write_json(
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let (json, status) = match end {
-        Ok(End::Done(done)) => (to_json(&JsonAnswer { text, done }), ExitStatus::Success),
+        Ok(End::Done(done)) => {
+            let answer = JsonAnswer {
+                text,
+                finish_reason: done.reason,
+                usage: done.usage,
+                timings: done.timings,
+                model: &done.model,
+            };
+            (to_json(&answer), ExitStatus::Success)
+        }
         Ok(End::Stopped) => return Ok(ExitStatus::Interrupted),
         Err(failure) => {
             let error = JsonError {

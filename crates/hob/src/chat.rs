@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hob_api::ErrorCode;
+use hob_api::event::Done;
+use hob_api::model::DEFAULT_MODEL;
 use hob_api::status::{State, Status};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use crate::answer::{self, Done, End};
+use crate::answer::{self, End};
 use crate::clean::{clean, clean_line};
 use crate::cli::{Asking, Global};
 use crate::client::{Client, ClientError};
@@ -170,7 +172,7 @@ impl Chat<'_> {
             }
             Err(failure) => return Err(self.explain(failure, &text)),
         };
-        if let Some(remark) = render::incomplete(done.finish_reason) {
+        if let Some(remark) = render::incomplete(done.reason) {
             self.output.remark(remark);
         }
         if self.verbose {
@@ -276,7 +278,7 @@ impl Chat<'_> {
             return Ok(());
         }
         // From now on the answers of another model would be a surprise.
-        self.asking.model = Some(name.to_owned()).filter(|name| name != "default");
+        self.asking.model = Some(name.to_owned()).filter(|name| name != DEFAULT_MODEL);
         self.output.remark(&format!(
             "({name} is loaded; the conversation goes on with it)"
         ));

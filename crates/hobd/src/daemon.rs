@@ -2,7 +2,8 @@
 //!
 //! `task::Daemon` is the only place where the engine, the store and the readers of answers
 //! meet. It never waits for any of them: the engine is written to through a bounded channel, a
-//! reader that is too slow loses its request, and files are read on another thread.
+//! reader that is too slow loses its request, and models are read on another thread; of the store
+//! it reads manifests alone.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +11,6 @@ use std::time::Instant;
 use hob_api::model::{ModelEntry, ModelList};
 use hob_api::status::{State, Status};
 use hob_api::{ApiError, ErrorCode};
-use hob_ipc::RequestId;
 use hob_models::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +29,6 @@ mod wake;
 
 /// Calls that may wait for the daemon's task; more make their callers wait.
 const MESSAGES_MAX: usize = 64;
-/// The name that stands for the store's default model.
-const DEFAULT_MODEL: &str = "default";
-
 /// What a handle asks of the task.
 #[derive(Debug)]
 enum Message {
@@ -44,7 +41,6 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
-    cancelled: mpsc::UnboundedSender<RequestId>,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
     started: Instant,
@@ -64,7 +60,6 @@ pub fn start(
     let store = Arc::new(store);
     let handle = DaemonHandle {
         messages,
-        cancelled: cancelled.clone(),
         status,
         store: Arc::clone(&store),
         started: Instant::now(),
@@ -84,12 +79,6 @@ impl DaemonHandle {
     pub async fn submit(&self, request: ValidRequest) -> Result<Answer, ApiError> {
         self.call(|reply| Message::Submit(Box::new(request), reply))
             .await
-    }
-
-    /// Cancels a request as its caller would; unknown ids are ignored.
-    pub fn cancel(&self, id: RequestId) {
-        // A daemon that is gone has nothing left to cancel.
-        let _ = self.cancelled.send(id);
     }
 
     /// The daemon's state, now and whenever it changes. Figures that change all the time (memory,

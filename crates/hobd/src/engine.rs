@@ -12,6 +12,7 @@ use hob_ipc::{Command, Decoder, EngineEvent, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 mod check;
 mod process;
@@ -68,7 +69,7 @@ pub struct Exit {
 pub struct Engine {
     commands: mpsc::Sender<Command>,
     reports: mpsc::Receiver<Report>,
-    kill: tokio_util::sync::CancellationToken,
+    kill: CancellationToken,
 }
 
 impl Drop for Engine {
@@ -86,7 +87,7 @@ impl Engine {
     pub fn start(launch: Launch) -> Self {
         let (commands, commands_receiver) = mpsc::channel(COMMANDS_MAX);
         let (reports_sender, reports) = mpsc::channel(EVENTS_MAX);
-        let kill = tokio_util::sync::CancellationToken::new();
+        let kill = CancellationToken::new();
         tokio::spawn(run(launch, commands_receiver, reports_sender, kill.clone()));
         Self {
             commands,
@@ -122,7 +123,7 @@ async fn run(
     launch: Launch,
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Sender<Report>,
-    kill: tokio_util::sync::CancellationToken,
+    kill: CancellationToken,
 ) {
     let exit = match Process::spawn(&launch.binary) {
         Ok(process) => serve(process, launch, commands, &reports, &kill).await,
@@ -140,7 +141,7 @@ async fn serve(
     launch: Launch,
     commands: mpsc::Receiver<Command>,
     reports: &mpsc::Sender<Report>,
-    kill: &tokio_util::sync::CancellationToken,
+    kill: &CancellationToken,
 ) -> Exit {
     let Process {
         mut child,

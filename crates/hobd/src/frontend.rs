@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn figures_that_json_lacks_do_not_spoil_the_line() {
-        let event = Event::Done {
+        let event = Event::Done(hob_api::event::Done {
             reason: hob_api::event::FinishReason::Stop,
             usage: hob_api::event::Usage::new(1, 0, 1),
             timings: hob_api::event::Timings {
@@ -49,7 +49,7 @@ mod tests {
                 ..Default::default()
             },
             model: "m".to_owned(),
-        };
+        });
         let line: serde_json::Value = serde_json::from_slice(&event_line(&event)).unwrap();
         assert_eq!(line["type"], "done");
         assert!(line["timings"]["decode_per_second"].is_null());

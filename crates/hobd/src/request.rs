@@ -15,12 +15,12 @@ use std::time::Duration;
 use hob_api::ApiError;
 use hob_api::chat::{ChatRequest, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
-use hob_api::model::LoadRequest;
+use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::shape::echo;
-use self::shape::{Field, invalid};
+use self::shape::{Fields, invalid};
 use crate::settings::{Limits, SamplingDefaults};
 
 /// Most messages of a conversation.
@@ -87,7 +87,7 @@ pub fn parse_load(body: &[u8]) -> Result<String, ApiError> {
     Ok(request.model)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], fields: &'static [Field]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {
     let value = shape::read(body, fields)?;
     // The shape leaves serde little to refuse: a text part without its text.
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -163,7 +163,7 @@ impl ValidRequest {
 
 /// `None`, the empty name and `default` all mean the model that is loaded.
 fn bounded_model(model: Option<String>) -> Result<Option<String>, ApiError> {
-    let model = model.filter(|name| !name.is_empty() && name != "default");
+    let model = model.filter(|name| !name.is_empty() && name != DEFAULT_MODEL);
     if let Some(name) = &model {
         check_model(name)?;
     }

@@ -186,8 +186,6 @@ pub struct Scheduler {
     /// Set once shutdown began: when running requests must have ended.
     shutdown: Option<Instant>,
     exited: bool,
-    /// The time of the step under way.
-    now: Instant,
     actions: Vec<Action>,
 }
 
@@ -203,19 +201,17 @@ impl Scheduler {
             crashes: VecDeque::new(),
             shutdown: None,
             exited: false,
-            now: Instant::now(),
             actions: Vec::new(),
         }
     }
 
     /// Takes in what happened at `now`, and says what to do, in order.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
-        self.now = now;
         match input {
             Input::Submit { id, uid, deadline } => self.submit(now, id, uid, deadline),
-            Input::Abort { id, error } => self.end(id, error),
+            Input::Abort { id, error } => self.end(now, id, error),
             Input::Load => self.load(now),
-            Input::Unload => self.unload(),
+            Input::Unload => self.unload(now),
             Input::StartFailed { error } => self.load_failed(now, error),
             Input::Ready { parallel } => self.ready(now, parallel),
             Input::LoadFailed { error } => self.kill(Next::Fail(error)),
@@ -318,7 +314,7 @@ impl Scheduler {
     }
 
     /// Ends a request before the engine did.
-    fn end(&mut self, id: RequestId, error: ApiError) {
+    fn end(&mut self, now: Instant, id: RequestId, error: ApiError) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
@@ -330,7 +326,7 @@ impl Scheduler {
             }
             Stage::Running => {
                 entry.stage = Stage::Leaving;
-                entry.deadline = self.now + self.bounds.hang_timeout;
+                entry.deadline = now + self.bounds.hang_timeout;
                 self.actions.push(Action::Cancel(id));
             }
             Stage::Leaving => return,
@@ -338,11 +334,16 @@ impl Scheduler {
         self.actions.push(Action::Fail(id, error));
     }
 
-    fn end_all(&mut self, error: impl Fn() -> ApiError, which: impl Fn(Stage) -> bool) {
+    fn end_all(
+        &mut self,
+        now: Instant,
+        error: impl Fn() -> ApiError,
+        which: impl Fn(Stage) -> bool,
+    ) {
         let chosen = self.entries.iter().filter(|(_, e)| which(e.stage));
         let ids: Vec<_> = chosen.map(|(id, _)| *id).collect();
         for id in ids {
-            self.end(id, error());
+            self.end(now, id, error());
         }
     }
 
@@ -353,7 +354,7 @@ impl Scheduler {
         self.crashes.clear();
         match self.engine {
             Engine::Loading { .. } | Engine::Ready { .. } => {
-                self.end_all(errors::model_changed, |stage| stage == Stage::Running);
+                self.end_all(now, errors::model_changed, |stage| stage == Stage::Running);
                 self.kill(Next::Load);
             }
             Engine::Ending(ref mut next) => *next = Next::Load,
@@ -361,8 +362,8 @@ impl Scheduler {
         }
     }
 
-    fn unload(&mut self) {
-        self.end_all(errors::model_unloaded, |_| true);
+    fn unload(&mut self, now: Instant) {
+        self.end_all(now, errors::model_unloaded, |_| true);
         match self.engine {
             Engine::Loading { .. } | Engine::Ready { .. } => self.kill(Next::Sleep),
             Engine::Ending(ref mut next) => *next = Next::Sleep,
@@ -436,7 +437,7 @@ impl Scheduler {
         self.crashes
             .retain(|at| now.saturating_duration_since(*at) < CRASH_WINDOW);
         if self.crashes.len() >= CRASHES_MAX {
-            self.fail_engine(now + QUARANTINE, errors::quarantined());
+            self.fail_engine(now, QUARANTINE, errors::quarantined());
         } else {
             let doublings = u32::try_from(self.crashes.len()).unwrap_or(u32::MAX) - 1;
             let until = now + BACK_OFF * 2_u32.pow(doublings);
@@ -450,18 +451,19 @@ impl Scheduler {
             ErrorCode::NotReady | ErrorCode::ModelNotFound => Duration::ZERO,
             _ => RELOAD_PAUSE,
         };
-        self.fail_engine(now + pause, error);
+        self.fail_engine(now, pause, error);
     }
 
-    fn fail_engine(&mut self, retry_at: Instant, error: ApiError) {
-        self.end_all(|| error.clone(), |stage| stage == Stage::Waiting);
+    fn fail_engine(&mut self, now: Instant, pause: Duration, error: ApiError) {
+        self.end_all(now, || error.clone(), |stage| stage == Stage::Waiting);
+        let retry_at = now + pause;
         self.engine = Engine::Failed { error, retry_at };
     }
 
     fn shut_down(&mut self, now: Instant) {
         if self.shutdown.is_none() {
             self.shutdown = Some(now + self.bounds.shutdown_grace);
-            self.end_all(errors::shutting_down, |stage| stage == Stage::Waiting);
+            self.end_all(now, errors::shutting_down, |stage| stage == Stage::Waiting);
         }
     }
 
@@ -470,7 +472,7 @@ impl Scheduler {
         let late = self.entries.iter().filter(|(_, e)| due(e));
         let ids: Vec<_> = late.map(|(id, _)| *id).collect();
         for id in ids {
-            self.end(id, errors::deadline());
+            self.end(now, id, errors::deadline());
         }
         let kept = |e: &Entry| e.stage == Stage::Leaving && e.deadline <= now;
         if self.entries.values().any(kept) {
@@ -478,7 +480,7 @@ impl Scheduler {
             self.lose(errors::misbehaved);
         }
         if self.shutdown.is_some_and(|until| until <= now) {
-            self.end_all(errors::shutting_down, |stage| stage == Stage::Running);
+            self.end_all(now, errors::shutting_down, |stage| stage == Stage::Running);
         }
         match self.engine {
             Engine::Loading { until } if until <= now => {

@@ -57,20 +57,6 @@ pub(crate) fn load() -> Load {
     }
 }
 
-/// Always the likeliest token.
-pub(crate) fn greedy() -> Sampling {
-    Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        min_p: 0.0,
-        repeat_penalty: 1.0,
-        frequency_penalty: 0.0,
-        presence_penalty: 0.0,
-        seed: None,
-    }
-}
-
 /// A request to go on from `text`.
 pub(crate) fn complete(id: u64, text: &str, max_tokens: u32) -> Generate {
     Generate {
@@ -78,7 +64,7 @@ pub(crate) fn complete(id: u64, text: &str, max_tokens: u32) -> Generate {
         prompt: Prompt::Text(text.to_owned()),
         max_tokens,
         stop: Vec::new(),
-        sampling: greedy(),
+        sampling: Sampling::GREEDY,
     }
 }
 

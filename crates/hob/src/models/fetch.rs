@@ -48,11 +48,7 @@ pub(super) fn import(
     place: &mut Place<'_>,
 ) -> Result<Outcome, Failure> {
     let file_name = file.file_name().unwrap_or_default().to_string_lossy();
-    let listed = match &name {
-        Some(name) => place.catalog.get(name),
-        None => place.catalog.by_file(&file_name),
-    };
-    let name = match (name, listed) {
+    let name = match (name, place.catalog.by_file(&file_name)) {
         (Some(name), _) => name,
         (None, Some(entry)) => entry.name.clone(),
         (None, None) => ModelName::from_file_name(&file_name).map_err(|error| {
@@ -60,7 +56,7 @@ pub(super) fn import(
         })?,
     };
     // A name of the catalog stands for the catalog's file and no other, however it was arrived at.
-    let listed = listed.or_else(|| place.catalog.get(&name));
+    let listed = place.catalog.get(&name);
     let expected = listed.map(|entry| entry.sha256);
     if let (Some(given), Some(expected)) = (sha256, expected)
         && given != expected

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use hob_api::event::{Timings, Usage};
+use hob_api::event::{Done, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::RequestId;
 use hob_ipc::message::{FailureCode, Finished, Generate};
@@ -36,6 +36,7 @@ impl LiveRequests {
         model: Option<String>,
         sender: AnswerSender,
     ) {
+        let id = generate.id;
         let live = Live {
             sender,
             model,
@@ -43,9 +44,7 @@ impl LiveRequests {
             dispatched: None,
             generate: Some(generate),
         };
-        if let Some(generate) = &live.generate {
-            self.live.insert(generate.id, live);
-        }
+        self.live.insert(id, live);
     }
 
     /// Forgets a request that was not admitted after all.
@@ -104,12 +103,12 @@ impl LiveRequests {
             decode_ms = timings.decode_ms,
             "answered"
         );
-        live.sender.finish(Event::Done {
+        live.sender.finish(Event::Done(Done {
             reason: finished.reason,
             usage,
             timings,
             model: model.to_owned(),
-        });
+        }));
     }
 
     /// Ends an answer with an error.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use hob_api::model::DEFAULT_MODEL;
 use hob_api::{ApiError, ErrorCode};
 use hob_models::ModelName;
 use hob_models::store::{OpenModel, Store, StoreError, Verified};
 use tokio::task::JoinHandle;
-
-use super::DEFAULT_MODEL;
 
 /// A model being opened and hashed on another thread.
 pub(super) type Opening = JoinHandle<Result<Box<OpenModel>, ApiError>>;

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use hob_api::status::{EngineStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{Generate, Load, Ready, SandboxPolicy};
+use hob_ipc::message::{Generate, Load, Ready};
 use hob_ipc::{Command, EngineEvent, RequestId};
-use hob_models::ModelName;
 use hob_models::store::{OpenModel, Store, Verified};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,15 +60,10 @@ impl Daemon {
             shutdown_grace: settings.limits.shutdown_grace,
         };
         let queue_max = u32::try_from(settings.limits.queue).unwrap_or(u32::MAX);
-        let sandbox = match settings.engine.sandbox {
-            SandboxPolicy::Required => "required",
-            SandboxPolicy::Degraded => "degraded",
-            SandboxPolicy::Off => "off",
-        };
         status.send_replace(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             queue_max,
-            sandbox_setting: sandbox.to_owned(),
+            sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
             ..Status::default()
         });
         Self {
@@ -422,13 +416,9 @@ impl Daemon {
                 ..ModelStatus::default()
             });
         });
-        self.open(name);
+        let (store, verified) = (Arc::clone(&self.store), Arc::clone(&self.verified));
+        self.opening = Some(model::open(store, verified, name));
         None
-    }
-
-    fn open(&mut self, name: ModelName) {
-        let store = Arc::clone(&self.store);
-        self.opening = Some(model::open(store, Arc::clone(&self.verified), name));
     }
 
     fn kill(&mut self) -> Option<Input> {

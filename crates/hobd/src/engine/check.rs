@@ -3,14 +3,11 @@
 
 use std::collections::HashMap;
 
-use hob_ipc::message::{Finished, Generate};
+use hob_ipc::message::{Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX};
 use hob_ipc::{EngineEvent, RequestId};
 
 /// Longest token of any vocabulary, in bytes, with much room: bounds how much text may come.
 const TOKEN_BYTES_MAX: u64 = 1024;
-/// Most sandbox layers, and bytes of each one's name.
-const LAYERS_MAX: usize = 16;
-const NAME_BYTES_MAX: usize = 64;
 
 /// How an engine broke the protocol. Carries no text of the engine's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +67,7 @@ impl Ledger {
             EngineEvent::Loading { percent } => self.loading(*percent),
             EngineEvent::Ready(ready) => {
                 self.loading(100)?;
-                let sane = (1..=16).contains(&ready.parallel) && ready.n_ctx > 0;
+                let sane = (1..=PARALLEL_MAX).contains(&ready.parallel) && ready.n_ctx > 0;
                 if !sane || !is_name(&ready.architecture) {
                     return Err(Violation::Description);
                 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{Field, Shape, optional, required};
+use super::shape::{Field, Fields, Shape, optional, required};
 
 const TOKENS: Shape = Shape::Integer(1, u32::MAX as i64);
 const MILLISECONDS: Shape = Shape::Integer(1, i64::MAX);
@@ -38,14 +38,12 @@ const STREAM_OPTIONS: Shape = Shape::Object(&[
     optional("include_obfuscation", Shape::Bool),
 ]);
 
-/// `POST /v1/chat/completions`.
-pub(super) static CHAT: &[Field] = &[
-    required("messages", Shape::List(&MESSAGE)),
+/// What both requests have.
+const COMMON: &[Field] = &[
     optional("model", Shape::Text),
     optional("stream", Shape::Bool),
     optional("stream_options", STREAM_OPTIONS),
     optional("max_tokens", TOKENS),
-    optional("max_completion_tokens", TOKENS),
     optional("stop", Shape::TextOrList(&Shape::Text)),
     optional("temperature", Shape::Number),
     optional("top_p", Shape::Number),
@@ -56,8 +54,18 @@ pub(super) static CHAT: &[Field] = &[
     optional("repeat_penalty", Shape::Number),
     optional("seed", Shape::Integer(i64::MIN, i64::MAX)),
     optional("timeout_ms", MILLISECONDS),
-    // Labels for a remote operator; nothing leaves this machine.
     optional("user", Shape::Ignored),
+    optional("n", Shape::NoEffectIf(is_one)),
+    optional("logit_bias", Shape::NoEffectIf(is_empty)),
+];
+
+/// `POST /v1/chat/completions`.
+pub(super) static CHAT: Fields = &[CHAT_ALONE, COMMON];
+
+const CHAT_ALONE: &[Field] = &[
+    required("messages", Shape::List(&MESSAGE)),
+    optional("max_completion_tokens", TOKENS),
+    // Labels for a remote operator; nothing leaves this machine.
     optional("metadata", Shape::Ignored),
     optional("safety_identifier", Shape::Ignored),
     optional("prompt_cache_key", Shape::Ignored),
@@ -65,10 +73,8 @@ pub(super) static CHAT: &[Field] = &[
     optional("service_tier", Shape::Ignored),
     optional("parallel_tool_calls", Shape::Ignored),
     optional("store", Shape::NoEffectIf(is_false)),
-    optional("n", Shape::NoEffectIf(is_one)),
     optional("logprobs", Shape::NoEffectIf(is_false)),
     optional("top_logprobs", Shape::NoEffectIf(is_zero)),
-    optional("logit_bias", Shape::NoEffectIf(is_empty)),
     optional("tools", Shape::NoEffectIf(is_empty)),
     optional("tool_choice", Shape::NoEffectIf(is_none_or_auto)),
     optional("functions", Shape::NoEffectIf(is_empty)),
@@ -85,33 +91,18 @@ pub(super) static CHAT: &[Field] = &[
 ];
 
 /// `POST /v1/completions`.
-pub(super) static COMPLETION: &[Field] = &[
+pub(super) static COMPLETION: Fields = &[COMPLETION_ALONE, COMMON];
+
+const COMPLETION_ALONE: &[Field] = &[
     required("prompt", Shape::Text),
-    optional("model", Shape::Text),
-    optional("stream", Shape::Bool),
-    optional("stream_options", STREAM_OPTIONS),
-    optional("max_tokens", TOKENS),
-    optional("stop", Shape::TextOrList(&Shape::Text)),
-    optional("temperature", Shape::Number),
-    optional("top_p", Shape::Number),
-    optional("top_k", Shape::Integer(0, 1000)),
-    optional("min_p", Shape::Number),
-    optional("frequency_penalty", Shape::Number),
-    optional("presence_penalty", Shape::Number),
-    optional("repeat_penalty", Shape::Number),
-    optional("seed", Shape::Integer(i64::MIN, i64::MAX)),
-    optional("timeout_ms", MILLISECONDS),
-    optional("user", Shape::Ignored),
-    optional("n", Shape::NoEffectIf(is_one)),
     optional("best_of", Shape::NoEffectIf(is_one)),
     optional("echo", Shape::NoEffectIf(is_false)),
     optional("logprobs", Shape::NoEffectIf(never)),
-    optional("logit_bias", Shape::NoEffectIf(is_empty)),
     optional("suffix", Shape::NoEffectIf(never)),
 ];
 
 /// `POST /hob/v1/load`.
-pub(super) static LOAD: &[Field] = &[required("model", Shape::Text)];
+pub(super) static LOAD: Fields = &[&[required("model", Shape::Text)]];
 
 /// `null` alone has no effect, and that was dropped already.
 fn never(_: &Value) -> bool {

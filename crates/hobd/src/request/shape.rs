@@ -20,6 +20,9 @@ pub(super) struct Field {
     pub(super) required: bool,
 }
 
+/// An object's fields, in groups, so that objects can have some in common.
+pub(super) type Fields = &'static [&'static [Field]];
+
 /// What a value must be.
 pub(super) enum Shape {
     Bool,
@@ -60,7 +63,7 @@ pub(super) const fn required(name: &'static str, shape: Shape) -> Field {
 }
 
 /// `body` as an object with these fields, stripped of what has no effect.
-pub(super) fn read(body: &[u8], fields: &'static [Field]) -> Result<Value, ApiError> {
+pub(super) fn read(body: &[u8], fields: Fields) -> Result<Value, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("the request's body is empty").hint("send a JSON object"));
     }
@@ -82,16 +85,16 @@ pub(super) fn read(body: &[u8], fields: &'static [Field]) -> Result<Value, ApiEr
 
 fn read_object(
     object: &mut Map<String, Value>,
-    fields: &'static [Field],
+    fields: Fields,
     path: &str,
 ) -> Result<(), ApiError> {
     if let Some(unknown) = object
         .keys()
-        .find(|key| fields.iter().all(|field| field.name != **key))
+        .find(|key| all(fields).all(|field| field.name != **key))
     {
         return Err(unknown_field(unknown, fields, path));
     }
-    for field in fields {
+    for field in all(fields) {
         let path = join(path, field.name);
         let present = match object.get_mut(field.name) {
             None | Some(Value::Null) => false,
@@ -107,6 +110,10 @@ fn read_object(
         }
     }
     Ok(())
+}
+
+fn all(fields: Fields) -> impl Iterator<Item = &'static Field> {
+    fields.iter().copied().flatten()
 }
 
 /// Checks one value; `false` if it is to be dropped.
@@ -129,7 +136,7 @@ fn read_value(value: &mut Value, shape: &'static Shape, path: &str) -> Result<bo
             Err(unsupported(path).hint(format!("only \"{only}\" is read")))
         }
         (Shape::Object(fields), Value::Object(object)) => {
-            read_object(object, fields, path).map(|()| true)
+            read_object(object, std::slice::from_ref(fields), path).map(|()| true)
         }
         (Shape::List(item) | Shape::TextOrList(item), Value::Array(items)) => {
             for (index, value) in items.iter_mut().enumerate() {
@@ -145,10 +152,9 @@ fn read_value(value: &mut Value, shape: &'static Shape, path: &str) -> Result<bo
     }
 }
 
-fn unknown_field(name: &str, fields: &'static [Field], path: &str) -> ApiError {
+fn unknown_field(name: &str, fields: Fields, path: &str) -> ApiError {
     let path = join(path, &echo(name));
-    let nearest = fields
-        .iter()
+    let nearest = all(fields)
         .map(|field| (strsim::jaro_winkler(name, field.name), field.name))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity >= SIMILAR_MIN);

@@ -468,6 +468,8 @@ fn an_earlier_answer_can_be_sent_back_as_it_came() {
 fn null_counts_as_absent() {
     let all_null: serde_json::Map<String, Value> = fields::CHAT
         .iter()
+        .copied()
+        .flatten()
         .filter(|field| !field.required)
         .map(|field| (field.name.to_owned(), Value::Null))
         .chain([(
@@ -572,6 +574,8 @@ fn json_values() -> impl Strategy<Value = Value> {
     ];
     let names: Vec<&'static str> = fields::CHAT
         .iter()
+        .copied()
+        .flatten()
         .map(|field| field.name)
         .chain(["role", "content", "type", "text", "include_usage"])
         .collect();

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use hob_ipc::message::PARALLEL_MAX;
+
 use super::Settings;
 pub use super::value::Slot;
 
@@ -98,7 +100,7 @@ pub const KEYS: &[Key] = &[
         name: "engine.parallel",
         variable: "HOB_ENGINE_PARALLEL",
         about: "Requests worked on at once. Each takes a context of n_ctx tokens.",
-        slot: |s| Slot::Count(&mut s.engine.parallel, 1..=16),
+        slot: |s| Slot::Count(&mut s.engine.parallel, 1..=PARALLEL_MAX),
     },
     Key {
         name: "engine.threads",

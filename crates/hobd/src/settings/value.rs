@@ -6,15 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hob_api::model::DEFAULT_MODEL;
 use hob_ipc::message::SandboxPolicy;
 
 use super::SOCKET_PATH_BYTES_MAX;
-
-/// Longest model name in bytes.
-const MODEL_NAME_BYTES_MAX: usize = 128;
-
-/// What stands for "the store's default model" wherever a model is named.
-const MODEL_DEFAULT: &str = "default";
+use crate::request::MODEL_BYTES_MAX;
 
 /// A value as a layer gave it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +63,7 @@ impl Slot<'_> {
                 format!("an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes")
             }
             Self::Switch(_) => "true or false".to_owned(),
-            Self::Model(_) => format!("a model's name, or \"{MODEL_DEFAULT}\""),
+            Self::Model(_) => format!("a model's name, or \"{DEFAULT_MODEL}\""),
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
             Self::Count(_, range) => whole(range),
             Self::Size(_, range) => whole(range),
@@ -86,12 +82,8 @@ impl Slot<'_> {
         match self {
             Self::Path(path) | Self::SocketPath(path) => quoted(&path.to_string_lossy()),
             Self::Switch(on) => on.to_string(),
-            Self::Model(model) => quoted(model.as_deref().unwrap_or(MODEL_DEFAULT)),
-            Self::Sandbox(policy) => quoted(match policy {
-                SandboxPolicy::Required => "required",
-                SandboxPolicy::Degraded => "degraded",
-                SandboxPolicy::Off => "off",
-            }),
+            Self::Model(model) => quoted(model.as_deref().unwrap_or(DEFAULT_MODEL)),
+            Self::Sandbox(policy) => quoted(policy.as_str()),
             Self::Count(count, _) => count.to_string(),
             Self::Size(size, _) => size.to_string(),
             Self::Auto(count, _) => count.unwrap_or(0).to_string(),
@@ -133,12 +125,9 @@ impl Slot<'_> {
             Self::Switch(on) => **on = switch(given)?,
             Self::Model(model) => **model = model_name(given)?,
             Self::Sandbox(policy) => {
-                **policy = match given.text()? {
-                    "required" => SandboxPolicy::Required,
-                    "degraded" => SandboxPolicy::Degraded,
-                    "off" => SandboxPolicy::Off,
-                    _ => return None,
-                }
+                let text = given.text()?;
+                let named = |policy: &SandboxPolicy| policy.as_str() == text;
+                **policy = SandboxPolicy::ALL.into_iter().find(named)?;
             }
             Self::Count(count, range) => {
                 **count = within(u32::try_from(given.integer()?).ok()?, range)?;
@@ -229,10 +218,10 @@ fn switch(given: &Given) -> Option<bool> {
 #[allow(clippy::option_option, reason = "a refusal is not the default model")]
 fn model_name(given: &Given) -> Option<Option<String>> {
     let name = given.text()?;
-    let fits = (1..=MODEL_NAME_BYTES_MAX).contains(&name.len())
+    let fits = (1..=MODEL_BYTES_MAX).contains(&name.len())
         && !name.starts_with('.')
         && !name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/');
-    fits.then(|| (name != MODEL_DEFAULT).then(|| name.to_owned()))
+    fits.then(|| (name != DEFAULT_MODEL).then(|| name.to_owned()))
 }
 
 /// A TOML basic string.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::Done;
 use hob_api::{ApiError, ErrorCode, Event};
 use tokio::io;
 use tokio::net::UnixStream;
@@ -25,17 +25,8 @@ pub(super) struct Progress {
     position: AtomicU32,
 }
 
-/// What a complete answer tells about itself.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Completed {
-    pub(super) reason: FinishReason,
-    pub(super) usage: Usage,
-    pub(super) timings: Timings,
-    pub(super) model: String,
-}
-
 /// How a request ended. A cancelled one has [`ErrorCode::Cancelled`].
-pub(super) type Ending = Result<Completed, ApiError>;
+pub(super) type Ending = Result<Done, ApiError>;
 
 /// Where the answer's events go.
 #[derive(Debug)]
@@ -73,7 +64,7 @@ impl Progress {
         let (state, position) = match event {
             Event::Queued { position } => (1, *position),
             Event::Prefill { .. } => (2, 0),
-            Event::Delta { .. } | Event::Done { .. } | Event::Error { .. } => (3, 0),
+            Event::Delta { .. } | Event::Done(_) | Event::Error { .. } => (3, 0),
         };
         self.state.store(state, Ordering::Relaxed);
         self.position.store(position, Ordering::Relaxed);
@@ -102,19 +93,7 @@ pub(super) async fn deliver(
             taken = sink.take(&event) => taken?,
         }
         match event {
-            Event::Done {
-                reason,
-                usage,
-                timings,
-                model,
-            } => {
-                return Ok(Completed {
-                    reason,
-                    usage,
-                    timings,
-                    model,
-                });
-            }
+            Event::Done(done) => return Ok(done),
             Event::Error { error } => return Err(error),
             Event::Queued { .. } | Event::Prefill { .. } | Event::Delta { .. } => {}
         }

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hob_api::event::Done;
 use hob_api::{ApiError, ErrorCode};
 use tokio_util::sync::CancellationToken;
 use zbus::message::Header;
@@ -20,7 +21,7 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Variant, fdo, interface};
 
 use super::callers::Place;
-use super::delivery::{Completed, Ending, Progress};
+use super::delivery::{Ending, Progress};
 use super::failure::{Failure, without_nul};
 
 /// What a reply or a signal tells beside its main value.
@@ -182,8 +183,8 @@ fn describe(ending: &Ending, path: &str) -> (u32, Details) {
 }
 
 /// What a complete answer tells about itself, documented at `Ask`.
-pub(super) fn completed_details(completed: &Completed, path: &str) -> Details {
-    let Completed {
+pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
+    let Done {
         reason,
         usage,
         timings,

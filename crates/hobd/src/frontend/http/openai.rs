@@ -4,7 +4,7 @@ use hob_api::chat::{
     AssistantMessage, ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, Role,
 };
 use hob_api::completion::{Completion, CompletionChoice};
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::{Done, FinishReason, Usage};
 use hob_ipc::RequestId;
 use serde::Serialize;
 
@@ -27,14 +27,6 @@ pub(super) struct Heading {
     pub(super) model: String,
 }
 
-/// The end of a complete answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct End {
-    pub(super) reason: FinishReason,
-    pub(super) usage: Usage,
-    pub(super) timings: Timings,
-}
-
 /// An answer that does not stream.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -52,8 +44,9 @@ pub(super) enum Record {
 }
 
 impl Heading {
-    /// The whole answer.
-    pub(super) fn whole(self, text: String, end: End) -> Whole {
+    /// The whole answer, by the model that gave it.
+    pub(super) fn whole(mut self, text: String, done: Done) -> Whole {
+        self.model = done.model;
         match self.api {
             Api::Chat => Whole::Chat(ChatCompletion {
                 id: self.number(),
@@ -67,15 +60,15 @@ impl Heading {
                         content: text,
                     },
                     logprobs: None,
-                    finish_reason: end.reason,
+                    finish_reason: done.reason,
                 }],
-                usage: end.usage,
-                timings: Some(end.timings),
+                usage: done.usage,
+                timings: Some(done.timings),
             }),
             Api::Completion => {
-                let mut completion = self.completion(text, Some(end.reason));
-                completion.usage = Some(end.usage);
-                completion.timings = Some(end.timings);
+                let mut completion = self.completion(text, Some(done.reason));
+                completion.usage = Some(done.usage);
+                completion.timings = Some(done.timings);
                 Whole::Completion(completion)
             }
         }
@@ -109,18 +102,18 @@ impl Heading {
     }
 
     /// The record after all text.
-    pub(super) fn ending(&self, end: End) -> Record {
+    pub(super) fn ending(&self, done: &Done) -> Record {
         match self.api {
             Api::Chat => {
-                let mut record = self.chunk(ChatDelta::default(), Some(end.reason));
+                let mut record = self.chunk(ChatDelta::default(), Some(done.reason));
                 if let Record::Chat(chunk) = &mut record {
-                    chunk.timings = Some(end.timings);
+                    chunk.timings = Some(done.timings);
                 }
                 record
             }
             Api::Completion => {
-                let mut completion = self.completion(String::new(), Some(end.reason));
-                completion.timings = Some(end.timings);
+                let mut completion = self.completion(String::new(), Some(done.reason));
+                completion.timings = Some(done.timings);
                 Record::Completion(completion)
             }
         }

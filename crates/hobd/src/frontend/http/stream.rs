@@ -14,7 +14,7 @@ use hob_api::{ApiError, ErrorCode, Event};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::openai::{End, Heading, Whole};
+use super::openai::{Heading, Whole};
 use super::reply;
 use crate::frontend::event_line;
 
@@ -56,20 +56,7 @@ pub(super) async fn gathered(
                 }
                 text.push_str(&more);
             }
-            Event::Done {
-                reason,
-                usage,
-                timings,
-                model,
-            } => {
-                let end = End {
-                    reason,
-                    usage,
-                    timings,
-                };
-                let heading = Heading { model, ..heading() };
-                return Ok(heading.whole(text, end));
-            }
+            Event::Done(done) => return Ok(heading().whole(text, done)),
             Event::Error { error } => return Err(error),
         }
     }
@@ -197,19 +184,10 @@ impl<E: Events> ServerSent<E> {
                 self.open();
                 self.ready.push_back(record(&self.heading.delta(text)));
             }
-            Event::Done {
-                reason,
-                usage,
-                timings,
-                ..
-            } => {
+            Event::Done(done) => {
                 self.open();
-                let end = End {
-                    reason,
-                    usage,
-                    timings,
-                };
-                self.ready.push_back(record(&self.heading.ending(end)));
+                let usage = done.usage;
+                self.ready.push_back(record(&self.heading.ending(&done)));
                 if self.include_usage {
                     self.ready.push_back(record(&self.heading.usage(usage)));
                 }

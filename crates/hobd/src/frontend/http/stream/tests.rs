@@ -2,7 +2,7 @@ use super::*;
 use axum::body::to_bytes;
 use hob_api::chat::{ChatChunk, ChatCompletion};
 use hob_api::completion::Completion;
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::{Done, FinishReason, Timings, Usage};
 use hob_ipc::RequestId;
 use http_body_util::BodyExt;
 
@@ -37,7 +37,7 @@ fn delta(text: &str) -> Event {
 }
 
 fn done() -> Event {
-    Event::Done {
+    Event::Done(Done {
         reason: FinishReason::Length,
         usage: Usage::new(3, 1, 2),
         timings: Timings {
@@ -45,7 +45,7 @@ fn done() -> Event {
             ..Timings::default()
         },
         model: "smol-q4".to_owned(),
-    }
+    })
 }
 
 fn failure() -> Event {
