@@ -6,8 +6,10 @@
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
+use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -18,16 +20,20 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
+use crate::inbox::Interrupt;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler;
-use crate::serve::{Failure, Limits, Model, Row};
+use crate::serve::{Failure, Limits, Model, Row, Step};
 use crate::template::{ChatTemplate, Span, SpecialTexts, TemplateError};
 use crate::text;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
 const N_BATCH: u32 = 512;
+
+/// What `llama_decode` returns when its abort callback ended it (llama.h).
+const DECODE_STOPPED: i32 = 2;
 
 /// Why a model can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +179,8 @@ pub struct Llama<'m> {
 }
 
 impl<'m> Llama<'m> {
-    /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens.
+    /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens. Steps stop when
+    /// `interrupt` is raised.
     ///
     /// # Errors
     /// [`LoadError`]: too little memory, a template that does not compile, or a model that was
@@ -183,6 +190,7 @@ impl<'m> Llama<'m> {
         model: &'m LlamaModel,
         load: &Load,
         threads: u32,
+        interrupt: Arc<Interrupt>,
     ) -> Result<Self, LoadError> {
         let words = Words::new(model);
         let template = compile_template(model, &words, load.chat_template.as_deref())?;
@@ -192,7 +200,7 @@ impl<'m> Llama<'m> {
             let message = "the model has no context or no vocabulary";
             return Err(LoadError::new(LoadFailure::Model, message));
         }
-        let context = new_context(backend, model, n_ctx, load.parallel, threads)?;
+        let context = new_context(backend, model, n_ctx, load.parallel, threads, interrupt)?;
         let n_batch = N_BATCH.min(context.n_batch());
         let architecture = model
             .meta_val_str("general.architecture")
@@ -285,6 +293,7 @@ fn new_context<'m>(
     n_ctx: u32,
     parallel: u32,
     threads: u32,
+    interrupt: Arc<Interrupt>,
 ) -> Result<LlamaContext<'m>, LoadError> {
     let memory = |message: &str| LoadError::new(LoadFailure::Memory, message);
     let cells = n_ctx
@@ -306,6 +315,7 @@ fn new_context<'m>(
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_no_perf(true);
+    let params = raw::stop_when_raised(params, interrupt);
     model
         .new_context(backend, params)
         .map_err(|_| memory("llama.cpp can't make room for the context"))
@@ -344,7 +354,7 @@ impl Model for Llama<'_> {
         sampler::chain(sampling, self.words.n_vocab, prompt)
     }
 
-    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure> {
+    fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure> {
         self.logits.clear();
         self.check(rows)?;
         let failed = |error: &dyn std::fmt::Display| Failure::new(FailureCode::Decode, error);
@@ -356,11 +366,13 @@ impl Model for Llama<'_> {
                 .add(LlamaToken(row.token), position, &[sequence], row.logits)
                 .map_err(|error| failed(&error))?;
         }
-        self.context
-            .decode(&mut self.batch)
-            .map_err(|error| failed(&error))?;
+        match self.context.decode(&mut self.batch) {
+            Ok(()) => {}
+            Err(DecodeError::Unknown(DECODE_STOPPED)) => return Ok(Step::Stopped),
+            Err(error) => return Err(failed(&error)),
+        }
         self.logits.extend(rows.iter().map(|row| row.logits));
-        Ok(())
+        Ok(Step::Done)
     }
 
     fn sample(&mut self, row: usize, sampler: &mut LlamaSampler) -> Result<Token, Failure> {

@@ -8,11 +8,14 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{self, Write};
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
+
+use crate::inbox::Interrupt;
 
 /// Closes every descriptor above standard error, so that nothing that hobd's own parent left
 /// open is at hand in the sandbox.
@@ -124,11 +127,44 @@ pub fn load_model(
     Ok(owned)
 }
 
+// The binding has no setter for the callback and keeps the C struct to itself. A struct as large
+// as its only field has it at offset 0; the crate is pinned to an exact version.
+const _: () = assert!(
+    size_of::<LlamaContextParams>() == size_of::<sys::llama_context_params>()
+        && align_of::<LlamaContextParams>() == align_of::<sys::llama_context_params>()
+);
+
+/// Lets `interrupt` end steps of the context that is made with these parameters, which then
+/// returns 2 from `llama_decode`. It is asked after each operation of a step.
+pub fn stop_when_raised(
+    mut params: LlamaContextParams,
+    interrupt: Arc<Interrupt>,
+) -> LlamaContextParams {
+    unsafe extern "C" fn is_raised(interrupt: *mut c_void) -> bool {
+        // SAFETY: `interrupt` is the reference below, which lives as long as the process.
+        let interrupt = unsafe { &*interrupt.cast_const().cast::<Interrupt>() };
+        let raised = interrupt.is_raised();
+        LOG_STOPPED.store(raised, Ordering::Relaxed);
+        raised
+    }
+
+    // Never freed, as nothing tells when the context is gone; there is one in a process.
+    let interrupt = Arc::into_raw(interrupt);
+    // SAFETY: the struct begins with the C struct, as asserted above, and nobody else has it.
+    let inner = unsafe { &mut *(&raw mut params).cast::<sys::llama_context_params>() };
+    inner.abort_callback = Some(is_raised);
+    inner.abort_callback_data = interrupt.cast_mut().cast();
+    params
+}
+
 /// Longest log line that is passed on, in bytes. Lines may quote strings of the model.
 const LOG_LINE_BYTES_MAX: usize = 512;
 
 static LOG_LEVEL_MIN: AtomicU32 = AtomicU32::new(sys::GGML_LOG_LEVEL_WARN);
 static LOG_LEVEL_LAST: AtomicU32 = AtomicU32::new(sys::GGML_LOG_LEVEL_NONE);
+/// Set after a step was stopped and until the next one: llama.cpp warns about what was asked
+/// of it.
+static LOG_STOPPED: AtomicBool = AtomicBool::new(false);
 static LAST_ERROR: Mutex<String> = Mutex::new(String::new());
 
 /// Sends llama.cpp's log to standard error: warnings and errors, or everything if `verbose`.
@@ -157,7 +193,10 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
         LOG_LEVEL_LAST.store(level, Ordering::Relaxed);
         level
     };
-    if text.is_null() || level < LOG_LEVEL_MIN.load(Ordering::Relaxed) {
+    if text.is_null()
+        || level < LOG_LEVEL_MIN.load(Ordering::Relaxed)
+        || LOG_STOPPED.load(Ordering::Relaxed)
+    {
         return;
     }
     // SAFETY: llama.cpp passes a NUL-terminated string that lives through the call.

@@ -4,20 +4,18 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use hob_ipc::message::{Load, LoadFailure};
 use hob_ipc::{Decoder, EngineEvent};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
+use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
 use crate::pulse::Pulse;
 use crate::sandbox::{self, LayerError};
-use crate::wire::{self, Events, HandshakeError, Inbound, Outbox, ReadError};
+use crate::wire::{self, Events, HandshakeError, Outbox, ReadError};
 use crate::{cpu, raw, serve};
 
-/// Commands that wait for the decode thread. More stay in the socket.
-const COMMANDS_MAX: usize = 64;
 /// Longest reason for a failed load, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
@@ -138,8 +136,8 @@ fn start_threads(
     rest: Decoder,
     outbox: &Outbox,
     pulse: &Arc<Pulse>,
-) -> io::Result<Receiver<Inbound>> {
-    let (sender, commands) = sync_channel(COMMANDS_MAX);
+) -> io::Result<Inbox> {
+    let (sender, commands) = inbox::inbox();
     std::thread::Builder::new()
         .name("commands".to_owned())
         .spawn(move || read_to_the_end(socket, rest, &sender))?;
@@ -154,7 +152,7 @@ fn start_threads(
     Ok(commands)
 }
 
-fn read_to_the_end(socket: UnixStream, rest: Decoder, commands: &SyncSender<Inbound>) {
+fn read_to_the_end(socket: UnixStream, rest: Decoder, commands: &Sender) {
     // The process ends with the stream, at once and in the middle of a step if need be: there is
     // nothing to save, and hobd wants the memory back.
     let code = match wire::read_commands(socket, rest, commands) {
@@ -169,7 +167,7 @@ fn load_and_serve(
     file: OwnedFd,
     backend: &LlamaBackend,
     threads: u32,
-    commands: &Receiver<Inbound>,
+    commands: &Inbox,
     outbox: &Outbox,
     pulse: &Pulse,
 ) -> Result<(), StartError> {
@@ -182,7 +180,13 @@ fn load_and_serve(
         }
         true
     })?;
-    let mut llama = Llama::new(backend, &model, load, threads)?;
+    let mut llama = Llama::new(
+        backend,
+        &model,
+        load,
+        threads,
+        Arc::clone(commands.interrupt()),
+    )?;
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.
     let _ = serve::serve(&mut llama, commands, outbox, pulse);

@@ -4,18 +4,19 @@
 //! It knows llama.cpp only as a [`Model`], so that tests run it with one of their own.
 
 use std::io;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use hob_api::event::FinishReason;
 use hob_ipc::message::{FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
 
+use crate::inbox::{Inbound, Inbox};
 use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::slots::{self, Pace, Plan, Slot};
 use crate::text::{self, Answer};
-use crate::wire::{Events, Inbound};
+use crate::wire::Events;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
@@ -69,6 +70,16 @@ impl Failure {
     }
 }
 
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All rows are computed.
+    Done,
+    /// The interrupt was raised; the model has seen none of the rows, and may have lost what it
+    /// knew of their sequence.
+    Stopped,
+}
+
 /// What serving needs of a model.
 pub trait Model {
     /// A way to choose tokens, for one request.
@@ -86,11 +97,11 @@ pub trait Model {
     /// The way to choose tokens after `prompt`.
     fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Self::Sampler;
 
-    /// Computes one step: 1 to `n_batch` rows.
+    /// Computes one step: 1 to `n_batch` rows. It may stop early when the interrupt is raised.
     ///
     /// # Errors
     /// [`FailureCode::Decode`].
-    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure>;
+    fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure>;
 
     /// Chooses the token after row `row` of the last step, which must have logits.
     ///
@@ -114,16 +125,18 @@ pub trait Model {
 /// The one with which `events` failed.
 pub fn serve<M: Model>(
     model: &mut M,
-    commands: &Receiver<Inbound>,
+    inbox: &Inbox,
     events: &dyn Events,
     pulse: &Pulse,
 ) -> io::Result<()> {
     let limits = model.limits();
     let mut server = Server {
         slots: (0..limits.parallel).map(|_| None).collect(),
-        pace: Pace::new(limits.n_batch as usize),
+        pace_alone: Pace::new(slots::STEP_ALONE, limits.n_batch as usize),
+        pace_shared: Pace::new(slots::STEP_SHARED, limits.n_batch as usize),
         model,
         limits,
+        inbox,
         events,
         pulse,
         arrivals: 0,
@@ -133,13 +146,13 @@ pub fn serve<M: Model>(
         let working = server.slots.iter().any(Option::is_some);
         pulse.set_working(working);
         let command = if working {
-            match commands.try_recv() {
+            match inbox.try_receive() {
                 Ok(command) => Some(command),
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
         } else {
-            match commands.recv() {
+            match inbox.receive() {
                 Ok(command) => Some(command),
                 Err(_) => return Ok(()),
             }
@@ -163,10 +176,12 @@ pub fn serve<M: Model>(
 struct Server<'a, M: Model> {
     model: &'a mut M,
     limits: Limits,
+    inbox: &'a Inbox,
     events: &'a dyn Events,
     pulse: &'a Pulse,
     slots: Vec<Option<Slot<M::Sampler>>>,
-    pace: Pace,
+    pace_alone: Pace,
+    pace_shared: Pace,
     arrivals: u64,
     /// The bytes of one piece, kept to spare allocations.
     bytes: Vec<u8>,
@@ -234,10 +249,7 @@ impl<M: Model> Server<'_, M> {
             .iter()
             .position(|slot| slot.as_ref().is_some_and(|slot| slot.id == id));
         match place {
-            Some(place) => self.fail(
-                place,
-                Failure::new(FailureCode::Cancelled, "the request was cancelled"),
-            ),
+            Some(place) => self.fail(place, cancelled()),
             // It ended before the cancel arrived.
             None => Ok(()),
         }
@@ -245,19 +257,30 @@ impl<M: Model> Server<'_, M> {
 
     fn step(&mut self) -> io::Result<()> {
         let started = Instant::now();
-        let plan = slots::plan(&self.slots, self.pace.chunk(), self.limits.n_batch as usize);
+        let alone = slots::alone(&self.slots);
+        self.inbox.interrupt().begin(alone);
+        let pace = match alone {
+            Some(_) => &mut self.pace_alone,
+            None => &mut self.pace_shared,
+        };
+        let plan = slots::plan(&self.slots, pace.chunk(), self.limits.n_batch as usize);
         let decoded = self.model.decode(&plan.rows);
         let done = Instant::now();
         self.pulse.advance();
-        if let Err(failure) = decoded {
+        let failure = match decoded {
+            Ok(Step::Done) => None,
+            // When the cancel arrives as a command, there is nothing left to end.
+            Ok(Step::Stopped) => Some(cancelled()),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
             for share in &plan.shares {
                 self.fail(share.slot, failure.clone())?;
             }
             return Ok(());
         }
         if plan.prefill > 0 {
-            self.pace
-                .learn(plan.prefill, done.saturating_duration_since(started));
+            pace.learn(plan.prefill, done.saturating_duration_since(started));
         }
         self.account(&plan, done)?;
         for share in &plan.shares {
@@ -352,6 +375,10 @@ impl<M: Model> Server<'_, M> {
             prompt_tokens: failure.prompt_tokens,
         })
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureCode::Cancelled, "the request was cancelled")
 }
 
 fn send_text(events: &dyn Events, id: RequestId, delta: &str) -> io::Result<()> {

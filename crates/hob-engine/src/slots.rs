@@ -9,9 +9,15 @@ use crate::prompt::Token;
 use crate::serve::Row;
 use crate::text::Answer;
 
-/// Longest that a step with prefill should take: cancelling waits for it, and generating
-/// requests wait for it too.
-const STEP_TARGET: Duration = Duration::from_millis(200);
+/// Longest that a step with prefill should take while several requests are under way: they wait
+/// for one another.
+pub const STEP_SHARED: Duration = Duration::from_millis(200);
+/// The same for a request alone. A cancel ends such a step at once, so only a request that
+/// arrives meanwhile waits for it, and large steps are faster by a third.
+pub const STEP_ALONE: Duration = Duration::from_secs(1);
+/// llama.cpp's attention on a processor works on tiles of so many tokens, and takes a slower way
+/// for what is left over.
+const TILE: usize = 64;
 /// Prefill tokens in the first step, before anything is measured.
 const CHUNK_FIRST: usize = 64;
 /// Prefill tokens that a step takes at least, however slow the board.
@@ -153,17 +159,27 @@ impl Plan {
     }
 }
 
+/// The request that has the model to itself, if one has.
+pub fn alone<S>(slots: &[Option<Slot<S>>]) -> Option<RequestId> {
+    let mut slots = occupied(slots);
+    let (_, only) = slots.next()?;
+    slots.next().is_none().then_some(only.id)
+}
+
 /// How many prompt tokens a step takes, from how long steps took.
 #[derive(Debug)]
 pub struct Pace {
+    target: Duration,
     chunk: usize,
     chunk_max: usize,
 }
 
 impl Pace {
-    /// The pace before anything is measured; never above `chunk_max`.
-    pub fn new(chunk_max: usize) -> Self {
+    /// The pace of steps that should take `target`, before anything is measured; never above
+    /// `chunk_max`.
+    pub fn new(target: Duration, chunk_max: usize) -> Self {
         Self {
+            target,
             chunk: CHUNK_FIRST.min(chunk_max),
             chunk_max,
         }
@@ -182,11 +198,16 @@ impl Pace {
             return;
         }
         let took_us = took.as_micros().max(1);
-        let fitting = (prefill as u128 * STEP_TARGET.as_micros()) / took_us;
+        let fitting = (prefill as u128 * self.target.as_micros()) / took_us;
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        self.chunk = fitting
-            .clamp(self.chunk / 2, self.chunk * 2)
-            .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
+        let whole_tiles = fitting - fitting % TILE;
+        self.chunk = if whole_tiles > 0 {
+            whole_tiles
+        } else {
+            fitting
+        }
+        .clamp(self.chunk / 2, self.chunk * 2)
+        .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
     }
 }
 
@@ -235,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_pace_settles_where_a_step_takes_its_target() {
-        let mut pace = Pace::new(512);
+        let mut pace = Pace::new(STEP_SHARED, 512);
         for _ in 0..20 {
             // A board with 100 tokens a second.
             pace.learn(
@@ -284,7 +305,7 @@ mod tests {
             steps in proptest::collection::vec((0_usize..600, 0_u64..5000), 0..40),
             chunk_max in 1_usize..600,
         ) {
-            let mut pace = Pace::new(chunk_max);
+            let mut pace = Pace::new(STEP_SHARED, chunk_max);
             for (prefill, took) in steps {
                 pace.learn(prefill, Duration::from_millis(took));
                 prop_assert!(pace.chunk() <= chunk_max);

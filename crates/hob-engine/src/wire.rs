@@ -4,13 +4,13 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::inbox::{Inbound, Sender};
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
-use hob_ipc::message::{Generate, Load};
-use hob_ipc::{Command, Decoder, EngineEvent, FrameError, RequestId};
+use hob_ipc::message::Load;
+use hob_ipc::{Command, Decoder, EngineEvent, FrameError};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 /// Bytes read from the socket at once.
@@ -122,15 +122,6 @@ fn receive_once(
     }
 }
 
-/// A command for the decode thread.
-#[derive(Debug)]
-pub enum Inbound {
-    /// A request, and when it was read from the socket.
-    Generate(Box<Generate>, Instant),
-    /// Stop a request.
-    Cancel(RequestId),
-}
-
 /// Why the stream of commands ended before its end of file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -152,7 +143,7 @@ pub enum ReadError {
 pub fn read_commands(
     mut stream: impl Read,
     mut decoder: Decoder,
-    commands: &SyncSender<Inbound>,
+    commands: &Sender,
 ) -> Result<(), ReadError> {
     let mut buffer = vec![0; READ_BYTES];
     loop {

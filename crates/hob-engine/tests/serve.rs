@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io;
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hob_api::event::FinishReason;
+use hob_engine::inbox::{Inbound, Inbox, Interrupt, Sender, inbox};
 use hob_engine::prompt::Token;
 use hob_engine::pulse::Pulse;
-use hob_engine::serve::{Failure, Limits, Model, Row, serve};
-use hob_engine::wire::{Events, Inbound, ReadError, read_commands};
+use hob_engine::serve::{Failure, Limits, Model, Row, Step, serve};
+use hob_engine::wire::{Events, ReadError, read_commands};
 use hob_ipc::frame::COMMAND_BYTES_MAX;
 use hob_ipc::message::{FailureCode, Finished, Generate, Prompt, Sampling};
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
@@ -26,6 +26,8 @@ struct Mirror {
     fails_in: Option<usize>,
     /// Largest step.
     rows_max: usize,
+    /// Steps take until it is raised, if there is one.
+    until_raised: Option<Arc<Interrupt>>,
 }
 
 const END: Token = 256;
@@ -42,6 +44,7 @@ impl Mirror {
             rows: Vec::new(),
             fails_in: None,
             rows_max: 0,
+            until_raised: None,
         }
     }
 }
@@ -68,7 +71,7 @@ impl Model for Mirror {
             .collect()
     }
 
-    fn decode(&mut self, rows: &[Row]) -> Result<(), Failure> {
+    fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure> {
         assert!(!rows.is_empty() && rows.len() <= self.limits.n_batch as usize);
         self.rows_max = self.rows_max.max(rows.len());
         if let Some(left) = &mut self.fails_in {
@@ -78,6 +81,12 @@ impl Model for Mirror {
             }
             *left -= 1;
         }
+        if let Some(interrupt) = &self.until_raised {
+            while !interrupt.is_raised() {
+                std::thread::yield_now();
+            }
+            return Ok(Step::Stopped);
+        }
         for row in rows {
             let seen = &mut self.seen[row.sequence as usize];
             assert_eq!(seen.len(), row.position as usize, "positions have no gap");
@@ -85,7 +94,7 @@ impl Model for Mirror {
             seen.push(u8::try_from(row.token).unwrap());
         }
         self.rows = rows.to_vec();
-        Ok(())
+        Ok(Step::Done)
     }
 
     fn sample(&mut self, row: usize, left: &mut Vec<u8>) -> Result<Token, Failure> {
@@ -177,8 +186,8 @@ fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
     }
 }
 
-fn channel(commands: Vec<Inbound>) -> (std::sync::mpsc::SyncSender<Inbound>, Receiver<Inbound>) {
-    let (sender, receiver) = sync_channel(64);
+fn channel(commands: Vec<Inbound>) -> (Sender, Inbox) {
+    let (sender, receiver) = inbox();
     for command in commands {
         sender.send(command).unwrap();
     }
@@ -342,11 +351,33 @@ fn the_loop_ends_when_hobd_is_gone() {
 }
 
 #[test]
+fn a_cancel_ends_a_step_that_its_request_has_to_itself() {
+    let mut model = Mirror::new(64, 16, 1);
+    let record = Record::default();
+    let (sender, receiver) = inbox();
+    model.until_raised = Some(Arc::clone(receiver.interrupt()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let request = Box::new(generate(1, "abc", 9));
+            sender
+                .send(Inbound::Generate(request, Instant::now()))
+                .unwrap();
+            sender.send(Inbound::Cancel(RequestId(1))).unwrap();
+            drop(sender);
+        });
+        // Returns when both commands are taken: the step would go on for ever otherwise.
+        serve(&mut model, &receiver, &record, &Pulse::new()).unwrap();
+    });
+    assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
+}
+
+#[test]
 fn the_reader_takes_frames_apart_and_stops_at_nonsense() {
     let read = |stream: &[u8]| {
-        let (sender, receiver) = sync_channel(8);
+        let (sender, receiver) = inbox();
         let end = read_commands(stream, Decoder::new(COMMAND_BYTES_MAX), &sender);
-        (end, receiver.try_iter().count())
+        let taken = std::iter::from_fn(|| receiver.try_receive().ok());
+        (end, taken.count())
     };
     let frame = |command: &Command| encode(command, COMMAND_BYTES_MAX).unwrap();
     let cancel = frame(&Command::Cancel { id: RequestId(1) });
