@@ -180,6 +180,27 @@ async fn an_interrupt_cancels() {
 }
 
 #[tokio::test]
+async fn an_interrupted_program_gets_its_one_object() {
+    let daemon = Setup::fake().ready().await;
+    let hob = daemon
+        .hob()
+        .args(["--json", "fake: slow 50 1000000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the answer goes on", async || {
+        (daemon.status().await.active == 1).then_some(())
+    })
+    .await;
+    kill_process(Pid::from_child(&hob), Signal::INT).unwrap();
+    let output = hob.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let json: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(json["error"]["exit_code"], 130);
+}
+
+#[tokio::test]
 async fn escape_sequences_do_not_come_through() {
     let daemon = Setup::fake().ready().await;
     let exact = "\u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\rend\u{202e}";

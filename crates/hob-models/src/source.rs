@@ -65,6 +65,9 @@ impl FetchError {
             Self::Store(error) => error.hint(),
             Self::Pip(error) => Some(error.hint()),
             Self::Https(error) => Some(error.hint()),
+            Self::Path { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some("Check the path; it is taken from the current folder.".to_owned())
+            }
             Self::Path { .. } => None,
             Self::All(failures) => failures.iter().find_map(|(_, error)| error.hint()),
         }

@@ -1,7 +1,7 @@
 //! `hob "question"`: one question, one answer.
 
 use hob_api::chat::Role;
-use hob_api::event::{FinishReason, Timings, Usage};
+use hob_api::event::{Done, FinishReason, Timings, Usage};
 use serde::Serialize;
 
 use crate::answer::{self, End};
@@ -56,6 +56,10 @@ pub(crate) async fn run(
     let mut text = String::new();
     let end = exchange(question, asking, format, global, output, &mut text).await;
     if format.json {
+        let end = end.and_then(|end| match end {
+            End::Done(done) => Ok(done),
+            End::Stopped => Err(Failure::new("stopped by Ctrl-C").status(ExitStatus::Interrupted)),
+        });
         return write_json(&text, &end, output);
     }
     // What came stays readable, whatever ended it.
@@ -112,11 +116,11 @@ async fn exchange(
 /// One JSON object, whether the answer is complete or not.
 fn write_json(
     text: &str,
-    end: &Result<End, Failure>,
+    end: &Result<Done, Failure>,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let (json, status) = match end {
-        Ok(End::Done(done)) => {
+        Ok(done) => {
             let answer = JsonAnswer {
                 text,
                 finish_reason: done.reason,
@@ -126,7 +130,6 @@ fn write_json(
             };
             (to_json(&answer), ExitStatus::Success)
         }
-        Ok(End::Stopped) => return Ok(ExitStatus::Interrupted),
         Err(failure) => {
             let error = JsonError {
                 exit_code: failure.status.code(),

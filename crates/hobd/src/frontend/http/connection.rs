@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -158,7 +160,10 @@ impl Connection {
     async fn run(self, stream: UnixStream) {
         let caller = self.caller;
         let router = self.router.clone();
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asked);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(caller);
             let response = router.clone().oneshot(request.map(Body::new));
             let response: Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> =
@@ -185,9 +190,10 @@ impl Connection {
         };
         debug!(uid = caller.uid, %error, "a connection ended early");
         let parts = connection.into_parts();
-        // A client that said nothing is left without a word: it may just be keeping an idle
-        // connection. One that began a request hears why it gets no answer.
-        if error.is_timeout() && !parts.read_buf.is_empty() {
+        // A client that keeps its connection after an answer is left without a word: it could
+        // take one for the answer to its next request. Any other hears why it gets none.
+        let expects_a_word = !asked.load(Ordering::Relaxed) || !parts.read_buf.is_empty();
+        if error.is_timeout() && expects_a_word {
             let stream = parts.io.into_inner().into_inner();
             last_word(stream, late(self.header_timeout)).await;
         }
