@@ -75,6 +75,51 @@ impl Content {
     }
 }
 
+/// How urgent a request is; the most urgent first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Somebody has spoken and stands there.
+    Voice,
+    /// Somebody reads along.
+    #[default]
+    Chat,
+    /// Nobody waits.
+    Batch,
+}
+
+impl Class {
+    /// Every class, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Voice, Self::Chat, Self::Batch];
+
+    /// The class's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Voice => "voice",
+            Self::Chat => "chat",
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// hob's own fields about how a request is handled, alike in chat and text completion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handling {
+    /// How urgent it is; absent means `chat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// Whether what the model remembers of your earlier requests may be used, and this one be
+    /// remembered; absent means yes. Others' requests are never used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_prompt: Option<bool>,
+    /// How long the model stays in memory after this request, in milliseconds; 0 for ever. Absent
+    /// means as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive_ms: Option<u64>,
+}
+
 /// One stop string, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -156,6 +201,9 @@ pub struct ChatRequest {
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampling: SamplingFields,
+    /// How the request is handled.
+    #[serde(flatten)]
+    pub handling: Handling,
     /// hob's own: the whole request's deadline in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

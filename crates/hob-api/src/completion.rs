@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chat::{SamplingFields, Stop, StreamOptions};
+use crate::chat::{Handling, SamplingFields, Stop, StreamOptions};
 use crate::event::{FinishReason, Timings, Usage};
 
 /// The body of `POST /v1/completions`. Unknown fields are refused by `hobd::request`.
@@ -28,6 +28,9 @@ pub struct CompletionRequest {
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampling: SamplingFields,
+    /// How the request is handled.
+    #[serde(flatten)]
+    pub handling: Handling,
     /// hob's own: the whole request's deadline in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

@@ -14,6 +14,7 @@
 pub mod cpu;
 pub mod inbox;
 pub mod llama;
+pub mod memories;
 pub mod prompt;
 pub mod pulse;
 pub mod raw;

@@ -175,6 +175,8 @@ pub struct Llama<'m> {
     words: Words<'m>,
     template: Option<ChatTemplate>,
     limits: Limits,
+    /// Tokens that layers with a sliding window look back on; 0 without such layers.
+    window: u32,
     ready: Ready,
 }
 
@@ -225,6 +227,7 @@ impl<'m> Llama<'m> {
                 n_batch,
                 parallel: load.parallel,
             },
+            window: raw::sliding_window(model),
             ready,
         })
     }
@@ -304,7 +307,7 @@ fn new_context<'m>(
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
     // Each sequence has cells of its own: one request can't take another's, and attention
     // reads only its own. Flash attention stays on automatic, as by default. Layers with a
-    // sliding window keep that window alone: sequences are only ever forgotten whole.
+    // sliding window keep that window alone.
     let params = LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
         .with_n_seq_max(parallel)
@@ -398,6 +401,27 @@ impl Model for Llama<'_> {
         self.words
             .vocab
             .token_to_piece_into(LlamaToken(token), bytes, false, None);
+    }
+
+    fn keep(&mut self, sequence: u32, tokens: usize) -> bool {
+        let (Ok(id), Ok(tokens)) = (i32::try_from(sequence), u32::try_from(tokens)) else {
+            return false;
+        };
+        let known = self.context.kv_cache_seq_pos_max(id) + 1;
+        let known = u32::try_from(known).unwrap_or(0);
+        if known <= tokens {
+            return known == tokens;
+        }
+        // A window that has moved on has let go of what lies before it, and of that the shortened
+        // sequence would need some.
+        if self.window > 0 && known > self.window {
+            return false;
+        }
+        // Fails for recurrent models, whose state can't be taken back.
+        let removed = self
+            .context
+            .clear_kv_cache_seq(Some(sequence), Some(tokens), None);
+        matches!(removed, Ok(true))
     }
 
     fn forget(&mut self, sequence: u32) {

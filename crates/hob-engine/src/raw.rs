@@ -127,6 +127,16 @@ pub fn load_model(
     Ok(owned)
 }
 
+/// How many tokens the model's layers with a sliding window look back on; 0 if it has none.
+pub fn sliding_window(model: &LlamaModel) -> u32 {
+    // SAFETY: `LlamaModel` is a pointer to a living model, as asserted above.
+    let n_swa = unsafe {
+        let pointer = std::ptr::from_ref(model).cast::<*const sys::llama_model>();
+        sys::llama_model_n_swa(*pointer)
+    };
+    u32::try_from(n_swa).unwrap_or(0)
+}
+
 // The binding has no setter for the callback and keeps the C struct to itself. A struct as large
 // as its only field has it at offset 0; the crate is pinned to an exact version.
 const _: () = assert!(

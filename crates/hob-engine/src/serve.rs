@@ -12,6 +12,7 @@ use hob_ipc::message::{FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
 
 use crate::inbox::{Inbound, Inbox};
+use crate::memories::{Choice, Memories};
 use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::slots::{self, Pace, Plan, Slot};
@@ -115,6 +116,10 @@ pub trait Model {
     /// Appends the token's text, which may be a part of a character, or nothing.
     fn piece(&self, token: Token, bytes: &mut Vec<u8>);
 
+    /// Drops what the model remembers of a sequence beyond its first `tokens`. False if it can't
+    /// do so, or might not remember all of those: then the sequence must be forgotten.
+    fn keep(&mut self, sequence: u32, tokens: usize) -> bool;
+
     /// Drops what the model remembers of a sequence.
     fn forget(&mut self, sequence: u32);
 }
@@ -132,6 +137,7 @@ pub fn serve<M: Model>(
     let limits = model.limits();
     let mut server = Server {
         slots: (0..limits.parallel).map(|_| None).collect(),
+        memories: Memories::new(limits.parallel as usize),
         pace_alone: Pace::new(slots::STEP_ALONE, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, limits.n_batch as usize),
         model,
@@ -180,6 +186,7 @@ struct Server<'a, M: Model> {
     events: &'a dyn Events,
     pulse: &'a Pulse,
     slots: Vec<Option<Slot<M::Sampler>>>,
+    memories: Memories,
     pace_alone: Pace,
     pace_shared: Pace,
     arrivals: u64,
@@ -200,12 +207,9 @@ impl<M: Model> Server<'_, M> {
     }
 
     fn admit(&mut self, request: Generate, received: Instant) -> Result<(), Failure> {
-        let Some(place) = self.slots.iter().position(Option::is_none) else {
-            return Err(Failure::new(
-                FailureCode::Overcommitted,
-                format!("{} requests are under way already", self.limits.parallel),
-            ));
-        };
+        if self.slots.iter().all(Option::is_some) {
+            return Err(self.overcommitted());
+        }
         let prompt = self.model.tokenize(&request.prompt)?;
         if prompt.is_empty() {
             return Err(Failure::new(
@@ -225,13 +229,15 @@ impl<M: Model> Server<'_, M> {
             });
         }
         let sampler = self.model.sampler(&request.sampling, &prompt);
+        let (place, cached) = self.place(request.cache_owner, &prompt)?;
         self.arrivals += 1;
         self.slots[place] = Some(Slot {
             id: request.id,
-            prompt,
-            seen: 0,
-            last: None,
-            answered: 0,
+            owner: request.cache_owner,
+            prompt_len: prompt.len(),
+            tokens: prompt,
+            cached,
+            seen: cached,
             max_tokens: request.max_tokens,
             answer: Answer::new(request.stop),
             sampler,
@@ -241,6 +247,29 @@ impl<M: Model> Server<'_, M> {
             arrival: self.arrivals,
         });
         Ok(())
+    }
+
+    /// A sequence for a prompt, and how many of its tokens that holds already.
+    fn place(&mut self, owner: Option<u32>, prompt: &[Token]) -> Result<(usize, usize), Failure> {
+        let slots = &self.slots;
+        let choice = self
+            .memories
+            .choose(owner, prompt, |place| slots[place].is_none());
+        let Some(Choice { sequence, common }) = choice else {
+            return Err(self.overcommitted());
+        };
+        let kept = common > 0 && self.model.keep(sequence_id(sequence), common);
+        if !kept {
+            self.model.forget(sequence_id(sequence));
+        }
+        Ok((sequence, if kept { common } else { 0 }))
+    }
+
+    fn overcommitted(&self) -> Failure {
+        Failure::new(
+            FailureCode::Overcommitted,
+            format!("{} requests are under way already", self.limits.parallel),
+        )
     }
 
     fn cancel(&mut self, id: RequestId) -> io::Result<()> {
@@ -322,8 +351,7 @@ impl<M: Model> Server<'_, M> {
             Ok(token) => token,
             Err(failure) => return self.fail(place, failure),
         };
-        slot.last = Some(token);
-        slot.answered += 1;
+        slot.tokens.push(token);
         if self.model.is_end(token) {
             return self.finish(place, FinishReason::Stop);
         }
@@ -336,8 +364,8 @@ impl<M: Model> Server<'_, M> {
             slot.answer = Answer::default();
             return self.finish(place, FinishReason::Stop);
         }
-        let full = slot.prompt_tokens().saturating_add(slot.answered) >= self.limits.n_ctx;
-        if slot.answered >= slot.max_tokens || full {
+        let full = slot.tokens.len() >= self.limits.n_ctx as usize;
+        if slot.answered() >= slot.max_tokens || full {
             return self.finish(place, FinishReason::Length);
         }
         Ok(())
@@ -362,7 +390,14 @@ impl<M: Model> Server<'_, M> {
 
     fn release(&mut self, place: usize) -> Option<Slot<M::Sampler>> {
         let slot = self.slots[place].take()?;
-        self.model.forget(u32::try_from(place).unwrap_or(u32::MAX));
+        let sequence = sequence_id(place);
+        match slot.owner {
+            Some(owner) if slot.seen > 0 && self.model.keep(sequence, slot.seen) => {
+                let seen = slot.tokens[..slot.seen].to_vec();
+                self.memories.keep(place, owner, seen);
+            }
+            _ => self.model.forget(sequence),
+        }
         Some(slot)
     }
 
@@ -375,6 +410,11 @@ impl<M: Model> Server<'_, M> {
             prompt_tokens: failure.prompt_tokens,
         })
     }
+}
+
+fn sequence_id(place: usize) -> u32 {
+    // Places are counted from a number that came as u32.
+    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 fn cancelled() -> Failure {

@@ -28,14 +28,16 @@ const CHUNK_MIN: usize = 8;
 pub struct Slot<S> {
     /// The request.
     pub id: RequestId,
-    /// The prompt.
-    pub prompt: Vec<Token>,
-    /// Tokens that the model has seen: the next one's position.
+    /// Whose it is, if what the model computes may serve a later request.
+    pub owner: Option<u32>,
+    /// The prompt, then the answer's tokens as they are chosen.
+    pub tokens: Vec<Token>,
+    /// How many of them are the prompt.
+    pub prompt_len: usize,
+    /// How many of the prompt's the model knew from before.
+    pub cached: usize,
+    /// How many of all the model has seen: the next one's position.
     pub seen: usize,
-    /// The last token of the answer, not yet seen by the model.
-    pub last: Option<Token>,
-    /// Tokens of the answer.
-    pub answered: u32,
     /// Longest answer.
     pub max_tokens: u32,
     /// The answer's text.
@@ -55,12 +57,39 @@ pub struct Slot<S> {
 impl<S> Slot<S> {
     /// Tokens of the prompt that are not computed yet.
     pub fn prompt_left(&self) -> usize {
-        self.prompt.len().saturating_sub(self.seen)
+        self.prompt_len.saturating_sub(self.seen)
+    }
+
+    /// How many tokens of the prompt go into a step with so much room.
+    ///
+    /// Steps end where a tile ends if they can, and what is left of the prompt after its last
+    /// whole tile is a step of its own: so a prompt is computed in the same way however quick the
+    /// board happened to be, and its answer is the same to the last digit.
+    fn prompt_share(&self, room: usize) -> usize {
+        let end = self.prompt_len.min(self.seen + room);
+        let whole_tiles = end - end % TILE;
+        let end = if whole_tiles > self.seen {
+            whole_tiles
+        } else {
+            end
+        };
+        end.saturating_sub(self.seen)
+    }
+
+    /// The answer's last token, if the model has not seen it yet.
+    fn unseen_answer(&self) -> Option<Token> {
+        let answer = self.prompt_left() == 0;
+        self.tokens.get(self.seen).copied().filter(|_| answer)
+    }
+
+    /// Tokens of the answer so far.
+    pub fn answered(&self) -> u32 {
+        count(self.tokens.len() - self.prompt_len)
     }
 
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> u32 {
-        u32::try_from(self.prompt.len()).unwrap_or(u32::MAX)
+        count(self.prompt_len)
     }
 
     /// The report of a complete answer.
@@ -71,12 +100,16 @@ impl<S> Slot<S> {
             id: self.id,
             reason,
             prompt_tokens: self.prompt_tokens(),
-            cached_tokens: 0,
-            completion_tokens: self.answered,
+            cached_tokens: count(self.cached),
+            completion_tokens: self.answered(),
             prefill_us: micros(prompt_done.saturating_duration_since(self.received)),
             decode_us: micros(now.saturating_duration_since(prompt_done)),
         }
     }
+}
+
+fn count(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 /// One slot's share of a step.
@@ -106,7 +139,7 @@ pub struct Plan {
 pub fn plan<S>(slots: &[Option<Slot<S>>], chunk: usize, batch_max: usize) -> Plan {
     let mut plan = Plan::default();
     for (place, slot) in occupied(slots) {
-        if let Some(token) = slot.last
+        if let Some(token) = slot.unseen_answer()
             && plan.rows.len() < batch_max
         {
             plan.push(place, slot.seen, &[token], true);
@@ -118,11 +151,11 @@ pub fn plan<S>(slots: &[Option<Slot<S>>], chunk: usize, batch_max: usize) -> Pla
     prompts.sort_by_key(|(_, slot)| slot.arrival);
     let mut room = chunk.min(batch_max - plan.rows.len());
     for (place, slot) in prompts {
-        let count = slot.prompt_left().min(room);
+        let count = slot.prompt_share(room);
         if count == 0 {
             break;
         }
-        let tokens = &slot.prompt[slot.seen..slot.seen + count];
+        let tokens = &slot.tokens[slot.seen..slot.seen + count];
         plan.push(place, slot.seen, tokens, count == slot.prompt_left());
         plan.prefill += count;
         room -= count;
@@ -220,10 +253,11 @@ mod tests {
         let now = Instant::now();
         Slot {
             id: RequestId(arrival),
-            prompt: (0..).take(prompt).collect(),
+            owner: None,
+            tokens: (0..).take(prompt).chain(last).collect(),
+            prompt_len: prompt,
+            cached: 0,
             seen,
-            last,
-            answered: 0,
             max_tokens: 1,
             answer: Answer::default(),
             sampler: (),
@@ -252,6 +286,25 @@ mod tests {
         assert_eq!(plan.prefill, 8);
         assert_eq!(plan.rows[1].position, 4);
         assert_eq!(plan.rows[1].token, 4);
+    }
+
+    #[test]
+    fn a_prompt_is_cut_at_tiles_whatever_the_pace() {
+        let shares = |seen: usize, room: usize| {
+            let mut slot = slot(1, 200, seen, None);
+            let mut shares = Vec::new();
+            while slot.prompt_left() > 0 {
+                let share = slot.prompt_share(room);
+                slot.seen += share;
+                shares.push(share);
+            }
+            shares
+        };
+        assert_eq!(shares(0, 512), [192, 8]);
+        assert_eq!(shares(0, 150), [128, 64, 8]);
+        assert_eq!(shares(70, 512), [122, 8]);
+        assert_eq!(shares(195, 512), [5]);
+        assert_eq!(shares(130, 40), [40, 22, 8], "a slow board");
     }
 
     #[test]

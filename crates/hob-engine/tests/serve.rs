@@ -26,6 +26,10 @@ struct Mirror {
     fails_in: Option<usize>,
     /// Largest step.
     rows_max: usize,
+    /// Whether it can't go back to an earlier place in a sequence.
+    keeps_nothing: bool,
+    /// Rows of all steps.
+    rows_seen: usize,
     /// Steps take until it is raised, if there is one.
     until_raised: Option<Arc<Interrupt>>,
 }
@@ -44,6 +48,8 @@ impl Mirror {
             rows: Vec::new(),
             fails_in: None,
             rows_max: 0,
+            keeps_nothing: false,
+            rows_seen: 0,
             until_raised: None,
         }
     }
@@ -94,6 +100,7 @@ impl Model for Mirror {
             seen.push(u8::try_from(row.token).unwrap());
         }
         self.rows = rows.to_vec();
+        self.rows_seen += rows.len();
         Ok(Step::Done)
     }
 
@@ -108,6 +115,13 @@ impl Model for Mirror {
 
     fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
         bytes.push(u8::try_from(token).unwrap());
+    }
+
+    fn keep(&mut self, sequence: u32, tokens: usize) -> bool {
+        let seen = &mut self.seen[sequence as usize];
+        assert!(tokens <= seen.len());
+        seen.truncate(tokens);
+        !self.keeps_nothing
     }
 
     fn forget(&mut self, sequence: u32) {
@@ -183,6 +197,7 @@ fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
         max_tokens,
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
+        cache_owner: None,
     }
 }
 
@@ -348,6 +363,68 @@ fn the_loop_ends_when_hobd_is_gone() {
     let (_sender, receiver) = channel(vec![Inbound::Generate(Box::new(request), Instant::now())]);
     let end = serve(&mut model, &receiver, &record, &Pulse::new());
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+/// How many tokens of the second prompt were known from the first, and how many rows it took.
+fn second_turn(model: &mut Mirror, first: Generate, second: Generate) -> (u32, usize) {
+    let record = Record::default();
+    let id = second.id.0;
+    let (sender, receiver) = inbox();
+    let ended =
+        |id: u64| {
+            record.events.lock().unwrap().iter().any(
+                |event| matches!(event, EngineEvent::Finished(finished) if finished.id.0 == id),
+            )
+        };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for request in [first, second] {
+                let id = request.id.0;
+                sender
+                    .send(Inbound::Generate(Box::new(request), Instant::now()))
+                    .unwrap();
+                while !ended(id) {
+                    std::thread::yield_now();
+                }
+            }
+            drop(sender);
+        });
+        serve(model, &receiver, &record, &Pulse::new()).unwrap();
+    });
+    (record.end(id).unwrap().cached_tokens, model.rows_seen)
+}
+
+fn of_owner(id: u64, text: &str, owner: u32) -> Generate {
+    Generate {
+        cache_owner: Some(owner),
+        ..generate(id, text, 3)
+    }
+}
+
+#[test]
+fn the_next_turn_computes_only_what_is_new() {
+    // 6 tokens of prompt and 2 of the answer are seen; the third token of the answer is not.
+    let first = || of_owner(1, "abcdef", 1000);
+    let mut model = Mirror::new(64, 16, 2);
+    let second = of_owner(2, "abcdeffe and more", 1000);
+    assert_eq!(second_turn(&mut model, first(), second), (8, 8 + 9 + 2));
+    // Another user computes everything, and so does one who asked for it.
+    let mut model = Mirror::new(64, 16, 2);
+    let second = of_owner(2, "abcdeffe and more", 1001);
+    assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 17 + 2));
+    let mut model = Mirror::new(64, 16, 1);
+    let second = generate(2, "abcdeffe and more", 3);
+    assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 17 + 2));
+    assert!(model.seen.iter().all(Vec::is_empty));
+    // So does a model that can't go back.
+    let mut model = Mirror::new(64, 16, 1);
+    model.keeps_nothing = true;
+    let second = of_owner(2, "abcdeffe and more", 1000);
+    assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 17 + 2));
+    // A prompt that is known whole is computed from its last token on.
+    let mut model = Mirror::new(64, 16, 1);
+    let second = of_owner(2, "abcd", 1000);
+    assert_eq!(second_turn(&mut model, first(), second), (3, 8 + 1 + 2));
 }
 
 #[test]

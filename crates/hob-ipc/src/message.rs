@@ -98,6 +98,9 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// The user whose earlier requests' computed prefix may be used, and who may use this one's;
+    /// `None` for no use of either.
+    pub cache_owner: Option<u32>,
 }
 
 /// What to answer.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields};
+use hob_api::chat::{ChatRequest, Content, Handling, Message, Role, SamplingFields};
 use hob_api::event::Done;
 use hob_api::{ErrorCode, Event};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +60,7 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
             seed: asking.seed,
             ..SamplingFields::default()
         },
+        handling: Handling::default(),
         // Parsing bounds it to a day.
         timeout_ms: asking
             .timeout

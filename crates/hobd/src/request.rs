@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hob_api::ApiError;
-use hob_api::chat::{ChatRequest, Message, SamplingFields, Stop};
+use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
@@ -28,6 +28,8 @@ pub const MESSAGES_MAX: usize = 1000;
 /// Longest text of a request in bytes, all messages together: a frame to the engine holds it,
 /// whatever has to be escaped in it.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// The longest time that a request may keep the engine: a week, in milliseconds.
+pub const KEEP_ALIVE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 /// Most stop strings.
 pub const STOP_MAX: usize = 4;
 /// Longest stop string in bytes.
@@ -59,6 +61,12 @@ pub struct ValidRequest {
     pub sampling: Sampling,
     /// Until when the answer must be complete, from now.
     pub timeout: Duration,
+    /// How urgent it is.
+    pub class: Class,
+    /// Whether the model may use what it remembers of the caller's requests, and remember this.
+    pub cache: bool,
+    /// How long the engine stays after it, at most a week, zero for ever; `None` for the usual.
+    pub keep_alive: Option<Duration>,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -129,6 +137,9 @@ impl ValidRequest {
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
+            class: request.handling.class.unwrap_or_default(),
+            cache: request.handling.cache_prompt.unwrap_or(true),
+            keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
         })
     }
 
@@ -157,6 +168,9 @@ impl ValidRequest {
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
+            class: request.handling.class.unwrap_or_default(),
+            cache: request.handling.cache_prompt.unwrap_or(true),
+            keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
         })
     }
 }
@@ -282,6 +296,14 @@ fn bounded_timeout(timeout_ms: Option<u64>, limits: &Limits) -> Result<Duration,
     };
     let max = u64::try_from(limits.timeout_max.as_millis()).unwrap_or(u64::MAX);
     check_range("timeout_ms", &ms, &(1..=max)).map(|()| Duration::from_millis(ms))
+}
+
+fn bounded_keep_alive(keep_alive_ms: Option<u64>) -> Result<Option<Duration>, ApiError> {
+    let Some(ms) = keep_alive_ms else {
+        return Ok(None);
+    };
+    check_range("keep_alive_ms", &ms, &(0..=KEEP_ALIVE_MS_MAX))?;
+    Ok(Some(Duration::from_millis(ms)))
 }
 
 fn bounded_sampling(

@@ -10,13 +10,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_api::status::State;
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::RequestId;
 
 mod errors;
+mod pace;
+mod queue;
 #[cfg(test)]
 mod tests;
+
+use self::pace::Pace;
+use self::queue::Queue;
 
 /// Crashes within this time count together.
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
@@ -42,6 +48,8 @@ pub struct Bounds {
     pub load_timeout: Duration,
     /// How long the engine may work without progress.
     pub hang_timeout: Duration,
+    /// How long an engine without work stays, unless a request says otherwise; zero for ever.
+    pub keep_alive: Duration,
     /// How long running requests may go on once shutdown began.
     pub shutdown_grace: Duration,
 }
@@ -55,8 +63,12 @@ pub enum Input {
         id: RequestId,
         /// Whose it is.
         uid: u32,
+        /// How urgent it is.
+        class: Class,
         /// When it must have ended.
         deadline: Instant,
+        /// How long the engine is to stay after it; zero for ever. `None` for the usual.
+        keep_alive: Option<Duration>,
     },
     /// A request is to end now, with this error.
     Abort {
@@ -138,6 +150,8 @@ struct Entry {
     /// When it must have ended; once it is leaving, when the engine must have let go of it.
     deadline: Instant,
     stage: Stage,
+    /// When the engine got it.
+    started: Option<Instant>,
 }
 
 /// The engine, as far as is known.
@@ -150,6 +164,8 @@ enum Engine {
     },
     Ready {
         alive_at: Instant,
+        /// When it last had work.
+        worked_at: Instant,
     },
     /// It was killed, or is about to end by itself; waits for [`Input::Gone`].
     Ending(Next),
@@ -179,7 +195,10 @@ pub struct Scheduler {
     /// What the engine takes: its own word, at most `bounds.parallel`.
     parallel: usize,
     entries: BTreeMap<RequestId, Entry>,
-    queue: VecDeque<RequestId>,
+    queue: Queue,
+    pace: Pace,
+    /// How long the engine stays without work, since the last request.
+    keep_alive: Duration,
     engine: Engine,
     /// Times of recent losses, oldest first, at most [`CRASHES_MAX`].
     crashes: VecDeque<Instant>,
@@ -194,9 +213,11 @@ impl Scheduler {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             parallel: bounds.parallel,
+            keep_alive: bounds.keep_alive,
             bounds,
             entries: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            pace: Pace::default(),
             engine: Engine::Asleep,
             crashes: VecDeque::new(),
             shutdown: None,
@@ -208,7 +229,21 @@ impl Scheduler {
     /// Takes in what happened at `now`, and says what to do, in order.
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Action> {
         match input {
-            Input::Submit { id, uid, deadline } => self.submit(now, id, uid, deadline),
+            Input::Submit {
+                id,
+                uid,
+                class,
+                deadline,
+                keep_alive,
+            } => {
+                let entry = Entry {
+                    uid,
+                    deadline,
+                    stage: Stage::Waiting,
+                    started: None,
+                };
+                self.submit(now, id, entry, class, keep_alive);
+            }
             Input::Abort { id, error } => self.end(now, id, error),
             Input::Load => self.load(now),
             Input::Unload => self.unload(now),
@@ -216,14 +251,14 @@ impl Scheduler {
             Input::Ready { parallel } => self.ready(now, parallel),
             Input::LoadFailed { error } => self.kill(Next::Fail(error)),
             Input::Alive => self.alive(now),
-            Input::Ended { id } => drop(self.entries.remove(&id)),
+            Input::Ended { id } => self.ended(now, id),
             Input::Misbehaved => self.lose(errors::misbehaved),
             Input::Gone => self.gone(now),
             Input::Shutdown => self.shut_down(now),
             Input::Tick => {}
         }
         self.pass_time(now);
-        self.dispatch();
+        self.dispatch(now);
         self.leave();
         std::mem::take(&mut self.actions)
     }
@@ -232,7 +267,10 @@ impl Scheduler {
     pub fn wakeup(&self) -> Option<Instant> {
         let engine = match &self.engine {
             Engine::Loading { until } | Engine::BackOff { until } => Some(*until),
-            Engine::Ready { alive_at } => Some(*alive_at + self.bounds.hang_timeout),
+            Engine::Ready { alive_at, .. } => {
+                let hung_at = *alive_at + self.bounds.hang_timeout;
+                Some(self.sleep_at().map_or(hung_at, |at| at.min(hung_at)))
+            }
             Engine::Asleep | Engine::Ending(_) | Engine::Failed { .. } => None,
         };
         let deadlines = self.entries.values().map(|e| e.deadline).min();
@@ -277,24 +315,55 @@ impl Scheduler {
         self.entries.len() - self.queue.len()
     }
 
-    fn submit(&mut self, now: Instant, id: RequestId, uid: u32, deadline: Instant) {
-        if let Some(error) = self.refusal(now, uid) {
+    fn submit(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        entry: Entry,
+        class: Class,
+        keep_alive: Option<Duration>,
+    ) {
+        if let Some(error) = self.refusal(now, entry.uid) {
             self.actions.push(Action::Refuse(id, error));
+            return;
+        }
+        self.queue.push(now, id, entry.uid, class);
+        let order = self.queue.order(now);
+        let before = order.iter().take_while(|other| **other != id).count();
+        if let Some(wait) = self.pace.least_wait(before, self.parallel)
+            && entry.deadline <= now + wait
+        {
+            self.queue.remove(id);
+            self.actions
+                .push(Action::Refuse(id, errors::too_late(wait)));
             return;
         }
         if matches!(self.engine, Engine::Asleep | Engine::Failed { .. }) {
             self.start(now);
         }
-        let stage = Stage::Waiting;
-        let entry = Entry {
-            uid,
-            deadline,
-            stage,
-        };
+        self.keep_alive = keep_alive.unwrap_or(self.bounds.keep_alive);
         self.entries.insert(id, entry);
-        self.queue.push_back(id);
-        let before = u32::try_from(self.queue.len() - 1).unwrap_or(u32::MAX);
-        self.actions.push(Action::Position(id, before));
+        self.tell_positions(now);
+    }
+
+    fn ended(&mut self, now: Instant, id: RequestId) {
+        if let Some(entry) = self.entries.remove(&id)
+            && let (Stage::Running, Some(started)) = (entry.stage, entry.started)
+        {
+            self.pace.learn(now.saturating_duration_since(started));
+        }
+    }
+
+    /// When an engine without work is to end.
+    fn sleep_at(&self) -> Option<Instant> {
+        match self.engine {
+            Engine::Ready { worked_at, .. }
+                if self.entries.is_empty() && !self.keep_alive.is_zero() =>
+            {
+                Some(worked_at + self.keep_alive)
+            }
+            _ => None,
+        }
     }
 
     fn refusal(&self, now: Instant, uid: u32) -> Option<ApiError> {
@@ -321,8 +390,8 @@ impl Scheduler {
         match entry.stage {
             Stage::Waiting => {
                 self.entries.remove(&id);
-                self.queue.retain(|queued| *queued != id);
-                self.tell_positions();
+                self.queue.remove(id);
+                self.tell_positions(now);
             }
             Stage::Running => {
                 entry.stage = Stage::Leaving;
@@ -382,12 +451,15 @@ impl Scheduler {
     fn ready(&mut self, now: Instant, parallel: usize) {
         if matches!(self.engine, Engine::Loading { .. }) {
             self.parallel = parallel.clamp(1, self.bounds.parallel);
-            self.engine = Engine::Ready { alive_at: now };
+            self.engine = Engine::Ready {
+                alive_at: now,
+                worked_at: now,
+            };
         }
     }
 
     fn alive(&mut self, now: Instant) {
-        if let Engine::Ready { alive_at } = &mut self.engine {
+        if let Engine::Ready { alive_at, .. } = &mut self.engine {
             *alive_at = now;
         }
     }
@@ -487,8 +559,11 @@ impl Scheduler {
                 let error = errors::load_timeout(self.bounds.load_timeout);
                 self.kill(Next::Fail(error));
             }
-            Engine::Ready { alive_at } if alive_at + self.bounds.hang_timeout <= now => {
+            Engine::Ready { alive_at, .. } if alive_at + self.bounds.hang_timeout <= now => {
                 self.lose(errors::engine_hung);
+            }
+            Engine::Ready { .. } if self.sleep_at().is_some_and(|at| at <= now) => {
+                self.kill(Next::Sleep);
             }
             Engine::BackOff { until } if until <= now && self.shutdown.is_none() => {
                 self.start(now);
@@ -497,28 +572,32 @@ impl Scheduler {
         }
     }
 
-    fn dispatch(&mut self) {
-        if !matches!(self.engine, Engine::Ready { .. }) {
+    fn dispatch(&mut self, now: Instant) {
+        let Engine::Ready { worked_at, .. } = &mut self.engine else {
             return;
+        };
+        if !self.entries.is_empty() {
+            *worked_at = now;
         }
         let mut dispatched = false;
         while self.in_engine() < self.parallel
-            && let Some(id) = self.queue.pop_front()
+            && let Some(id) = self.queue.pop(now)
         {
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.stage = Stage::Running;
+                entry.started = Some(now);
             }
             self.actions.push(Action::Dispatch(id));
             dispatched = true;
         }
         if dispatched {
-            self.tell_positions();
+            self.tell_positions(now);
         }
     }
 
-    fn tell_positions(&mut self) {
-        for (before, id) in (0..).zip(&self.queue) {
-            self.actions.push(Action::Position(*id, before));
+    fn tell_positions(&mut self, now: Instant) {
+        for (before, id) in (0..).zip(self.queue.order(now)) {
+            self.actions.push(Action::Position(id, before));
         }
     }
 

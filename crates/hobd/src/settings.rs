@@ -64,6 +64,8 @@ pub struct EngineSettings {
     pub load_timeout: Duration,
     /// How long the engine may work without progress before it is taken for hung.
     pub hang_timeout: Duration,
+    /// How long the engine stays without work; zero for ever.
+    pub keep_alive: Duration,
 }
 
 /// Bounds on requests and clients.
@@ -148,6 +150,7 @@ impl Default for EngineSettings {
             threads: None,
             load_timeout: Duration::from_secs(120),
             hang_timeout: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(300),
         }
     }
 }

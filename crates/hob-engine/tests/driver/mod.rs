@@ -43,6 +43,18 @@ pub(crate) fn test_model() -> PathBuf {
     path
 }
 
+/// A model of another kind, with a sliding window of 512 tokens: where `scripts/check` puts it.
+#[allow(dead_code, reason = "not every test file needs it")]
+pub(crate) fn sliding_model() -> PathBuf {
+    let path = test_model().with_file_name("gemma-3-270m-q4_k_m.gguf");
+    assert!(
+        path.is_file(),
+        "no model at {}: run scripts/check once",
+        path.display()
+    );
+    path
+}
+
 /// Ordinary settings.
 pub(crate) fn load() -> Load {
     Load {
@@ -65,6 +77,7 @@ pub(crate) fn complete(id: u64, text: &str, max_tokens: u32) -> Generate {
         max_tokens,
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
+        cache_owner: None,
     }
 }
 

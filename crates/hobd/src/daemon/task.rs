@@ -57,6 +57,7 @@ impl Daemon {
             parallel: settings.engine.parallel as usize,
             load_timeout: settings.engine.load_timeout,
             hang_timeout: settings.engine.hang_timeout,
+            keep_alive: settings.engine.keep_alive,
             shutdown_grace: settings.limits.shutdown_grace,
         };
         let queue_max = u32::try_from(settings.limits.queue).unwrap_or(u32::MAX);
@@ -126,12 +127,15 @@ impl Daemon {
             max_tokens: request.max_tokens,
             stop: request.stop,
             sampling: request.sampling,
+            cache_owner: request.cache.then_some(request.caller.uid),
         });
         self.live.admit(now, generate, request.model, sender);
         let input = Input::Submit {
             id,
             uid: request.caller.uid,
+            class: request.class,
             deadline: now + request.timeout,
+            keep_alive: request.keep_alive,
         };
         self.step_refusable(input).map(|()| answer)
     }

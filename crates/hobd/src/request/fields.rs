@@ -8,6 +8,8 @@ use super::shape::{Field, Fields, Shape, optional, required};
 const TOKENS: Shape = Shape::Integer(1, u32::MAX as i64);
 const MILLISECONDS: Shape = Shape::Integer(1, i64::MAX);
 
+const CLASSES: &[&str] = &["voice", "chat", "batch"];
+
 const ROLES: &[&str] = &["system", "developer", "user", "assistant"];
 
 /// Text parts alone; an image or a sound is refused by its `type`.
@@ -54,6 +56,9 @@ const COMMON: &[Field] = &[
     optional("repeat_penalty", Shape::Number),
     optional("seed", Shape::Integer(i64::MIN, i64::MAX)),
     optional("timeout_ms", MILLISECONDS),
+    optional("class", Shape::Word(CLASSES)),
+    optional("cache_prompt", Shape::Bool),
+    optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
     optional("user", Shape::Ignored),
     optional("n", Shape::NoEffectIf(is_one)),
     optional("logit_bias", Shape::NoEffectIf(is_empty)),

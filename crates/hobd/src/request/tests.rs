@@ -98,6 +98,9 @@ fn what_is_left_out_comes_from_the_settings() {
                 presence_penalty: 0.0,
                 seed: None,
             },
+            class: Class::Chat,
+            cache: true,
+            keep_alive: None,
             timeout: Duration::from_secs(120),
         }
     );

@@ -23,6 +23,16 @@ pub(super) fn share_full(bound: usize) -> ApiError {
         .retry_after_ms(BUSY_RETRY_MS)
 }
 
+pub(super) fn too_late(wait: Duration) -> ApiError {
+    let seconds = wait.as_secs_f32();
+    let message = format!(
+        "the deadline can't be met: the requests before this one take {seconds:.1} s at the least"
+    );
+    ApiError::new(ErrorCode::DeadlineExceeded, message)
+        .hint("give more time with timeout_ms, or ask again when there is less to do")
+        .retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+}
+
 pub(super) fn deadline() -> ApiError {
     let message = "the deadline passed before the answer was complete";
     ApiError::new(ErrorCode::DeadlineExceeded, message)

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const SCHEDULES: u64 = 30_000;
+const SCHEDULES: u64 = 100_000;
 const STEPS: u32 = 120;
 
 fn bounds() -> Bounds {
@@ -16,6 +16,7 @@ fn bounds() -> Bounds {
         parallel: 2,
         load_timeout: Duration::from_secs(20),
         hang_timeout: Duration::from_secs(10),
+        keep_alive: Duration::from_secs(25),
         shutdown_grace: Duration::from_secs(5),
     }
 }
@@ -24,7 +25,9 @@ fn request(id: u64, uid: u32, now: Instant) -> Input {
     Input::Submit {
         id: RequestId(id),
         uid,
+        class: Class::Chat,
         deadline: now + Duration::from_secs(30),
+        keep_alive: None,
     }
 }
 
@@ -136,7 +139,16 @@ impl World {
         self.next_id += 1;
         let deadline = self.now + Duration::from_secs(1 + self.random.below(40));
         let uid = u32::try_from(self.random.below(3)).unwrap();
-        self.step(Input::Submit { id, uid, deadline });
+        let class = Class::ALL[usize::try_from(self.random.below(3)).unwrap()];
+        let keep_alive =
+            (self.random.below(4) == 0).then(|| Duration::from_secs(self.random.below(9)));
+        self.step(Input::Submit {
+            id,
+            uid,
+            class,
+            deadline,
+            keep_alive,
+        });
     }
 
     fn any_request(&mut self) -> RequestId {
@@ -354,4 +366,111 @@ fn unloading_sleeps_until_the_next_request() {
             .step(now, request(1, 0, now))
             .contains(&Action::Start)
     );
+}
+
+#[test]
+fn a_light_user_waits_for_one_running_request_of_a_hog() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(Bounds {
+        queue: 32,
+        per_uid: 21,
+        parallel: 1,
+        ..bounds()
+    });
+    scheduler.step(now, Input::Load);
+    scheduler.step(now, Input::Ready { parallel: 1 });
+    for id in 1..=21 {
+        scheduler.step(now, request(id, 1000, now));
+    }
+    let actions = scheduler.step(now, request(22, 1001, now));
+    assert!(actions.contains(&Action::Position(RequestId(22), 0)));
+    let next = scheduler.step(now, Input::Ended { id: RequestId(1) });
+    assert_eq!(next[0], Action::Dispatch(RequestId(22)));
+}
+
+#[test]
+fn a_deadline_that_cannot_be_met_is_refused_at_once() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(Bounds {
+        queue: 9,
+        per_uid: 9,
+        parallel: 1,
+        ..bounds()
+    });
+    scheduler.step(now, Input::Load);
+    scheduler.step(now, Input::Ready { parallel: 1 });
+    for id in 1..=3 {
+        scheduler.step(now, request(id, 0, now));
+        now += Duration::from_secs(8);
+        scheduler.step(now, Input::Ended { id: RequestId(id) });
+        scheduler.step(now, Input::Alive);
+    }
+    // One runs, then 0 to 3 are before the next: of 8 s each, three leave too little of 30 s only
+    // together with what comes after.
+    for id in 4..=8 {
+        let actions = scheduler.step(now, request(id, 0, now));
+        let refused = actions.iter().any(|a| matches!(a, Action::Refuse(..)));
+        assert!(!refused, "{id}: {actions:?}");
+    }
+    let actions = scheduler.step(now, request(9, 0, now));
+    let [Action::Refuse(_, error)] = &actions[..] else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    assert!(error.message.contains("32.0 s"), "{error}");
+}
+
+#[test]
+fn an_engine_without_work_sleeps_after_a_while_and_the_next_request_wakes_it() {
+    let mut now = Instant::now();
+    let keep_alive = bounds().keep_alive;
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    scheduler.step(now, request(1, 0, now));
+    // Work counts, however long it takes.
+    for _ in 0..4 {
+        now += keep_alive / 4;
+        assert_eq!(scheduler.step(now, Input::Alive), []);
+    }
+    scheduler.step(now, Input::Ended { id: RequestId(1) });
+    for _ in 0..3 {
+        now += keep_alive / 4;
+        assert_eq!(scheduler.step(now, Input::Alive), []);
+    }
+    now += keep_alive / 4;
+    assert!(scheduler.wakeup().is_some_and(|at| at <= now));
+    assert_eq!(scheduler.step(now, Input::Tick), [Action::Kill]);
+    scheduler.step(now, Input::Gone);
+    assert_eq!(scheduler.state().0, State::Sleeping);
+    assert_eq!(scheduler.wakeup(), None, "nothing is left to do");
+    let woken = scheduler.step(now, request(2, 0, now));
+    assert!(woken.contains(&Action::Start));
+}
+
+#[test]
+fn a_request_says_how_long_the_engine_stays_after_it() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    let ask = |scheduler: &mut Scheduler, now, id, keep_alive| {
+        scheduler.step(
+            now,
+            Input::Submit {
+                id: RequestId(id),
+                uid: 0,
+                class: Class::Chat,
+                deadline: now + Duration::from_secs(30),
+                keep_alive: Some(keep_alive),
+            },
+        );
+        scheduler.step(now, Input::Ended { id: RequestId(id) });
+    };
+    ask(&mut scheduler, now, 1, Duration::ZERO);
+    for _ in 0..100 {
+        now += bounds().hang_timeout / 2;
+        assert_eq!(scheduler.step(now, Input::Alive), []);
+    }
+    ask(&mut scheduler, now, 2, Duration::from_secs(1));
+    now += Duration::from_secs(1);
+    assert_eq!(scheduler.step(now, Input::Tick), [Action::Kill]);
 }

@@ -121,6 +121,12 @@ pub const KEYS: &[Key] = &[
         slot: |s| Slot::Time(&mut s.engine.hang_timeout, 100 * MILLISECOND..=HOUR),
     },
     Key {
+        name: "engine.keep_alive",
+        variable: "HOB_ENGINE_KEEP_ALIVE",
+        about: "How long the model stays in memory when nobody asks; the next request loads it again. 0s keeps it for ever. A request may say otherwise with keep_alive_ms.",
+        slot: |s| Slot::Time(&mut s.engine.keep_alive, Duration::ZERO..=DAY),
+    },
+    Key {
         name: "limits.queue",
         variable: "HOB_LIMITS_QUEUE",
         about: "Requests that may wait, of all callers together.",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields, Stop};
+use hob_api::chat::{ChatRequest, Content, Handling, Message, Role, SamplingFields, Stop};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
@@ -151,6 +151,7 @@ impl Arguments {
                 max_completion_tokens: None,
                 stop: None,
                 sampling: SamplingFields::default(),
+                handling: Handling::default(),
                 timeout_ms: None,
             },
             handle_token: None,
