@@ -314,3 +314,31 @@ async fn openai_s_own_client_works_unchanged() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[tokio::test]
+async fn the_next_turn_reads_only_what_is_new_and_sleep_forgets() {
+    let daemon = Setup::real()
+        .toml("[engine]\nkeep_alive = \"2s\"")
+        .ready()
+        .await;
+    let client = daemon.client();
+    let first = ask(&client, &json!({})).await;
+    assert_eq!(first.usage.prompt_tokens_details.cached_tokens, 0);
+    let turns = json!({"messages": [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": text(&first)},
+        {"role": "user", "content": "Is it large?"},
+    ]});
+    let second = ask(&client, &turns).await;
+    let cached = second.usage.prompt_tokens_details.cached_tokens;
+    assert!(cached >= first.usage.prompt_tokens, "{:?}", second.usage);
+    assert!(cached < second.usage.prompt_tokens);
+    let private = ask(&client, &json!({"cache_prompt": false})).await;
+    assert_eq!(private.usage.prompt_tokens_details.cached_tokens, 0);
+    assert_eq!(text(&private), text(&first));
+    daemon.until(State::Sleeping).await;
+    let woken = ask(&client, &turns).await;
+    assert_eq!(woken.usage.prompt_tokens_details.cached_tokens, 0);
+    assert_eq!(text(&woken), text(&second));
+}

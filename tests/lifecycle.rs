@@ -225,3 +225,41 @@ async fn the_engine_gets_no_environment_and_no_file_but_its_own() {
     assert!(!listed.contains("hobd.toml"), "{listed}");
     assert!(!listed.contains("epoll"), "hobd's own: {listed}");
 }
+
+#[tokio::test]
+async fn without_work_the_engine_goes_and_the_next_request_wakes_it() {
+    let daemon = Setup::fake()
+        .toml("[engine]\nkeep_alive = \"300ms\"")
+        .ready()
+        .await;
+    let client = daemon.client();
+    let engine = daemon.engine_pid().await;
+    daemon.until(State::Sleeping).await;
+    eventually("the engine is gone", async || (!runs(engine)).then_some(())).await;
+    let healthy = client.get("/health").await;
+    assert_eq!(healthy.status, 200, "a request would be answered");
+    let answer = client.ask("awake again").await.answer().await;
+    assert_eq!(answer.text, "awake again");
+    // Work keeps it, however long that takes.
+    let answer = client.ask("fake: slow 50 20").await.answer().await;
+    assert_eq!(answer.text, "word ".repeat(20));
+    daemon.until(State::Sleeping).await;
+}
+
+#[tokio::test]
+async fn a_request_says_how_long_the_model_stays() {
+    let daemon = Setup::fake().ready().await;
+    let client = daemon.client();
+    let body = |ms: u64| {
+        serde_json::json!({
+            "messages": [{"role": "user", "content": "hello"}],
+            "keep_alive_ms": ms,
+        })
+    };
+    let reply = client.post("/v1/chat/completions", &body(100)).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    daemon.until(State::Sleeping).await;
+    let reply = client.post("/v1/chat/completions", &body(u64::MAX)).await;
+    let error = reply.error(400, ErrorCode::InvalidRequest);
+    assert_eq!(error.param.as_deref(), Some("keep_alive_ms"));
+}

@@ -53,7 +53,7 @@ async fn every_bad_option_is_refused_by_name() {
             UNSUPPORTED,
             &["`response_schema`"],
         ),
-        ("class", "voice".into(), UNSUPPORTED, &["`class`"]),
+        ("class", "shout".into(), INVALID, &["shout", "voice"]),
         (
             "model",
             "nothing-like-it".into(),

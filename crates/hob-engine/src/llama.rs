@@ -19,6 +19,7 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
+use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED;
 
 use crate::inbox::Interrupt;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
@@ -30,7 +31,7 @@ use crate::text;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
-const N_BATCH: u32 = 512;
+const N_BATCH: u32 = 256;
 
 /// What `llama_decode` returns when its abort callback ended it (llama.h).
 const DECODE_STOPPED: i32 = 2;
@@ -306,13 +307,15 @@ fn new_context<'m>(
     let n_batch = N_BATCH.min(n_ctx.max(parallel));
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
     // Each sequence has cells of its own: one request can't take another's, and attention
-    // reads only its own. Flash attention stays on automatic, as by default. Layers with a
-    // sliding window keep that window alone.
+    // reads only its own. Flash attention is off: on a processor it sums in 16 bits when it
+    // writes one token, so that a token that was written would be remembered otherwise than one
+    // that was read, and it was slower there. Layers with a sliding window keep that window alone.
     let params = LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
         .with_n_seq_max(parallel)
         .with_kv_unified(false)
         .with_swa_full(false)
+        .with_flash_attention_policy(LLAMA_FLASH_ATTN_TYPE_DISABLED)
         .with_n_batch(n_batch)
         .with_n_ubatch(n_batch)
         .with_n_threads(threads)

@@ -6,6 +6,7 @@
 //! quickly an answer comes tells nobody what others asked.
 
 use crate::prompt::Token;
+use crate::slots::GRID;
 
 /// What a sequence without a request holds.
 #[derive(Debug)]
@@ -87,7 +88,13 @@ impl Memories {
         };
         let pairs = memory.tokens.iter().zip(prompt);
         let common = pairs.take_while(|(known, wanted)| known == wanted).count();
-        common.min(prompt.len().saturating_sub(1))
+        let common = common.min(prompt.len().saturating_sub(1));
+        if common == memory.tokens.len() {
+            common
+        } else {
+            // What is cut goes on from where a prompt that is read whole would have been cut.
+            common - common % GRID
+        }
     }
 }
 
@@ -112,41 +119,66 @@ mod tests {
         choice.map_or((99, 0), |choice| (choice.sequence, choice.common))
     }
 
+    /// `length` tokens that begin as all others do.
+    fn tokens(length: usize) -> Vec<Token> {
+        (0..).take(length).collect()
+    }
+
+    /// `common` of those, then others.
+    fn other(common: usize, length: usize) -> Vec<Token> {
+        (0..)
+            .take(common)
+            .chain((-999..).take(length - common))
+            .collect()
+    }
+
     #[test]
-    fn the_longest_prefix_is_gone_on_from_and_the_last_token_computed_again() {
-        let mut memories = memories(&[(OWNER, &[1, 2]), (OWNER, &[1, 2, 3, 4]), (OWNER, &[])]);
-        assert_eq!(choose(&mut memories, &[1, 2, 3, 4, 5]), (1, 4));
+    fn the_longest_prefix_is_gone_on_from() {
+        let mut memories = memories(&[(OWNER, &tokens(40)), (OWNER, &tokens(70)), (OWNER, &[])]);
+        assert_eq!(choose(&mut memories, &tokens(90)), (1, 70));
         // It is taken now; the next best comes next.
-        assert_eq!(choose(&mut memories, &[1, 2]), (0, 1));
+        assert_eq!(choose(&mut memories, &tokens(90)), (0, 40));
+    }
+
+    #[test]
+    fn what_is_cut_is_cut_on_the_grid_and_before_the_last_token() {
+        let mut memories = memories(&[(OWNER, &tokens(100))]);
+        assert_eq!(choose(&mut memories, &other(70, 80)), (0, 64));
+        memories.keep(0, OWNER, tokens(100));
+        assert_eq!(choose(&mut memories, &tokens(65)), (0, 64));
+        memories.keep(0, OWNER, tokens(100));
+        assert_eq!(choose(&mut memories, &tokens(64)), (0, 48));
+        memories.keep(0, OWNER, tokens(100));
+        assert_eq!(choose(&mut memories, &tokens(100)), (0, 96));
     }
 
     #[test]
     fn another_conversation_is_left_alone_while_there_is_room() {
-        let mut memories = memories(&[(OWNER, &[1, 2, 3, 4, 5]), (OWNER, &[])]);
-        assert_eq!(choose(&mut memories, &[1, 9, 9]), (1, 0));
+        let mut memories = memories(&[(OWNER, &tokens(100)), (OWNER, &[])]);
+        assert_eq!(choose(&mut memories, &other(32, 50)), (1, 0));
         // Without room, the common part at least is used.
-        memories.keep(1, OWNER, vec![7, 7, 7]);
-        assert_eq!(choose(&mut memories, &[1, 9, 9]), (0, 1));
+        memories.keep(1, OWNER, other(0, 9));
+        assert_eq!(choose(&mut memories, &other(32, 50)), (0, 32));
     }
 
     #[test]
     fn nothing_is_shared_between_users() {
-        let mut memories = memories(&[(1001, &[1, 2, 3])]);
-        assert_eq!(choose(&mut memories, &[1, 2, 3, 4]), (0, 0));
-        memories.keep(0, OWNER, vec![1, 2, 3]);
-        let choice = memories.choose(None, &[1, 2, 3, 4], |_| true);
+        let mut memories = memories(&[(OWNER + 1, &tokens(40))]);
+        assert_eq!(choose(&mut memories, &tokens(50)), (0, 0));
+        memories.keep(0, OWNER, tokens(40));
+        let choice = memories.choose(None, &tokens(50), |_| true);
         assert_eq!(choice.map(|choice| choice.common), Some(0));
     }
 
     #[test]
     fn only_free_sequences_are_chosen() {
-        let mut memories = memories(&[(OWNER, &[1, 2, 3]), (OWNER, &[1])]);
-        let choice = memories.choose(Some(OWNER), &[1, 2, 3], |sequence| sequence == 1);
+        let mut memories = memories(&[(OWNER, &tokens(70)), (OWNER, &tokens(32))]);
+        let choice = memories.choose(Some(OWNER), &tokens(70), |sequence| sequence == 1);
         let expected = Choice {
             sequence: 1,
-            common: 1,
+            common: 32,
         };
         assert_eq!(choice, Some(expected));
-        assert_eq!(memories.choose(Some(OWNER), &[1], |_| false), None);
+        assert_eq!(memories.choose(Some(OWNER), &tokens(70), |_| false), None);
     }
 }

@@ -13,15 +13,15 @@ use crate::text::Answer;
 /// for one another.
 pub const STEP_SHARED: Duration = Duration::from_millis(200);
 /// The same for a request alone. A cancel ends such a step at once, so only a request that
-/// arrives meanwhile waits for it, and large steps are faster by a third.
-pub const STEP_ALONE: Duration = Duration::from_secs(1);
-/// llama.cpp's attention on a processor works on tiles of so many tokens, and takes a slower way
-/// for what is left over.
-const TILE: usize = 64;
+/// arrives meanwhile waits for it, and larger steps are somewhat faster.
+pub const STEP_ALONE: Duration = Duration::from_millis(400);
+/// Prompts are computed in pieces that begin and end at multiples of this. llama.cpp's kernels
+/// work on some rows at a time and on what is left over in another way, with other last digits.
+pub const GRID: usize = 16;
 /// Prefill tokens in the first step, before anything is measured.
 const CHUNK_FIRST: usize = 64;
-/// Prefill tokens that a step takes at least, however slow the board.
-const CHUNK_MIN: usize = 8;
+/// Prefill tokens that a step takes at least, however slow the board: fewer would leave the grid.
+const CHUNK_MIN: usize = GRID;
 
 /// A request under way. Its place in the list is its sequence.
 #[derive(Debug)]
@@ -62,17 +62,13 @@ impl<S> Slot<S> {
 
     /// How many tokens of the prompt go into a step with so much room.
     ///
-    /// Steps end where a tile ends if they can, and what is left of the prompt after its last
-    /// whole tile is a step of its own: so a prompt is computed in the same way however quick the
-    /// board happened to be, and its answer is the same to the last digit.
+    /// Steps end on the grid if they can, and what is left of the prompt after its last line is a
+    /// step of its own: so a prompt is computed in the same way however quick the board happened
+    /// to be, and its answer is the same to the last digit.
     fn prompt_share(&self, room: usize) -> usize {
         let end = self.prompt_len.min(self.seen + room);
-        let whole_tiles = end - end % TILE;
-        let end = if whole_tiles > self.seen {
-            whole_tiles
-        } else {
-            end
-        };
+        let whole = end - end % GRID;
+        let end = if whole > self.seen { whole } else { end };
         end.saturating_sub(self.seen)
     }
 
@@ -233,14 +229,10 @@ impl Pace {
         let took_us = took.as_micros().max(1);
         let fitting = (prefill as u128 * self.target.as_micros()) / took_us;
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        let whole_tiles = fitting - fitting % TILE;
-        self.chunk = if whole_tiles > 0 {
-            whole_tiles
-        } else {
-            fitting
-        }
-        .clamp(self.chunk / 2, self.chunk * 2)
-        .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
+        let whole = fitting - fitting % GRID;
+        self.chunk = if whole > 0 { whole } else { fitting }
+            .clamp(self.chunk / 2, self.chunk * 2)
+            .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
     }
 }
 
@@ -289,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_cut_at_tiles_whatever_the_pace() {
+    fn a_prompt_is_cut_on_the_grid_whatever_the_pace() {
         let shares = |seen: usize, room: usize| {
             let mut slot = slot(1, 200, seen, None);
             let mut shares = Vec::new();
@@ -301,10 +293,10 @@ mod tests {
             shares
         };
         assert_eq!(shares(0, 512), [192, 8]);
-        assert_eq!(shares(0, 150), [128, 64, 8]);
+        assert_eq!(shares(0, 150), [144, 48, 8]);
         assert_eq!(shares(70, 512), [122, 8]);
         assert_eq!(shares(195, 512), [5]);
-        assert_eq!(shares(130, 40), [40, 22, 8], "a slow board");
+        assert_eq!(shares(130, 16), [14, 16, 16, 16, 8], "a slow board");
     }
 
     #[test]
@@ -317,9 +309,9 @@ mod tests {
                 Duration::from_millis(10) * u32::try_from(pace.chunk()).unwrap_or(0),
             );
         }
-        assert_eq!(pace.chunk(), 20);
+        assert_eq!(pace.chunk(), 16, "20, on the grid");
         pace.learn(1, Duration::from_secs(9));
-        assert_eq!(pace.chunk(), 20, "a small step says little");
+        assert_eq!(pace.chunk(), 16, "a small step says little");
     }
 
     proptest! {

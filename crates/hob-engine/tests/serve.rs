@@ -421,10 +421,10 @@ fn the_next_turn_computes_only_what_is_new() {
     model.keeps_nothing = true;
     let second = of_owner(2, "abcdeffe and more", 1000);
     assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 17 + 2));
-    // A prompt that is known whole is computed from its last token on.
+    // A prompt that ends within what is known goes back to the grid, here to its beginning.
     let mut model = Mirror::new(64, 16, 1);
     let second = of_owner(2, "abcd", 1000);
-    assert_eq!(second_turn(&mut model, first(), second), (3, 8 + 1 + 2));
+    assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 4 + 2));
 }
 
 #[test]

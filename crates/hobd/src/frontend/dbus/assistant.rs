@@ -54,6 +54,7 @@ impl Assistant {
     ///   max_tokens u     longest answer in tokens; default and bound: hobd's settings
     ///   timeout_ms u     until when the answer must be complete; default and bound: hobd's
     ///                    settings
+    ///   class s          how urgent it is: `voice` before `chat` (default) before `batch`
     ///   temperature d    randomness, 0 to 2; default: hobd's settings
     ///   seed x or u      makes the answer repeatable; default: random
     ///   stop as          up to 4 texts of 1 to 256 bytes, before which the answer ends

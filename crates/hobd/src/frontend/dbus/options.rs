@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hob_api::chat::{ChatRequest, Content, Handling, Message, Role, SamplingFields, Stop};
+use hob_api::chat::{ChatRequest, Class, Content, Handling, Message, Role, SamplingFields, Stop};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
@@ -18,9 +18,8 @@ const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Options that the interface foresees and this version does not have.
-const LATER: [&str; 6] = [
+const LATER: [&str; 5] = [
     "area",
-    "class",
     "conversation",
     "device",
     "language",
@@ -40,14 +39,14 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "handle_token, max_tokens, model, seed, stop, system, temperature, timeout_ms"
+                "class, handle_token, max_tokens, model, seed, stop, system, temperature, timeout_ms"
             }
             Self::Stream => {
-                "format, handle_token, max_tokens, model, seed, stop, system, temperature, \
+                "class, format, handle_token, max_tokens, model, seed, stop, system, temperature, \
                  timeout_ms"
             }
             Self::Complete => {
-                "format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
+                "class, format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
             }
         }
     }
@@ -176,6 +175,7 @@ impl Arguments {
         let mut system = None;
         for (key, value) in options {
             match key.as_str() {
+                "class" => self.chat.handling.class = Some(class(&key, value)?),
                 "handle_token" => {
                     self.handle_token = Some(HandleToken::parse(typed(&key, value)?)?);
                 }
@@ -238,6 +238,18 @@ fn read_role(role: &str) -> Option<Role> {
     let role: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
         role.into_deserializer();
     Role::deserialize(role).ok()
+}
+
+fn class(key: &str, value: Variant<'_>) -> Result<Class, ApiError> {
+    let word = typed::<String>(key, value)?;
+    let found = Class::ALL.into_iter().find(|class| class.as_str() == word);
+    found.ok_or_else(|| {
+        invalid(
+            key,
+            format!("option `class` has the unknown value `{}`", shown(&word)),
+        )
+        .hint("it is `voice`, `chat` or `batch`")
+    })
 }
 
 fn format(key: &str, value: Variant<'_>) -> Result<Format, ApiError> {
