@@ -12,6 +12,7 @@ cmake -DCMAKE_BUILD_TYPE=Release, target llama-server. hob is taken from target/
 """
 
 import argparse
+import concurrent.futures
 import http.client
 import json
 import os
@@ -128,7 +129,7 @@ def memory(pid):
 class Hob:
     name = "hob"
 
-    def __init__(self, folder, model, threads):
+    def __init__(self, folder, model, threads, parallel=1, keep_alive="0s"):
         self.folder = folder
         self.socket = folder / "hob.sock"
         environment = {
@@ -142,7 +143,7 @@ class Hob:
                 [BIN / "hob", "models", "import", model, "--name", "bench"],
                 env=environment, check=True, stdout=subprocess.DEVNULL,
             )
-        settings = [f"engine.n_ctx={N_CTX}", "engine.parallel=1"]
+        settings = [f"engine.n_ctx={N_CTX}", f"engine.parallel={parallel}", f"engine.keep_alive={keep_alive}"]
         if threads:
             settings.append(f"engine.threads={threads}")
         flags = [argument for setting in settings for argument in ("--set", setting)]
@@ -163,7 +164,7 @@ class Hob:
 class Peer:
     name = "llama-server"
 
-    def __init__(self, folder, model, threads, binary):
+    def __init__(self, folder, model, threads, binary, parallel=1):
         self.folder = folder
         self.socket = folder / "peer.sock"
         self.begin = time.perf_counter()
@@ -171,7 +172,7 @@ class Peer:
             [
                 binary, "--host", self.socket, "--model", model,
                 "--threads", str(threads), "--threads-batch", str(threads),
-                "--ctx-size", str(N_CTX), "--parallel", "1",
+                "--ctx-size", str(N_CTX * parallel), "--parallel", str(parallel),
                 "--cache-ram", "0", "--no-warmup",
             ],
             stdout=subprocess.DEVNULL, stderr=open(folder / "peer.log", "w"),
@@ -227,11 +228,93 @@ def compare(arguments, folder, rows):
         own, other = figures["hob", what], figures["llama-server", what]
         ratio = [a / b for a, b in zip(own, other)]
         rows.append((f"{what}, tokens/s", spread(own), spread(other), spread(ratio)))
+    second_turns(arguments, (hob, peer), rows)
+    cancels(hob, rows)
     overhead(hob, rows)
     idle(hob, rows)
     stop(hob)
     stop(peer)
+    four_streams(arguments, folder, rows)
     start_times(arguments, folder, starts, rows)
+
+
+def second_turns(arguments, servers, rows):
+    """Time to the first token of a chat's second turn, and of its first for scale."""
+    firsts, seconds = ({server.name: [] for server in servers} for _ in range(2))
+    for number in range(arguments.rounds):
+        for server in servers if number % 2 else servers[::-1]:
+            prompt = prompt_of(380, 5000 + number * 2 + (server.name == "hob"))
+            _, first, _, _, answer = complete(server.socket, prompt, 48)
+            firsts[server.name].append(first)
+            prompt += answer + "\nWhat happened next? Tell it in one sentence.\n"
+            seconds[server.name].append(complete(server.socket, prompt, 8)[1])
+    for what, times in (("first", firsts), ("second", seconds)):
+        own, other = times["hob"], times["llama-server"]
+        ratio = [a / b for a, b in zip(own, other)]
+        rows.append((f"chat, {what} turn: time to first token, s", spread(own), spread(other), spread(ratio)))
+
+
+def cancels(hob, rows):
+    """From a client's leaving in the middle of a long prompt to an idle daemon."""
+    times = []
+    for number in range(12):
+        connection = UnixConnection(hob.socket)
+        body = {"prompt": prompt_of(2500, 7000 + number), "max_tokens": 5, "stream": True}
+        connection.request(
+            "POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"}
+        )
+        time.sleep(1.2 + number * 0.13)
+        begin = time.perf_counter()
+        connection.close()
+        while hob.status()["active"]:
+            time.sleep(0.001)
+        times.append((time.perf_counter() - begin) * 1e3)
+    rows.append(("cancel in a prompt of 3,000 tokens to idle, ms", spread(times), "–", "–"))
+
+
+def four_streams(arguments, folder, rows):
+    """Tokens per second of four answers at once, all together."""
+    rates = {"hob": [], "llama-server": []}
+    folder = folder / "four"
+    folder.mkdir()
+    hob = Hob(folder, arguments.model, arguments.threads, parallel=4)
+    peer = Peer(folder, arguments.model, arguments.threads, arguments.llama_server, parallel=4)
+    for server in (hob, peer):
+        wait_until_ready(server)
+    for number in range(arguments.rounds):
+        for server in (hob, peer) if number % 2 else (peer, hob):
+            prompts = [prompt_of(30, 9000 + number * 8 + at + 4 * (server.name == "hob")) for at in range(4)]
+            begin = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                answers = list(pool.map(lambda prompt: complete(server.socket, prompt, 96), prompts))
+            elapsed = time.perf_counter() - begin
+            rates[server.name].append(sum(answer[2] for answer in answers) / elapsed)
+    own, other = rates["hob"], rates["llama-server"]
+    ratio = [a / b for a, b in zip(own, other)]
+    rows.append(("four streams at once, tokens/s in total", spread(own), spread(other), spread(ratio)))
+    stop(hob)
+    stop(peer)
+
+
+def asleep(arguments, folder, rows):
+    """What is left when the engine has gone for want of work."""
+    folder = folder / "asleep"
+    folder.mkdir()
+    hob = Hob(folder, arguments.model, arguments.threads, keep_alive="1s")
+    wait_until_ready(hob)
+    complete(hob.socket, prompt_of(30, 1), 16)
+    while hob.status()["state"] != "sleeping":
+        time.sleep(0.1)
+    time.sleep(1)
+    before = processor_ticks(hob.process.pid)
+    time.sleep(IDLE_SECONDS)
+    ticks = processor_ticks(hob.process.pid) - before
+    percent = ticks * 100 / os.sysconf("SC_CLK_TCK") / IDLE_SECONDS
+    rows.append(("asleep: all processes, MiB resident", f"{memory(hob.process.pid)[0] / 2**20:.1f}", "–", "–"))
+    rows.append((f"asleep for {IDLE_SECONDS} s, % of one core", f"{percent:.2f}", "–", "–"))
+    first = complete(hob.socket, prompt_of(30, 2), 4)[1]
+    rows.append(("asleep: a short question to its first token, s", f"{first:.2f}", "–", "–"))
+    stop(hob)
 
 
 def overhead(hob, rows):
@@ -308,6 +391,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         compare(arguments, folder, rows)
+        asleep(arguments, folder, rows)
         without_model(folder, rows)
     print(f"{arguments.model.name}, {arguments.threads} threads, {arguments.rounds} rounds; {machine()}\n")
     print("| what | hob | llama-server | hob / llama-server |\n| --- | --- | --- | --- |")

@@ -342,3 +342,32 @@ async fn the_next_turn_reads_only_what_is_new_and_sleep_forgets() {
     assert_eq!(woken.usage.prompt_tokens_details.cached_tokens, 0);
     assert_eq!(text(&woken), text(&second));
 }
+
+#[tokio::test]
+async fn prometheus_is_told_what_happened_and_no_text() {
+    let daemon = Setup::real().ready().await;
+    let client = daemon.client();
+    let first = ask(&client, &json!({})).await;
+    ask(&client, &json!({})).await;
+    client
+        .post(CHAT, &question(&json!({"model": "nonesuch"})))
+        .await;
+    let reply = client.get("/metrics").await;
+    assert_eq!(reply.status, 200);
+    let text = reply.text();
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.rsplit_once(' '));
+        value.expect(name).1.parse().expect("a number")
+    };
+    assert!((value("hob_requests_total{result=\"ok\"}") - 2.0).abs() < 0.1);
+    assert!(value("hob_tokens_total{kind=\"cached\"}") > 20.0);
+    let read = value("hob_tokens_total{kind=\"read\"}");
+    assert!(read >= f64::from(first.usage.prompt_tokens), "{read}");
+    assert!(value("hob_time_to_first_token_seconds_sum") > 0.0);
+    assert!(value("hob_memory_bytes{process=\"engine\"}") > 50e6);
+    assert!(
+        !text.contains("France") && !text.contains("Paris"),
+        "{text}"
+    );
+}

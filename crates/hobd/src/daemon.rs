@@ -15,6 +15,8 @@ use hob_models::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::live::LiveRequests;
+use self::metrics::Metrics;
 use crate::answer::Answer;
 use crate::notify::Notifier;
 use crate::request::ValidRequest;
@@ -22,6 +24,7 @@ use crate::settings::Settings;
 
 mod figures;
 mod live;
+mod metrics;
 mod model;
 mod publication;
 mod task;
@@ -43,6 +46,7 @@ pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
+    metrics: Arc<Metrics>,
     started: Instant,
 }
 
@@ -58,14 +62,23 @@ pub fn start(
     let (cancelled, cancellations) = mpsc::unbounded_channel();
     let (status_sender, status) = watch::channel(Status::default());
     let store = Arc::new(store);
+    let metrics = Arc::new(Metrics::new());
     let handle = DaemonHandle {
         messages,
         status,
         store: Arc::clone(&store),
+        metrics: Arc::clone(&metrics),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);
-    let daemon = task::Daemon::new(settings, store, status_sender, cancelled, notifier);
+    let daemon = task::Daemon::new(
+        settings,
+        store,
+        LiveRequests::new(metrics),
+        status_sender,
+        cancelled,
+        notifier,
+    );
     (handle, tokio::spawn(daemon.run(inputs)))
 }
 
@@ -96,6 +109,15 @@ impl DaemonHandle {
             engine.rss_bytes = figures::rss_bytes(&engine.pid.to_string());
         }
         status
+    }
+
+    /// What Prometheus is told, in the text format of `OpenMetrics`.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn metrics(&self) -> Result<String, ApiError> {
+        let text = self.metrics.text(&self.status_now());
+        text.map_err(|_| internal("the metrics can't be written"))
     }
 
     /// Models in the store, by name.

@@ -1,6 +1,7 @@
 //! The requests that hobd owes an answer, and the readers waiting for them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hob_api::event::{Done, Timings, Usage};
@@ -8,6 +9,7 @@ use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::RequestId;
 use hob_ipc::message::{FailureCode, Finished, Generate};
 
+use super::metrics::Metrics;
 use crate::answer::{AnswerSender, Undelivered};
 
 /// One request that is owed an answer.
@@ -20,15 +22,25 @@ struct Live {
     model: Option<String>,
     submitted: Instant,
     dispatched: Option<Instant>,
+    /// When the first text was on its way.
+    first_token: Option<Instant>,
 }
 
 /// All requests that are owed an answer. The scheduler decides; this only keeps the readers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LiveRequests {
     live: HashMap<RequestId, Live>,
+    metrics: Arc<Metrics>,
 }
 
 impl LiveRequests {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            live: HashMap::new(),
+            metrics,
+        }
+    }
+
     pub(super) fn admit(
         &mut self,
         now: Instant,
@@ -42,13 +54,15 @@ impl LiveRequests {
             model,
             submitted: now,
             dispatched: None,
+            first_token: None,
             generate: Some(generate),
         };
         self.live.insert(id, live);
     }
 
     /// Forgets a request that was not admitted after all.
-    pub(super) fn withdraw(&mut self, id: RequestId) {
+    pub(super) fn withdraw(&mut self, id: RequestId, why: ErrorCode) {
+        self.metrics.failed(why);
         self.live.remove(&id);
     }
 
@@ -67,10 +81,13 @@ impl LiveRequests {
     }
 
     /// Hands an event to the request's reader. An answer that was ended already swallows it.
-    pub(super) fn progress(&self, id: RequestId, event: Event) -> Result<(), ApiError> {
-        let Some(live) = self.live.get(&id) else {
+    pub(super) fn progress(&mut self, id: RequestId, event: Event) -> Result<(), ApiError> {
+        let Some(live) = self.live.get_mut(&id) else {
             return Ok(());
         };
+        if matches!(event, Event::Delta { .. }) {
+            live.first_token.get_or_insert_with(Instant::now);
+        }
         live.sender.progress(event).map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
             Undelivered::ReaderTooSlow => ApiError::new(
@@ -94,6 +111,9 @@ impl LiveRequests {
         let dispatched = live.dispatched.unwrap_or(live.submitted);
         let queued = dispatched.saturating_duration_since(live.submitted);
         let timings = timings(finished, queued.as_secs_f64() * 1e3);
+        let first_token = live.first_token.unwrap_or_else(Instant::now);
+        let first_token = first_token.saturating_duration_since(live.submitted);
+        self.metrics.answered(&usage, &timings, first_token);
         tracing::info!(
             request = %finished.id,
             prompt_tokens = usage.prompt_tokens,
@@ -115,6 +135,7 @@ impl LiveRequests {
     pub(super) fn fail(&mut self, id: RequestId, error: ApiError) {
         if let Some(live) = self.live.remove(&id) {
             tracing::info!(request = %id, code = ?error.code, "not answered");
+            self.metrics.failed(error.code);
             live.sender.fail(error);
         }
     }

@@ -47,6 +47,7 @@ impl Daemon {
     pub(super) fn new(
         settings: Arc<Settings>,
         store: Arc<Store>,
+        live: LiveRequests,
         status: watch::Sender<Status>,
         cancelled: mpsc::UnboundedSender<RequestId>,
         notifier: Notifier,
@@ -73,7 +74,7 @@ impl Daemon {
             store,
             verified: Arc::new(Verified::default()),
             scheduler: Scheduler::new(bounds),
-            live: LiveRequests::default(),
+            live,
             next_id: 1,
             cancelled,
             opening: None,
@@ -372,7 +373,7 @@ impl Daemon {
             for action in self.scheduler.step(Instant::now(), input) {
                 match action {
                     Action::Refuse(id, error) => {
-                        self.live.withdraw(id);
+                        self.live.withdraw(id, error.code);
                         refused = Err(error);
                     }
                     action => inputs.extend(self.act(action)),

@@ -51,6 +51,7 @@ pub(super) fn router(door: Door) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/health", get(health))
+        .route("/metrics", get(metrics))
         .route("/hob/v1/status", get(status))
         .route("/hob/v1/load", post(load))
         .route("/hob/v1/unload", post(unload))
@@ -224,6 +225,13 @@ fn unhealthy(status: &Status) -> Option<ApiError> {
             .retry_after_ms(1000),
     };
     Some(status.problem.clone().unwrap_or(error))
+}
+
+/// For Prometheus, in the text format of `OpenMetrics`.
+async fn metrics(State(door): State<Door>) -> Result<Response, Refusal> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text = door.daemon.metrics()?;
+    Ok(reply::body(OPEN_METRICS, text.into()))
 }
 
 async fn status(State(door): State<Door>) -> Response {

@@ -1,0 +1,237 @@
+//! What `GET /metrics` tells Prometheus. Counts and durations of everybody together: no label
+//! says who asked, and none holds text.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hob_api::ErrorCode;
+use hob_api::event::{Timings, Usage};
+use hob_api::status::Status;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+type Labels = [(&'static str, String); 1];
+
+/// The metrics of one daemon.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    tokens: Family<Labels, Counter>,
+    queued_for: Histogram,
+    first_token: Histogram,
+    per_token: Histogram,
+    engine_losses: Counter,
+    requests_now: Family<Labels, Gauge>,
+    memory: Family<Labels, Gauge>,
+    state: Gauge,
+    uptime: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("hob"),
+            requests: Family::default(),
+            tokens: Family::default(),
+            // From 10 ms to 80 s.
+            queued_for: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
+            first_token: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
+            // From 1 ms (a PC) to 2 s (a large model on a small board).
+            per_token: Histogram::new(exponential_buckets(0.001, 2.0, 12)),
+            engine_losses: Counter::default(),
+            requests_now: Family::default(),
+            memory: Family::default(),
+            state: Gauge::default(),
+            uptime: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "requests",
+            "Requests that ended, by result: ok or an error's code",
+            self.requests.clone(),
+        );
+        registry.register(
+            "tokens",
+            "Tokens, by kind: read (computed), cached (remembered instead) and written",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "engine_losses",
+            "Engine processes that ended without being asked to",
+            self.engine_losses.clone(),
+        );
+        registry.register(
+            "requests_now",
+            "Requests at this moment, by stage: active or queued",
+            self.requests_now.clone(),
+        );
+        registry.register(
+            "state",
+            "0 unknown, 1 no model, 2 loading, 3 ready, 4 sleeping, 5 failed",
+            self.state.clone(),
+        );
+        registry.register_with_unit(
+            "queue_time",
+            "How long answered requests waited for the engine",
+            Unit::Seconds,
+            self.queued_for.clone(),
+        );
+        registry.register_with_unit(
+            "time_to_first_token",
+            "From a request's arrival to its answer's first token",
+            Unit::Seconds,
+            self.first_token.clone(),
+        );
+        registry.register_with_unit(
+            "time_per_token",
+            "Between two tokens of an answer, averaged over each answer",
+            Unit::Seconds,
+            self.per_token.clone(),
+        );
+        registry.register_with_unit(
+            "memory",
+            "Resident memory, by process: hobd or engine",
+            Unit::Bytes,
+            self.memory.clone(),
+        );
+        registry.register_with_unit(
+            "uptime",
+            "Since hobd started",
+            Unit::Seconds,
+            self.uptime.clone(),
+        );
+    }
+
+    /// A request was answered, and had its first token so long after it came.
+    pub(super) fn answered(&self, usage: &Usage, timings: &Timings, first_token: Duration) {
+        self.requests
+            .get_or_create(&[("result", "ok".to_owned())])
+            .inc();
+        let cached = usage.prompt_tokens_details.cached_tokens;
+        for (kind, count) in [
+            ("read", usage.prompt_tokens - cached),
+            ("cached", cached),
+            ("written", usage.completion_tokens),
+        ] {
+            let tokens = self.tokens.get_or_create(&[("kind", kind.to_owned())]);
+            tokens.inc_by(u64::from(count));
+        }
+        self.queued_for.observe(timings.queue_ms / 1e3);
+        self.first_token.observe(first_token.as_secs_f64());
+        if usage.completion_tokens > 1 {
+            let steps = f64::from(usage.completion_tokens - 1);
+            self.per_token.observe(timings.decode_ms / 1e3 / steps);
+        }
+    }
+
+    /// A request failed or was refused.
+    pub(super) fn failed(&self, code: ErrorCode) {
+        let result = name(code);
+        self.requests.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// All metrics in the text format of `OpenMetrics` 1.0.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a string does not fail.
+    pub(super) fn text(&self, status: &Status) -> Result<String, std::fmt::Error> {
+        let set = |family: &Family<Labels, Gauge>, label, word: &str, value: u64| {
+            let gauge = family.get_or_create(&[(label, word.to_owned())]);
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(
+            &self.requests_now,
+            "stage",
+            "active",
+            u64::from(status.active),
+        );
+        set(
+            &self.requests_now,
+            "stage",
+            "queued",
+            u64::from(status.queued),
+        );
+        let engine = status.engine.as_ref().map_or(0, |engine| engine.rss_bytes);
+        set(&self.memory, "process", "hobd", status.hobd_rss_bytes);
+        set(&self.memory, "process", "engine", engine);
+        self.state.set(i64::from(status.state.as_u32()));
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "seconds of uptime are far below 2^52"
+        )]
+        self.uptime.set(status.uptime_s as f64);
+        let counted = self.engine_losses.get();
+        self.engine_losses
+            .inc_by(status.engine_losses.saturating_sub(counted));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// The code as clients see it.
+fn name(code: ErrorCode) -> String {
+    let name = serde_json::to_value(code).ok();
+    let name = name.as_ref().and_then(|name| name.as_str());
+    name.unwrap_or("other").to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_can_be_read() {
+        let metrics = Metrics::new();
+        let timings = Timings {
+            queue_ms: 500.0,
+            prefill_ms: 100.0,
+            decode_ms: 90.0,
+            ..Timings::default()
+        };
+        metrics.answered(
+            &Usage::new(30, 20, 10),
+            &timings,
+            Duration::from_millis(600),
+        );
+        metrics.failed(ErrorCode::Busy);
+        metrics.failed(ErrorCode::Busy);
+        let mut status = Status {
+            active: 1,
+            engine_losses: 2,
+            ..Status::default()
+        };
+        metrics.text(&status).unwrap();
+        status.active = 3;
+        let text = metrics.text(&status).unwrap();
+        for line in [
+            "hob_requests_total{result=\"ok\"} 1",
+            "hob_requests_total{result=\"busy\"} 2",
+            "hob_tokens_total{kind=\"read\"} 10",
+            "hob_tokens_total{kind=\"cached\"} 20",
+            "hob_tokens_total{kind=\"written\"} 10",
+            "hob_requests_now{stage=\"active\"} 3",
+            "hob_engine_losses_total 2",
+            "hob_queue_time_seconds_sum 0.5",
+            "hob_time_to_first_token_seconds_count 1",
+            "hob_time_per_token_seconds_sum 0.01",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} not in\n{text}"
+            );
+        }
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
