@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Answer;
+use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::request::ValidRequest;
 use crate::settings::Settings;
@@ -43,6 +44,7 @@ pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
+    conversations: Conversations,
     started: Instant,
 }
 
@@ -62,6 +64,7 @@ pub fn start(
         messages,
         status,
         store: Arc::clone(&store),
+        conversations: Conversations::start(&settings.conversations),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);
@@ -75,8 +78,25 @@ impl DaemonHandle {
     /// # Errors
     /// `busy` at once when the queue or the caller's share of it is full, `model_not_found` for a
     /// model that is not loaded, `not_ready` when none can be loaded or hobd is shutting down,
-    /// `model_failed` while a model that failed is left alone.
-    pub async fn submit(&self, request: ValidRequest) -> Result<Answer, ApiError> {
+    /// `model_failed` while a model that failed is left alone; and within a conversation,
+    /// `conversation_not_found`, `busy`, and those of [`Conversations::create`].
+    pub async fn submit(&self, mut request: ValidRequest) -> Result<Answer, ApiError> {
+        match request.conversation.take() {
+            None => self.submit_alone(request).await,
+            Some(belonging) => {
+                let daemon = self.clone();
+                self.conversations.submit(daemon, request, belonging).await
+            }
+        }
+    }
+
+    /// The conversations that hobd keeps.
+    pub fn conversations(&self) -> &Conversations {
+        &self.conversations
+    }
+
+    /// Hands in a request whose prompt is whole.
+    pub(crate) async fn submit_alone(&self, request: ValidRequest) -> Result<Answer, ApiError> {
         self.call(|reply| Message::Submit(Box::new(request), reply))
             .await
     }
@@ -90,6 +110,7 @@ impl DaemonHandle {
     /// The daemon's state with fresh figures. Never waits for the daemon's task.
     pub fn status_now(&self) -> Status {
         let mut status = self.status.borrow().clone();
+        status.conversations = self.conversations.status();
         status.uptime_s = self.started.elapsed().as_secs();
         status.hobd_rss_bytes = figures::rss_bytes("self");
         if let Some(engine) = &mut status.engine {

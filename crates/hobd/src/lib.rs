@@ -6,6 +6,7 @@
 //! through these files.
 
 pub mod answer;
+pub mod conversations;
 pub mod daemon;
 pub mod engine;
 pub mod frontend;

@@ -15,12 +15,14 @@ use std::time::Duration;
 use hob_api::ApiError;
 use hob_api::chat::{ChatRequest, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
+use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
+use crate::conversations::{self, Belonging, ConversationId};
 use crate::settings::{Limits, SamplingDefaults};
 
 /// Most messages of a conversation.
@@ -59,6 +61,8 @@ pub struct ValidRequest {
     pub sampling: Sampling,
     /// Until when the answer must be complete, from now.
     pub timeout: Duration,
+    /// The conversation whose stored turns go before `prompt`.
+    pub conversation: Option<Belonging>,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -85,6 +89,17 @@ pub fn parse_load(body: &[u8]) -> Result<String, ApiError> {
     let request: LoadRequest = parse(body, fields::LOAD)?;
     check_model(&request.model)?;
     Ok(request.model)
+}
+
+/// The body of `POST /hob/v1/conversations`, which may be empty, and of `PATCH` below it.
+///
+/// # Errors
+/// `invalid_request`, naming the field.
+pub fn parse_conversation(body: &[u8]) -> Result<ConversationFields, ApiError> {
+    if body.is_empty() {
+        return Ok(ConversationFields::default());
+    }
+    parse(body, fields::CONVERSATION)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {
@@ -129,6 +144,7 @@ impl ValidRequest {
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
+            conversation: belonging(request.conversation.as_deref(), request.truncate)?,
         })
     }
 
@@ -157,8 +173,29 @@ impl ValidRequest {
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
+            conversation: None,
         })
     }
+}
+
+fn belonging(
+    conversation: Option<&str>,
+    truncate: Option<Truncate>,
+) -> Result<Option<Belonging>, ApiError> {
+    let Some(id) = conversation else {
+        return match truncate {
+            None => Ok(None),
+            Some(_) => Err(invalid("`truncate` is given without `conversation`")
+                .hint("hobd leaves out turns of conversations that it keeps, and no others")
+                .param("truncate")),
+        };
+    };
+    // What can't be an id is one that the caller does not have.
+    let id = ConversationId::parse(id).ok_or_else(conversations::not_found)?;
+    Ok(Some(Belonging {
+        id,
+        truncate: truncate.unwrap_or_default(),
+    }))
 }
 
 /// `None`, the empty name and `default` all mean the model that is loaded.

@@ -8,7 +8,7 @@ use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::RequestId;
 use hob_ipc::message::{FailureCode, Finished, Generate};
 
-use crate::answer::{AnswerSender, Undelivered};
+use crate::answer::{self, AnswerSender, Undelivered};
 
 /// One request that is owed an answer.
 #[derive(Debug)]
@@ -73,11 +73,7 @@ impl LiveRequests {
         };
         live.sender.progress(event).map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
-            Undelivered::ReaderTooSlow => ApiError::new(
-                ErrorCode::Cancelled,
-                "the client reads its answer too slowly",
-            )
-            .hint("read events as they come"),
+            Undelivered::ReaderTooSlow => answer::too_slow(),
         })
     }
 
@@ -108,6 +104,7 @@ impl LiveRequests {
             usage,
             timings,
             model: model.to_owned(),
+            kept: None,
         }));
     }
 

@@ -99,6 +99,7 @@ fn what_is_left_out_comes_from_the_settings() {
                 seed: None,
             },
             timeout: Duration::from_secs(120),
+            conversation: None,
         }
     );
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields, Stop};
+use hob_api::conversation::Truncate;
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
@@ -18,14 +19,7 @@ const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Options that the interface foresees and this version does not have.
-const LATER: [&str; 6] = [
-    "area",
-    "class",
-    "conversation",
-    "device",
-    "language",
-    "response_schema",
-];
+const LATER: [&str; 5] = ["area", "class", "device", "language", "response_schema"];
 
 /// Which method the options are for: not all take the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +34,12 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "handle_token, max_tokens, model, seed, stop, system, temperature, timeout_ms"
+                "conversation, handle_token, max_tokens, model, seed, stop, system, temperature, \
+                 timeout_ms, truncate"
             }
             Self::Stream => {
-                "format, handle_token, max_tokens, model, seed, stop, system, temperature, \
-                 timeout_ms"
+                "conversation, format, handle_token, max_tokens, model, seed, stop, system, \
+                 temperature, timeout_ms, truncate"
             }
             Self::Complete => {
                 "format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
@@ -152,6 +147,8 @@ impl Arguments {
                 stop: None,
                 sampling: SamplingFields::default(),
                 timeout_ms: None,
+                conversation: None,
+                truncate: None,
             },
             handle_token: None,
             format: Format::default(),
@@ -185,6 +182,12 @@ impl Arguments {
                 "temperature" => self.chat.sampling.temperature = Some(typed(&key, value)?),
                 "timeout_ms" => {
                     self.chat.timeout_ms = Some(u64::from(typed::<u32>(&key, value)?));
+                }
+                "conversation" if method != Method::Complete => {
+                    self.chat.conversation = Some(typed(&key, value)?);
+                }
+                "truncate" if method != Method::Complete => {
+                    self.chat.truncate = Some(truncate(&key, value)?);
                 }
                 "format" if method != Method::Ask => self.format = format(&key, value)?,
                 "system" if method != Method::Complete => system = Some(typed(&key, value)?),
@@ -248,6 +251,18 @@ fn format(key: &str, value: Variant<'_>) -> Result<Format, ApiError> {
             format!("option `format` has the unknown value `{}`", shown(other)),
         )
         .hint("it is `text` or `events`")),
+    }
+}
+
+fn truncate(key: &str, value: Variant<'_>) -> Result<Truncate, ApiError> {
+    match typed::<String>(key, value)?.as_str() {
+        "never" => Ok(Truncate::Never),
+        "oldest" => Ok(Truncate::Oldest),
+        other => Err(invalid(
+            key,
+            format!("option `truncate` has the unknown value `{}`", shown(other)),
+        )
+        .hint("it is `never` or `oldest`")),
     }
 }
 

@@ -189,13 +189,14 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         usage,
         timings,
         model,
+        kept,
     } = completed;
     let reason = match reason {
         hob_api::event::FinishReason::Stop => "stop",
         hob_api::event::FinishReason::Length => "length",
     };
     let cached = usage.prompt_tokens_details.cached_tokens;
-    Details::from([
+    let mut details = Details::from([
         ("finish_reason", Variant::from(reason)),
         ("model", Variant::from(without_nul(model.clone()))),
         ("prompt_tokens", Variant::from(usage.prompt_tokens)),
@@ -205,7 +206,17 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         ("prefill_ms", Variant::from(timings.prefill_ms)),
         ("decode_ms", Variant::from(timings.decode_ms)),
         ("request", object_path(path)),
-    ])
+    ]);
+    if let Some(kept) = kept {
+        details.extend([
+            ("conversation", Variant::from(kept.conversation.clone())),
+            ("stored", Variant::from(kept.stored)),
+            ("dropped_turns", Variant::from(kept.dropped_turns)),
+        ]);
+        let problem = kept.store_problem.clone();
+        details.extend(problem.map(|why| ("store_problem", Variant::from(without_nul(why)))));
+    }
+    details
 }
 
 fn object_path(path: &str) -> Variant<'static> {

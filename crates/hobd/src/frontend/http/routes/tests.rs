@@ -29,6 +29,7 @@ impl Bare {
         let places = Places {
             socket: folder.path().join("sock"),
             models_dir: folder.path().join("models"),
+            conversations_dir: folder.path().join("conversations"),
             engine: folder.path().join("no-engine"),
         };
         let store = Store::open(&places.models_dir);
