@@ -113,6 +113,15 @@ impl Conversations {
         list.map_err(refused)
     }
 
+    /// A conversation without what was said in it.
+    ///
+    /// # Errors
+    /// `conversation_not_found`, also for one of another uid; and as [`Conversations::create`].
+    pub async fn get(&self, uid: u32, id: ConversationId) -> Result<Conversation, ApiError> {
+        let read = move |store: &mut store::Store| store.get(uid, &id);
+        self.writer()?.read(read).await.map_err(refused)
+    }
+
     /// All that was said in a conversation.
     ///
     /// # Errors
@@ -158,6 +167,13 @@ impl Conversations {
         belonging: Belonging,
     ) -> Result<Answer, ApiError> {
         exchange::begin(self.clone(), daemon, request, belonging).await
+    }
+
+    /// Closes the database, its log taken over: the last thing that hobd does.
+    pub async fn close(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
     }
 
     fn writer(&self) -> Result<&Writer, ApiError> {

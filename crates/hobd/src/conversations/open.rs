@@ -105,7 +105,7 @@ fn make_private(folder: &Path, file: &Path) -> io::Result<()> {
 
 /// Opens what can't be written. SQLite would have to write beside the file in order to share it,
 /// so it is told that nobody changes it; that holds only if no write is left to be taken over.
-fn read_only(file: &Path) -> Result<Opened, StoreError> {
+pub(super) fn read_only(file: &Path) -> Result<Opened, StoreError> {
     let pending = fs::metadata(beside(file, "-wal")).is_ok_and(|wal| wal.len() > 0);
     let path = file.to_str().filter(|path| !path.contains(['?', '#', '%']));
     let (Some(path), false) = (path, pending) else {

@@ -109,7 +109,8 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn get(&self, uid: u32, id: &ConversationId) -> Result<Conversation, StoreError> {
+    /// The conversation without what was said in it.
+    pub(super) fn get(&self, uid: u32, id: &ConversationId) -> Result<Conversation, StoreError> {
         about(&self.connection, key(&self.connection, uid, id)?)
     }
 

@@ -9,7 +9,7 @@ use hob_ipc::message::ChatMessage;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::open::{Opened, open};
+use super::open::{Opened, open, read_only};
 use super::schema::{self, MIGRATIONS};
 use super::store::{NewTurn, Quota, Store};
 use super::*;
@@ -437,6 +437,23 @@ fn a_database_that_cannot_be_opened_is_no_reason_to_destroy_it() {
     let error = open(folder.path()).unwrap_err();
     assert!(!error.is_damage(), "{error:?}");
     assert!(file.is_dir());
+}
+
+#[test]
+fn what_cannot_be_written_is_still_read() {
+    let folder = folder();
+    let mut first = store(folder.path());
+    let id = create(&mut first, MINE);
+    first.commit(MINE, &id, &turn("one", "1")).unwrap();
+    let file = folder.path().join("conversations.db");
+    // While the log holds a turn, the file alone would be an older state.
+    read_only(&file).unwrap_err();
+    drop(first);
+    let mut store = Store::new(read_only(&file).unwrap().connection, QUOTA);
+    assert_eq!(store.transcript(MINE, &id).unwrap().history.len(), 1);
+    let error = store.commit(MINE, &id, &turn("two", "2")).unwrap_err();
+    assert!(error.to_string().contains("can't be written"), "{error}");
+    read_only(&folder.path().join("none")).unwrap_err();
 }
 
 #[test]

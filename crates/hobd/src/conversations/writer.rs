@@ -85,6 +85,17 @@ impl Writer {
         .await
     }
 
+    /// Closes the database; whatever comes after is refused.
+    pub(super) async fn close(&self) {
+        let closed = self.call(|keeper| {
+            keeper.store = None;
+            keeper.opened = Instant::now();
+            Ok(())
+        });
+        // A thread that has ended has closed it.
+        let _ = closed.await;
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Keeper) -> Result<T, StoreError> + Send + 'static,

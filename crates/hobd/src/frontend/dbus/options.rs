@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hob_api::chat::{ChatRequest, Content, Message, Role, SamplingFields, Stop};
-use hob_api::conversation::Truncate;
+use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
@@ -100,7 +100,68 @@ pub(super) struct Arguments {
     pub(super) format: Format,
 }
 
+/// The arguments of `OpenConversation`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The conversation to go on with; `None` for a new one.
+    pub(super) id: Option<String>,
+    /// What a new one has.
+    pub(super) fields: ConversationFields,
+    /// The caller's choice of the object's path.
+    pub(super) handle_token: Option<HandleToken>,
+}
+
+impl Opening {
+    pub(super) fn read(options: Dict<'_>) -> Result<Self, ApiError> {
+        let mut opening = Self::default();
+        for (key, value) in options {
+            match key.as_str() {
+                "handle_token" => {
+                    opening.handle_token = Some(HandleToken::parse(typed(&key, value)?)?);
+                }
+                "id" => opening.id = Some(typed(&key, value)?),
+                "name" => opening.fields.name = Some(typed(&key, value)?),
+                "system" => {
+                    let system: String = typed(&key, value)?;
+                    check_length("system", system.len())?;
+                    opening.fields.system = Some(system);
+                }
+                _ => {
+                    return Err(invalid(&key, format!("unknown option `{}`", shown(&key)))
+                        .hint("OpenConversation takes handle_token, id, name, system"));
+                }
+            }
+        }
+        if opening.id.is_some() && opening.fields != ConversationFields::default() {
+            return Err(
+                invalid("id", "option `id` is given with `name` or `system`")
+                    .hint("give `id` alone to go on with a conversation; it has both already"),
+            );
+        }
+        Ok(opening)
+    }
+}
+
 impl Arguments {
+    /// The arguments of a conversation's own `Ask` and `Stream`.
+    pub(super) fn within(
+        conversation: &str,
+        method: Method,
+        text: String,
+        options: Dict<'_>,
+    ) -> Result<Self, ApiError> {
+        if options.contains_key("conversation") {
+            return Err(invalid(
+                "conversation",
+                "option `conversation` is given to a conversation",
+            )
+            .hint("leave it out, or ask the object of the other one"));
+        }
+        let mut arguments = Self::question(method, text, options)?;
+        arguments.chat.conversation = Some(conversation.to_owned());
+        Ok(arguments)
+    }
+
     /// The arguments of `Ask` and `Stream`: one question.
     pub(super) fn question(
         method: Method,
