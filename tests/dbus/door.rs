@@ -135,10 +135,13 @@ async fn the_interfaces_in_the_tree_are_those_served() {
     let caller = Caller::on(daemon.bus()).await;
     let mut streamed = caller.stream("fake: slow 20 4000", "t", "text").await;
     let request = streamed.request.inner().path().to_string();
+    let conversation = crate::conversations::open(&caller, Options::new()).await;
+    let conversation = conversation.unwrap().inner().path().to_string();
     for (name, path) in [
         ("Assistant", OBJECT_PATH),
         ("Admin", OBJECT_PATH),
         ("Request", &request),
+        ("Conversation", &conversation),
     ] {
         let name = format!("org.hobd.Hob1.{name}");
         let file = tree(&format!("crates/hobd/dbus/{name}.xml"));
@@ -247,6 +250,13 @@ async fn the_policy_lets_its_user_own_and_its_group_call() {
     streamed.request.state().await.unwrap();
     streamed.request.cancel().await.unwrap();
     assert_eq!(streamed.end().await.outcome, 2);
+    let conversation = crate::conversations::open(&caller, Options::new()).await;
+    let conversation = conversation.unwrap();
+    let mut closed = conversation.receive_closed().await.unwrap();
+    let (reply, _) = conversation.ask("kept", Options::new()).await.unwrap();
+    assert_eq!(reply, "kept");
+    conversation.close().await.unwrap();
+    patiently("Closed", closed.next()).await.unwrap();
     assert!(introspect(&caller, OBJECT_PATH).await.contains("Admin"));
     caller.admin("UnloadModel", &()).await.unwrap();
 }

@@ -17,7 +17,8 @@ pub struct Conversation {
     /// 1 to [`NAME_BYTES_MAX`] bytes, different from the names of its user's others. One that
     /// nobody named takes the beginning of its first question; until then it has none.
     pub name: Option<String>,
-    /// Instructions to the model, before everything else.
+    /// Instructions to the model, before everything else; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// When it was opened, in seconds since the Unix epoch.
     pub created: u64,

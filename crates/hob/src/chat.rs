@@ -84,6 +84,9 @@ pub(crate) fn run(
     chat.complete_conversations();
     if let Some(name) = &keeping.go_on {
         chat.resume(Some(name.as_str()).filter(|name| !name.is_empty()))?;
+        if let Some(system) = chat.asking.system.clone() {
+            chat.conversation.instruct(Some(system));
+        }
     }
     chat.converse()?;
     Ok(ExitStatus::Success)

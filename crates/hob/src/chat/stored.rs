@@ -71,7 +71,7 @@ impl Chat<'_> {
         if kept.dropped_turns > 0 {
             let turns = counted(kept.dropped_turns.into(), "turn");
             self.output.remark(&format!(
-                "(the conversation has outgrown the context: its oldest {turns} left out)"
+                "(left out, as the context is full: the oldest {turns})"
             ));
         }
     }

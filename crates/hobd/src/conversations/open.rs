@@ -62,7 +62,8 @@ fn try_open(folder: &Path, file: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open_with_flags(file, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
     // Exclusive: hobd is the one reader and writer, and two of them on one folder would each
-    // think so. FULL: a turn that was acknowledged survives a power cut.
+    // think so. FULL: a turn that was acknowledged survives a power cut. MEMORY: no text comes into
+    // files elsewhere.
     connection.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE;
          PRAGMA journal_mode = WAL;
@@ -70,7 +71,8 @@ fn try_open(folder: &Path, file: &Path) -> Result<Connection, StoreError> {
          PRAGMA secure_delete = ON;
          PRAGMA foreign_keys = ON;
          PRAGMA cell_size_check = ON;
-         PRAGMA trusted_schema = OFF;",
+         PRAGMA trusted_schema = OFF;
+         PRAGMA temp_store = MEMORY;",
     )?;
     schema::migrate(&mut connection)?;
     if !schema::is_whole(&connection)? {

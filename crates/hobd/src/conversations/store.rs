@@ -17,6 +17,8 @@ use crate::request::{MESSAGES_MAX, TEXT_BYTES_MAX};
 pub(super) const CONVERSATION_BYTES_MAX: u64 = 4 << 20;
 
 const COLUMNS: &str = "id, name, system, created, updated, turns, bytes";
+/// Without the instructions, each of which may be long.
+const COLUMNS_OF_LISTS: &str = "id, name, NULL, created, updated, turns, bytes";
 
 /// The bounds of one uid.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +103,7 @@ impl Store {
     pub(super) fn list(&self, uid: u32) -> Result<Vec<Conversation>, StoreError> {
         // Turns of one second are told apart by their rows.
         let query = format!(
-            "SELECT {COLUMNS} FROM conversation WHERE uid = ?1 ORDER BY updated DESC, \
+            "SELECT {COLUMNS_OF_LISTS} FROM conversation WHERE uid = ?1 ORDER BY updated DESC, \
              (SELECT max(rowid) FROM turn WHERE turn.conversation = conversation.key) DESC, key DESC"
         );
         let mut statement = self.connection.prepare(&query)?;
