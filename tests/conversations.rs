@@ -323,6 +323,41 @@ async fn a_conversation_that_outgrows_the_context_says_so_or_drops_its_oldest_tu
 }
 
 #[tokio::test]
+async fn the_real_model_goes_on_beyond_its_context() {
+    let daemon = Setup::real().toml("[engine]\nn_ctx = 512").ready().await;
+    let client = daemon.client();
+    let id = open(&client, &json!({"system": "Answer briefly."}))
+        .await
+        .id;
+    let question = "Tell me about rain, snow and hail, please. ".repeat(8);
+    let fields = json!({"max_tokens": 16, "truncate": "oldest", "temperature": 0, "seed": 1});
+    let mut dropped = Vec::new();
+    for _ in 0..8 {
+        let answer = ask_with(&client, &id, &question, &fields).await;
+        let about = kept(&answer);
+        assert!(about.stored);
+        let usage = answer.done().usage;
+        assert!(usage.prompt_tokens + 16 <= 512, "{usage:?}");
+        dropped.push(about.dropped_turns);
+    }
+    assert_eq!(dropped[0], 0);
+    assert!(dropped.is_sorted(), "{dropped:?}");
+    assert!((1..8).contains(&dropped[7]), "{dropped:?}");
+    // It is cut ahead, not by one turn each time.
+    assert!(
+        dropped
+            .windows(2)
+            .any(|pair| pair[0] == pair[1] && pair[0] > 0),
+        "{dropped:?}"
+    );
+    let refused = ask(&client, &id, &question).await;
+    let error = refused.error();
+    assert_eq!(error.code, ErrorCode::ContextOverflow);
+    assert!(error.prompt_tokens > Some(512), "{error:?}");
+    assert_eq!(transcript(&client, &id).await.history.len(), 8);
+}
+
+#[tokio::test]
 async fn one_users_conversations_are_bounded() {
     let daemon = Setup::fake()
         .toml("[conversations]\nper_uid = 2\nbytes_per_uid = 65536")

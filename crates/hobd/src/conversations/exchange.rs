@@ -124,10 +124,8 @@ impl Exchange {
     }
 
     fn prompt(&self) -> Vec<ChatMessage> {
-        let system = self.system.as_ref().or(self.context.system.as_ref());
-        let system = system.filter(|text| !text.is_empty());
         let mut prompt = Vec::new();
-        prompt.extend(system.map(|text| ChatMessage {
+        prompt.extend(self.instructions().map(|text| ChatMessage {
             role: Role::System,
             content: text.clone(),
         }));
@@ -146,18 +144,38 @@ impl Exchange {
             let before = if same { self.context.left_out } else { 0 };
             self.left_out = before.max(self.context.unread).min(all);
         }
-        loop {
-            let prompt = self.prompt();
-            let fits = prompt.len() <= MESSAGES_MAX && bytes(&prompt) <= TEXT_BYTES_MAX;
-            if fits && self.left_out >= self.context.unread {
-                return Ok(());
+        // One turn at a time, by counting: the prompt is put together when it fits.
+        let mut messages = self.messages.len() + usize::from(self.instructions().is_some());
+        messages += self.turns().iter().map(Vec::len).sum::<usize>();
+        let mut text = self.bytes();
+        let mut dropped = 0;
+        for turn in self.turns() {
+            if messages <= MESSAGES_MAX && text <= TEXT_BYTES_MAX {
+                break;
             }
-            if self.belonging.truncate == Truncate::Never || self.left_out == all {
-                let message = "this conversation has outgrown what one request may hold";
-                return Err(way_on(ApiError::new(ErrorCode::ContextOverflow, message)));
-            }
-            self.left_out += 1;
+            messages -= turn.len();
+            text -= bytes(turn);
+            dropped += 1;
         }
+        let fits = messages <= MESSAGES_MAX && text <= TEXT_BYTES_MAX;
+        let whole = dropped == 0 && self.left_out >= self.context.unread;
+        if !fits || (!whole && self.belonging.truncate == Truncate::Never) {
+            let message = "this conversation has outgrown what one request may hold";
+            return Err(way_on(ApiError::new(ErrorCode::ContextOverflow, message)));
+        }
+        self.left_out += dropped;
+        Ok(())
+    }
+
+    /// Bytes of text in the prompt.
+    fn bytes(&self) -> usize {
+        let turns: usize = self.turns().iter().map(|turn| bytes(turn)).sum();
+        turns + bytes(&self.messages) + self.instructions().map_or(0, String::len)
+    }
+
+    fn instructions(&self) -> Option<&String> {
+        let system = self.system.as_ref().or(self.context.system.as_ref());
+        system.filter(|text| !text.is_empty())
     }
 
     fn n_ctx(&self) -> u32 {
@@ -232,7 +250,7 @@ impl Exchange {
         let (tokens, n_ctx) = (error.prompt_tokens.unwrap_or(0), error.n_ctx.unwrap_or(0));
         let budget = u64::from(n_ctx - self.request.max_tokens.min(n_ctx / 4));
         let last = tries + 1 == TRIES_MAX;
-        let now = bytes(&self.prompt()) as u64;
+        let now = self.bytes() as u64;
         let allowed = now * budget / u64::from(tokens.max(1));
         let mut rest = now;
         let mut dropped = 0;

@@ -14,7 +14,7 @@ use super::name::{self, Fields};
 use crate::request::{MESSAGES_MAX, TEXT_BYTES_MAX};
 
 /// Most text of one conversation in bytes: beyond any context, and little enough for one reply.
-pub(super) const CONVERSATION_BYTES_MAX: u64 = 4 << 20;
+pub(super) const CONVERSATION_BYTES_MAX: u64 = 2 << 20;
 
 const COLUMNS: &str = "id, name, system, created, updated, turns, bytes";
 /// Without the instructions, each of which may be long.
