@@ -26,7 +26,7 @@ pub struct Conversation {
     pub updated: u64,
     /// Turns in it.
     pub turns: u32,
-    /// Bytes of text in it, instructions included.
+    /// Bytes that it counts for: its text, instructions included, and 64 for each message.
     pub bytes: u64,
 }
 

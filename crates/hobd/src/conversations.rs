@@ -1,8 +1,8 @@
 //! Conversations that hobd keeps for its users, in one SQLite database.
 //!
-//! One thread, [`writer`], owns the database. [`Conversations`] is the way to it from the async
+//! One thread, `writer`, owns the database. [`Conversations`] is the way to it from the async
 //! side: every call is a message to that thread and a wait for its reply, so nothing else waits
-//! for the disk. [`exchange`] is a request within a conversation: the stored turns go before the
+//! for the disk. `exchange` is a request within a conversation: the stored turns go before the
 //! new messages, and the turn is on the disk before the client hears that the answer is complete.
 //!
 //! A database that can't be opened keeps nobody from an answer: conversations are then refused

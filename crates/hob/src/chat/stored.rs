@@ -5,6 +5,7 @@ use hob_api::conversation::{ConversationFields, Kept};
 use super::Chat;
 use super::conversation::Conversation;
 use crate::clean::clean;
+use crate::client::ClientError;
 use crate::conversations::{find, table, title};
 use crate::failure::Failure;
 use crate::output::Style;
@@ -26,12 +27,14 @@ impl Chat<'_> {
             .block_on(self.client.open_conversation(&fields))
         {
             Ok(opened) => self.conversation.opened(opened.id),
-            Err(error) => {
+            Err(error @ ClientError::Api(_)) => {
                 self.storing = false;
                 let why = Failure::from(error);
                 self.output
                     .remark(&format!("(hobd does not store this chat: {why})"));
             }
+            // The question finds out, and says it better.
+            Err(_) => {}
         }
     }
 
@@ -42,8 +45,7 @@ impl Chat<'_> {
             return false;
         };
         match self.runtime.block_on(self.client.transcript(id)) {
-            Ok(_) => false,
-            Err(error) => {
+            Err(error @ ClientError::Api(_)) => {
                 self.storing = false;
                 self.conversation.detach();
                 let why = Failure::from(error);
@@ -52,6 +54,8 @@ impl Chat<'_> {
                 ));
                 true
             }
+            // A daemon that is gone may come back with it.
+            Ok(_) | Err(_) => false,
         }
     }
 

@@ -237,8 +237,9 @@ impl Exchange {
     }
 
     /// Leaves out more turns if the prompt was too long and that is allowed: as many as the counts
-    /// of the error tell, so that a quarter of the context stays free. Otherwise every turn would
-    /// push another one out, and the engine would read all of the prompt each time.
+    /// of the error tell, so that a quarter of the context stays free, or more for a long answer.
+    /// Otherwise every turn would push another one out, and the engine would read all of the prompt
+    /// each time.
     fn leave_out_more(&mut self, error: &ApiError, tries: u32) -> bool {
         let left = self.turns().len();
         let may = self.belonging.truncate == Truncate::Oldest
@@ -248,7 +249,8 @@ impl Exchange {
             return false;
         }
         let (tokens, n_ctx) = (error.prompt_tokens.unwrap_or(0), error.n_ctx.unwrap_or(0));
-        let budget = u64::from(n_ctx - self.request.max_tokens.min(n_ctx / 4));
+        let free = (n_ctx / 4).max(self.request.max_tokens.min(n_ctx / 2));
+        let budget = u64::from(n_ctx - free);
         let last = tries + 1 == TRIES_MAX;
         let now = self.bytes() as u64;
         let allowed = now * budget / u64::from(tokens.max(1));

@@ -17,6 +17,8 @@ use crate::request::{MESSAGES_MAX, TEXT_BYTES_MAX};
 pub(super) const CONVERSATION_BYTES_MAX: u64 = 2 << 20;
 
 const COLUMNS: &str = "id, name, system, created, updated, turns, bytes";
+/// Bytes that a message counts for besides its text, so that empty ones are not free.
+const MESSAGE_BYTES: usize = 64;
 /// Without the instructions, each of which may be long.
 const COLUMNS_OF_LISTS: &str = "id, name, NULL, created, updated, turns, bytes";
 
@@ -225,7 +227,7 @@ impl Store {
         let before = about(&transaction, key)?;
         let number = before.turns + 1;
         let system = replaced(before.system.as_ref(), turn.system.as_ref());
-        let said: usize = turn.messages.iter().map(|m| m.content.len()).sum();
+        let said: usize = turn.messages.iter().map(counted).sum();
         let added = said as u64 + length(system.as_ref());
         let bytes = (before.bytes + added).saturating_sub(length(before.system.as_ref()));
         check_bytes(
@@ -367,6 +369,11 @@ fn insert(
         statement.execute(params![key, number, position, role, message.content])?;
     }
     Ok(())
+}
+
+/// Bytes that a message counts for.
+fn counted(message: &ChatMessage) -> usize {
+    message.content.len() + MESSAGE_BYTES
 }
 
 /// The instructions after a change; empty ones are none.

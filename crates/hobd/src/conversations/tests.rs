@@ -94,7 +94,7 @@ fn what_is_stored_is_read_back_after_a_restart() {
     assert_eq!(transcript.conversation.name.as_deref(), Some("Garden"));
     assert_eq!(transcript.conversation.system.as_deref(), Some("Be long."));
     assert_eq!(transcript.conversation.turns, 2);
-    assert_eq!(transcript.conversation.bytes, 8 + 5 + 6);
+    assert_eq!(transcript.conversation.bytes, 8 + 5 + 6 + 4 * 64);
     let said: Vec<_> = transcript
         .history
         .iter()
@@ -238,6 +238,21 @@ fn one_user_is_bounded_and_another_is_not_touched_by_that() {
     // Deleting makes room.
     store.delete(MINE, &ids[0]).unwrap();
     store.commit(MINE, &ids[2], &turn("a", &big)).unwrap();
+}
+
+#[test]
+fn empty_messages_are_not_free() {
+    let folder = folder();
+    let mut store = store(folder.path());
+    let id = create(&mut store, MINE);
+    let mut many = turn("a", "");
+    many.messages.resize(MESSAGES_MAX, many.messages[1].clone());
+    let most = (2 << 20) / (64 * MESSAGES_MAX);
+    for _ in 0..most {
+        store.commit(MINE, &id, &many).unwrap();
+    }
+    let refused = store.commit(MINE, &id, &many);
+    assert!(matches!(refused, Err(StoreError::Quota(_))), "{refused:?}");
 }
 
 #[test]
