@@ -42,9 +42,9 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
+    conversations: Conversations,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
-    conversations: Conversations,
     started: Instant,
 }
 
@@ -62,9 +62,9 @@ pub fn start(
     let store = Arc::new(store);
     let handle = DaemonHandle {
         messages,
+        conversations: Conversations::start(&settings.conversations),
         status,
         store: Arc::clone(&store),
-        conversations: Conversations::start(&settings.conversations),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);

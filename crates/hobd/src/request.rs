@@ -51,6 +51,8 @@ pub struct ValidRequest {
     pub caller: Caller,
     /// The model asked for; `None` for whichever is loaded.
     pub model: Option<String>,
+    /// The conversation whose stored turns go before `prompt`.
+    pub conversation: Option<Belonging>,
     /// What to answer.
     pub prompt: Prompt,
     /// Longest answer in tokens, at least 1.
@@ -61,8 +63,6 @@ pub struct ValidRequest {
     pub sampling: Sampling,
     /// Until when the answer must be complete, from now.
     pub timeout: Duration,
-    /// The conversation whose stored turns go before `prompt`.
-    pub conversation: Option<Belonging>,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -139,12 +139,12 @@ impl ValidRequest {
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
+            conversation: belonging(request.conversation.as_deref(), request.truncate)?,
             prompt: Prompt::Chat(bounded_messages(request.messages)?),
             max_tokens,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
-            conversation: belonging(request.conversation.as_deref(), request.truncate)?,
         })
     }
 
@@ -168,12 +168,12 @@ impl ValidRequest {
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
+            conversation: None,
             prompt: Prompt::Text(request.prompt),
             max_tokens: bounded_tokens("max_tokens", request.max_tokens, defaults, limits)?,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
             timeout: bounded_timeout(request.timeout_ms, limits)?,
-            conversation: None,
         })
     }
 }

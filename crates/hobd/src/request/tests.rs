@@ -82,6 +82,7 @@ fn what_is_left_out_comes_from_the_settings() {
         ValidRequest {
             caller: CALLER,
             model: None,
+            conversation: None,
             prompt: Prompt::Chat(vec![ChatMessage {
                 role: Role::User,
                 content: "hi".to_owned(),
@@ -99,7 +100,6 @@ fn what_is_left_out_comes_from_the_settings() {
                 seed: None,
             },
             timeout: Duration::from_secs(120),
-            conversation: None,
         }
     );
 }
