@@ -102,6 +102,10 @@ async fn an_unloaded_model_comes_back_when_asked() {
     let daemon = Setup::fake().bus().ready().await;
     let caller = Caller::on(daemon.bus()).await;
     caller.admin("UnloadModel", &()).await.unwrap();
+    // The call returns when the end is certain; the process takes a moment longer.
+    daemon
+        .until_status("the engine is gone", |status| status.engine.is_none())
+        .await;
     let told = all(&caller).await;
     assert_eq!(number(&told, "State"), State::Sleeping.as_u32());
     let sandbox = Vec::<String>::try_from(told["Sandbox"].try_clone().unwrap()).unwrap();
