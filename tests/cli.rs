@@ -7,6 +7,9 @@
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
 
+#[path = "cli/conversations.rs"]
+mod conversations;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

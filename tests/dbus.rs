@@ -8,6 +8,8 @@
 
 #[path = "dbus/caller.rs"]
 mod caller;
+#[path = "dbus/conversations.rs"]
+mod conversations;
 #[path = "dbus/door.rs"]
 mod door;
 #[path = "dbus/programs.rs"]

@@ -30,6 +30,9 @@ pub(crate) trait Assistant {
         messages: &[(&str, Options<'_>)],
         options: Options<'_>,
     ) -> zbus::Result<(OwnedObjectPath, zbus::OwnedFd)>;
+    fn open_conversation(&self, options: Options<'_>) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn capabilities(&self) -> zbus::Result<Vec<String>>;
 }
 
 #[proxy(interface = "org.hobd.Hob1.Request", default_service = "org.hobd.Hob1")]

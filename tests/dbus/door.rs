@@ -35,7 +35,7 @@ async fn properties_tell_of_the_model_and_the_load() {
     let caller = Caller::on(daemon.bus()).await;
     let told = all(&caller).await;
     assert_eq!(text(&told, "Version"), env!("CARGO_PKG_VERSION"));
-    assert_eq!(number(&told, "InterfaceVersion"), 1);
+    assert_eq!(number(&told, "InterfaceVersion"), 2);
     assert_eq!(number(&told, "State"), State::Ready.as_u32());
     let n_ctx = daemon.status().await.model.unwrap().n_ctx;
     assert_eq!(number(&told, "ContextSize"), n_ctx);
@@ -102,6 +102,10 @@ async fn an_unloaded_model_comes_back_when_asked() {
     let daemon = Setup::fake().bus().ready().await;
     let caller = Caller::on(daemon.bus()).await;
     caller.admin("UnloadModel", &()).await.unwrap();
+    // The call returns when the end is certain; the process takes a moment longer.
+    daemon
+        .until_status("the engine is gone", |status| status.engine.is_none())
+        .await;
     let told = all(&caller).await;
     assert_eq!(number(&told, "State"), State::Sleeping.as_u32());
     let sandbox = Vec::<String>::try_from(told["Sandbox"].try_clone().unwrap()).unwrap();
@@ -135,10 +139,13 @@ async fn the_interfaces_in_the_tree_are_those_served() {
     let caller = Caller::on(daemon.bus()).await;
     let mut streamed = caller.stream("fake: slow 20 4000", "t", "text").await;
     let request = streamed.request.inner().path().to_string();
+    let conversation = crate::conversations::open(&caller, Options::new()).await;
+    let conversation = conversation.unwrap().inner().path().to_string();
     for (name, path) in [
         ("Assistant", OBJECT_PATH),
         ("Admin", OBJECT_PATH),
         ("Request", &request),
+        ("Conversation", &conversation),
     ] {
         let name = format!("org.hobd.Hob1.{name}");
         let file = tree(&format!("crates/hobd/dbus/{name}.xml"));
@@ -247,6 +254,13 @@ async fn the_policy_lets_its_user_own_and_its_group_call() {
     streamed.request.state().await.unwrap();
     streamed.request.cancel().await.unwrap();
     assert_eq!(streamed.end().await.outcome, 2);
+    let conversation = crate::conversations::open(&caller, Options::new()).await;
+    let conversation = conversation.unwrap();
+    let mut closed = conversation.receive_closed().await.unwrap();
+    let (reply, _) = conversation.ask("kept", Options::new()).await.unwrap();
+    assert_eq!(reply, "kept");
+    conversation.close().await.unwrap();
+    patiently("Closed", closed.next()).await.unwrap();
     assert!(introspect(&caller, OBJECT_PATH).await.contains("Admin"));
     caller.admin("UnloadModel", &()).await.unwrap();
 }

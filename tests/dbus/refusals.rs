@@ -26,7 +26,7 @@ async fn still_answers(caller: &Caller) {
 #[tokio::test]
 async fn every_bad_option_is_refused_by_name() {
     let (_daemon, caller) = fake().await;
-    let cases: [(&str, Variant<'_>, &str, &[&str]); 13] = [
+    let cases: [(&str, Variant<'_>, &str, &[&str]); 16] = [
         ("colour", "red".into(), INVALID, &["`colour`", "max_tokens"]),
         (
             "max_tokens",
@@ -46,7 +46,20 @@ async fn every_bad_option_is_refused_by_name() {
             &["`handle_token`", "64"],
         ),
         ("format", "text".into(), INVALID, &["`format`"]),
-        ("conversation", "c".into(), UNSUPPORTED, &["`conversation`"]),
+        ("area", "kitchen".into(), UNSUPPORTED, &["`area`"]),
+        (
+            "truncate",
+            "newest".into(),
+            INVALID,
+            &["`truncate`", "`oldest`"],
+        ),
+        ("truncate", "oldest".into(), INVALID, &["`conversation`"]),
+        (
+            "conversation",
+            "c".into(),
+            "org.hobd.Hob1.Error.ConversationNotFound",
+            &["conversation"],
+        ),
         (
             "response_schema",
             "{}".into(),

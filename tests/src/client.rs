@@ -104,6 +104,18 @@ impl Client {
         self.post_bytes(path, body.to_string().into()).await
     }
 
+    /// `PATCH path` with JSON.
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        let body = body.to_string().into();
+        self.exchange(request(Method::PATCH, path, "", body)).await
+    }
+
+    /// `DELETE path`.
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.exchange(request(Method::DELETE, path, "", Bytes::new()))
+            .await
+    }
+
     /// `POST path` with bytes that claim to be JSON.
     pub async fn post_bytes(&self, path: &str, body: Bytes) -> Reply {
         self.exchange(request(Method::POST, path, "", body)).await

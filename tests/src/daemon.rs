@@ -29,19 +29,27 @@ pub struct Daemon {
 impl Daemon {
     pub(crate) fn spawn(setup: Setup) -> Self {
         let log = setup.home().join("hobd.log");
-        let file = File::create(&log).expect("a log file");
-        let process = setup
-            .hobd()
-            .stdout(Stdio::from(file.try_clone().expect("a second handle")))
-            .stderr(Stdio::from(file))
-            .spawn()
-            .expect("running hobd");
+        let process = Self::run(&setup, &log);
         Self {
             setup,
             process,
             log,
             stopped: false,
         }
+    }
+
+    fn run(setup: &Setup, log: &Path) -> Child {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file");
+        setup
+            .hobd()
+            .stdout(Stdio::from(file.try_clone().expect("a second handle")))
+            .stderr(Stdio::from(file))
+            .spawn()
+            .expect("running hobd")
     }
 
     /// hobd's process id.
@@ -152,6 +160,23 @@ impl Daemon {
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended().await
+    }
+
+    /// Starts it anew with the same settings and folders, after it ended, and waits until its
+    /// socket answers.
+    ///
+    /// # Panics
+    /// If it was not stopped.
+    pub async fn restart(&mut self) {
+        assert!(self.stopped, "hobd was not stopped");
+        self.process = Self::run(&self.setup, &self.log);
+        self.stopped = false;
+        let client = self.client();
+        eventually("hobd answers on its socket again", async || {
+            self.assert_running();
+            client.connect().await.ok()
+        })
+        .await;
     }
 
     /// Waits until hobd ends, as the test made it do.

@@ -33,6 +33,8 @@ pub struct Setup {
     engine: PathBuf,
     toml: String,
     bus: Option<Bus>,
+    /// Longest file that hobd may write, in KiB.
+    file_limit: Option<u32>,
     environment: Vec<(String, String)>,
 }
 
@@ -75,6 +77,7 @@ impl Setup {
             engine: binary(engine),
             toml: String::new(),
             bus: None,
+            file_limit: None,
             environment: Vec::new(),
         }
     }
@@ -140,6 +143,13 @@ impl Setup {
         self
     }
 
+    /// Lets hobd write no file longer than this, as if the disk were full beyond it.
+    #[must_use]
+    pub fn file_limit(mut self, kib: u32) -> Self {
+        self.file_limit = Some(kib);
+        self
+    }
+
     /// Adds a variable to hobd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -189,7 +199,18 @@ impl Setup {
         let config = self.home.path().join("hobd.toml");
         let dbus = self.bus.is_some();
         std::fs::write(&config, format!("dbus = {dbus}\n{}", self.toml)).unwrap();
-        let mut command = self.command(&binary("hobd"));
+        let mut command = match self.file_limit {
+            None => self.command(&binary("hobd")),
+            Some(kib) => {
+                // With the signal ignored, a write beyond the limit fails. `ulimit` counts in
+                // blocks of 512 bytes.
+                let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+                let mut shell = self.command(Path::new("sh"));
+                shell.args(["-c", script]).arg((2 * kib).to_string());
+                shell.arg(binary("hobd"));
+                shell
+            }
+        };
         command
             .arg("--user")
             .arg("--config")

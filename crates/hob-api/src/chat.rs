@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::{Kept, Truncate};
 use crate::event::{FinishReason, Timings, Usage};
 
 /// Who says a message.
@@ -207,6 +208,13 @@ pub struct ChatRequest {
     /// hob's own: the whole request's deadline in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// hob's own: the id of a conversation that hobd keeps. `messages` are then the new ones
+    /// alone; the stored ones go before them, and the turn is stored with its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// hob's own, with `conversation`: what to do when it has outgrown the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncate: Option<Truncate>,
 }
 
 /// The answer to a chat request that does not stream.
@@ -227,6 +235,9 @@ pub struct ChatCompletion {
     /// hob's own: how long it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
+    /// hob's own: within a conversation that hobd keeps.
+    #[serde(flatten)]
+    pub kept: Option<Kept>,
 }
 
 /// A whole answer.
@@ -270,6 +281,9 @@ pub struct ChatChunk {
     /// hob's own: in the last chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
+    /// hob's own: in the last chunk, within a conversation that hobd keeps.
+    #[serde(flatten)]
+    pub kept: Option<Kept>,
 }
 
 /// A piece of an answer.

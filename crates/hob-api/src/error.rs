@@ -21,6 +21,10 @@ pub enum ErrorCode {
     NotFound,
     /// The named model is not installed, or is not the one loaded.
     ModelNotFound,
+    /// The caller has no such conversation; a foreign one counts as none.
+    ConversationNotFound,
+    /// The caller has as many conversations, or as much text in them, as it may.
+    QuotaExceeded,
     /// The caller may not do this.
     AccessDenied,
     /// No model is loaded and none can be loaded now.
@@ -43,13 +47,15 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables and tests that must cover all of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::Unsupported,
         Self::PayloadTooLarge,
         Self::RequestTimeout,
         Self::NotFound,
         Self::ModelNotFound,
+        Self::ConversationNotFound,
+        Self::QuotaExceeded,
         Self::AccessDenied,
         Self::NotReady,
         Self::Busy,
@@ -136,10 +142,12 @@ impl ApiError {
             | ErrorCode::RequestTimeout
             | ErrorCode::NotFound
             | ErrorCode::ModelNotFound
+            | ErrorCode::ConversationNotFound
             | ErrorCode::ContextOverflow => "invalid_request_error",
             ErrorCode::AccessDenied => "permission_error",
             ErrorCode::Busy => "rate_limit_error",
             ErrorCode::NotReady
+            | ErrorCode::QuotaExceeded
             | ErrorCode::Cancelled
             | ErrorCode::DeadlineExceeded
             | ErrorCode::EngineLost

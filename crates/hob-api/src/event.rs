@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::Kept;
 use crate::error::ApiError;
 
 /// One record of a streamed answer.
@@ -56,6 +57,9 @@ pub struct Done {
     pub timings: Timings,
     /// The model that answered.
     pub model: String,
+    /// Within a conversation that hobd keeps: `conversation`, `stored` and so on.
+    #[serde(flatten)]
+    pub kept: Option<Kept>,
 }
 
 /// Why an answer ended.

@@ -11,6 +11,7 @@
 
 pub mod chat;
 pub mod completion;
+pub mod conversation;
 pub mod dbus;
 pub mod error;
 pub mod event;

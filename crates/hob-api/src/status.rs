@@ -57,6 +57,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// hobd's own resident memory in bytes.
     pub hobd_rss_bytes: u64,
+    /// Whether conversations are kept.
+    #[serde(default)]
+    pub conversations: crate::conversation::ConversationsStatus,
     /// What the sandbox setting asks for: `required`, `degraded` or `off`.
     pub sandbox_setting: String,
 }

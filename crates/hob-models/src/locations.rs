@@ -29,6 +29,17 @@ pub fn models_dir(scope: Scope) -> Result<PathBuf, NoHome> {
     }
 }
 
+/// The folder of hobd's database of conversations.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn conversations_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/lib/hob/conversations")),
+        Scope::User => Ok(user()?.data_dir().join("conversations")),
+    }
+}
+
 /// The Unix socket that hobd answers on.
 ///
 /// Sessions without a runtime folder (a container, `su`) get the state folder's.
@@ -103,6 +114,7 @@ mod tests {
     fn a_users_places_are_absolute_and_named_hob() {
         for place in [
             models_dir(Scope::User),
+            conversations_dir(Scope::User),
             socket_path(Scope::User),
             state_dir(Scope::User),
             config_dir(Scope::User),

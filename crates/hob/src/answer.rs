@@ -65,6 +65,8 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
         timeout_ms: asking
             .timeout
             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        conversation: None,
+        truncate: None,
     }
 }
 

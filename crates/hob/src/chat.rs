@@ -1,8 +1,9 @@
-//! `hob chat`: a conversation in the terminal.
+//! `hob chat`: a conversation in the terminal, which the daemon stores if it may.
 
 mod command;
 mod conversation;
 mod input;
+mod stored;
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hob_api::ErrorCode;
+use hob_api::conversation::Truncate;
 use hob_api::event::Done;
 use hob_api::model::DEFAULT_MODEL;
 use hob_api::status::{State, Status};
@@ -20,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::answer::{self, End};
 use crate::clean::{clean, clean_line};
-use crate::cli::{Asking, Global};
+use crate::cli::{Asking, Global, Keeping};
 use crate::client::{Client, ClientError};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -47,6 +49,7 @@ enum Next {
 pub(crate) fn run(
     runtime: &Runtime,
     asking: Asking,
+    keeping: &Keeping,
     global: &Global,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
@@ -68,6 +71,8 @@ pub(crate) fn run(
         asking,
         input,
         last: None,
+        storing: status.conversations.enabled && !keeping.private,
+        truncate: keeping.drop_oldest.then_some(Truncate::Oldest),
         verbose: global.verbose,
         output,
     };
@@ -76,6 +81,13 @@ pub(crate) fn run(
         chat.output.remark(&remark);
     }
     chat.complete_models();
+    chat.complete_conversations();
+    if let Some(name) = &keeping.go_on {
+        chat.resume(Some(name.as_str()).filter(|name| !name.is_empty()))?;
+        if let Some(system) = chat.asking.system.clone() {
+            chat.conversation.instruct(Some(system));
+        }
+    }
     chat.converse()?;
     Ok(ExitStatus::Success)
 }
@@ -89,6 +101,10 @@ struct Chat<'a> {
     input: Input,
     /// About the last complete answer.
     last: Option<Done>,
+    /// Whether the daemon is to store the conversation.
+    storing: bool,
+    /// What the daemon does with a conversation that has outgrown the context.
+    truncate: Option<Truncate>,
     verbose: bool,
     output: &'a mut Output,
 }
@@ -147,15 +163,13 @@ impl Chat<'_> {
 
     /// Asks within the conversation. A question that fails does not become part of it.
     fn ask(&mut self, question: String) -> Result<(), Failure> {
-        let request = answer::request(self.conversation.messages(&question), &self.asking);
+        self.open_conversation();
         let mut text = String::new();
-        let end = self.runtime.block_on(answer::stream(
-            &self.client,
-            &request,
-            self.output,
-            &mut text,
-            Output::write_clean,
-        ));
+        let mut end = self.answer(&question, &mut text);
+        // An answer does not fail because it can't be stored.
+        if end.is_err() && text.is_empty() && self.conversation.id.is_some() && self.is_lost() {
+            end = self.answer(&question, &mut text);
+        }
         if !text.is_empty() && !text.ends_with('\n') {
             self.output.write("\n")?;
         }
@@ -181,8 +195,22 @@ impl Chat<'_> {
         }
         self.output.write("\n")?;
         self.conversation.push(question, text, false);
+        self.tell_kept(done.kept.as_ref());
         self.last = Some(done);
         Ok(())
+    }
+
+    fn answer(&mut self, question: &str, text: &mut String) -> Result<End, Failure> {
+        let mut request = answer::request(self.conversation.messages(question), &self.asking);
+        request.conversation.clone_from(&self.conversation.id);
+        request.truncate = self.truncate.filter(|_| request.conversation.is_some());
+        self.runtime.block_on(answer::stream(
+            &self.client,
+            &request,
+            self.output,
+            text,
+            Output::write_clean,
+        ))
     }
 
     /// The failure with what it means for the conversation.
@@ -190,8 +218,8 @@ impl Chat<'_> {
         let turns = self.conversation.len();
         if failure.status == ExitStatus::ContextOverflow && turns > 0 {
             return failure.hint(format!(
-                "the conversation ({}) is sent with each question; /save keeps it \
-                 in a file, /new starts over",
+                "the conversation ({}) goes before each question; /save keeps it in a file, \
+                 /new starts over, and `hob chat --drop-oldest` leaves its oldest turns out",
                 render::counted(turns as u64, "turn")
             ));
         }
@@ -221,10 +249,14 @@ impl Chat<'_> {
                 self.output.remark(&remark);
             }
             Command::System(Some(text)) => {
-                self.conversation.system = Some(text).filter(|text| text != "off");
+                self.conversation
+                    .instruct(Some(text).filter(|text| text != "off"));
                 self.output
                     .remark("(it holds for the whole conversation, from the next answer on)");
             }
+            Command::Resume(None) => self.list_conversations()?,
+            Command::Resume(Some(name)) => self.resume(Some(&name))?,
+            Command::Rename(name) => self.rename(&name)?,
             Command::Save(file) => self.save(&expand_home(file))?,
             Command::Stats => self.stats()?,
             Command::Quit => return Ok(Next::Leave),

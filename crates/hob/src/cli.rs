@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+use crate::conversations::ConversationsCommand;
 use crate::failure::Failure;
 use crate::models::{ModelsCommand, ModelsOptions};
 
@@ -16,6 +17,7 @@ Examples:
   journalctl -b -p err | hob summarise    what comes in on stdin is added to the question
   hob --json \"Name three birds\" | jq .    the answer with its usage and timings
   hob --seed 1 --temperature 0 \"Hello\"    the same answer each time
+  hob chat --continue                     go on with the last conversation
   hob ask -- status                       a question that is also a command's name
   hob models pull                         install the default model
   hob doctor                              find out why it does not work";
@@ -137,6 +139,23 @@ pub(crate) struct Asking {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// What becomes of a chat's conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Conversation options")]
+pub(crate) struct Keeping {
+    /// Go on with the conversation of this name [default: the one last added to]
+    #[arg(long = "continue", value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) go_on: Option<String>,
+
+    /// Keep the conversation in this terminal alone: the daemon stores nothing of it
+    #[arg(long, conflicts_with = "go_on")]
+    pub(crate) private: bool,
+
+    /// When the conversation outgrows the context, leave out its oldest turns instead of failing
+    #[arg(long, conflicts_with = "private")]
+    pub(crate) drop_oldest: bool,
+}
+
 impl Asking {
     /// These options, with those of `outer` (given before the command's name) where they say
     /// nothing.
@@ -171,6 +190,9 @@ pub(crate) struct Format {
 pub(crate) enum Command {
     /// Chat in the terminal
     Chat {
+        /// What becomes of the conversation.
+        #[command(flatten)]
+        keeping: Keeping,
         /// How to ask.
         #[command(flatten)]
         asking: Asking,
@@ -186,6 +208,12 @@ pub(crate) enum Command {
         /// How to write the answer.
         #[command(flatten)]
         format: Format,
+    },
+    /// List, show, rename, export and delete the conversations that the daemon keeps for you
+    Conversations {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ConversationsCommand,
     },
     /// Show what the daemon is doing
     Status {

@@ -3,6 +3,7 @@
 //! Each request has a connection of its own, so that dropping an [`Answer`] closes it, which is
 //! how a request is cancelled.
 
+mod conversations;
 mod discovery;
 
 use std::future::poll_fn;
@@ -36,8 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take to accept a question; the answer itself streams.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest reply that is not a stream, in bytes.
-const REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Longest reply that is not a stream, in bytes: a conversation as long as the daemon stores, each
+/// character escaped.
+const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why the daemon could not be asked, or did not answer as agreed.
 #[derive(Debug, thiserror::Error)]
@@ -194,11 +196,22 @@ impl Client {
         body: Bytes,
         reply_timeout: Duration,
     ) -> Result<T, ClientError> {
+        let reply = self.reply(method, path, body, reply_timeout).await?;
+        serde_json::from_slice(&reply).map_err(|error| self.protocol(error.to_string()))
+    }
+
+    /// The body of a reply.
+    async fn reply(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        reply_timeout: Duration,
+    ) -> Result<Bytes, ClientError> {
         let whole = async {
             let exchange = self.send(method, path, body, reply_timeout).await?;
             let exchange = self.accepted(exchange).await?;
-            let reply = self.collect(exchange).await?;
-            serde_json::from_slice(&reply).map_err(|error| self.protocol(error.to_string()))
+            self.collect(exchange).await
         };
         let too_late = ClientError::Unresponsive {
             after: reply_timeout,

@@ -1,7 +1,7 @@
 //! `hob`: the command line of hobd, the assistant on this board.
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
-//! [`chat`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
+//! [`chat`], [`mod@conversations`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -11,6 +11,7 @@ mod chat;
 mod clean;
 mod cli;
 mod client;
+mod conversations;
 mod doctor;
 mod exit;
 mod failure;
@@ -30,7 +31,7 @@ use clap::Parser as _;
 use hob_models::locations::{Scope, socket_path};
 use tokio::runtime::Runtime;
 
-use crate::cli::{Asking, Cli, Command, Format, Generate, Global};
+use crate::cli::{Asking, Cli, Command, Format, Generate, Global, Keeping};
 use crate::client::Client;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -58,12 +59,13 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
     } = cli;
     match command {
         None if question.is_empty() && io::stdin().is_terminal() => {
-            chat::run(&runtime()?, asking, &global, output)
+            chat::run(&runtime()?, asking, &Keeping::default(), &global, output)
         }
         None => ask(&question, &asking, format, &global, output),
-        Some(Command::Chat { asking: inner }) => {
-            chat::run(&runtime()?, inner.or(asking), &global, output)
-        }
+        Some(Command::Chat {
+            keeping,
+            asking: inner,
+        }) => chat::run(&runtime()?, inner.or(asking), &keeping, &global, output),
         Some(Command::Ask {
             question,
             asking: inner,
@@ -75,6 +77,9 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
             &global,
             output,
         ),
+        Some(Command::Conversations { command }) => {
+            runtime()?.block_on(conversations::run(command, &global, output))
+        }
         Some(Command::Status { json }) => runtime()?.block_on(status::run(json, &global, output)),
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
         Some(Command::Models { command, options }) => {

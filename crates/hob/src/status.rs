@@ -1,5 +1,6 @@
 //! `hob status`: what the daemon is doing.
 
+use hob_api::conversation::ConversationsStatus;
 use hob_api::status::{EngineStatus, ModelStatus, State, Status};
 
 use crate::ask::to_json;
@@ -74,6 +75,7 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
         "questions",
         format!("{active} running, {queued} waiting (at most {queue_max})"),
     ));
+    rows.extend(conversations(&status.conversations).map(|value| ("chats", value)));
     if status.engine_losses > 0 {
         let losses = status.engine_losses;
         rows.push((
@@ -130,6 +132,20 @@ fn engine(engine: &EngineStatus) -> String {
         counted(engine.threads.into(), "thread"),
         engine.parallel,
     )
+}
+
+/// What is not as usual about the conversations that hobd keeps.
+fn conversations(status: &ConversationsStatus) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(problem) = &status.problem {
+        parts.push(format!("conversations can't be kept: {problem}"));
+    }
+    if let Some(file) = &status.set_aside {
+        parts.push(format!(
+            "the conversations were damaged and are set aside as {file}"
+        ));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn sandbox(engine: &EngineStatus, setting: &str) -> String {

@@ -80,6 +80,22 @@ pub fn channel(
     (sender, answer)
 }
 
+/// Both ends of an answer that passes on another one, under that one's number: whoever passes it
+/// on drops the other when [`AnswerSender::reader_gone`] returns.
+pub(crate) fn relay(id: RequestId) -> (AnswerSender, Answer) {
+    let (nobody, _) = mpsc::unbounded_channel();
+    channel(id, nobody)
+}
+
+/// The error of a request whose reader does not keep up.
+pub(crate) fn too_slow() -> ApiError {
+    ApiError::new(
+        ErrorCode::Cancelled,
+        "the client reads its answer too slowly",
+    )
+    .hint("read events as they come")
+}
+
 impl Answer {
     /// The request that this answers.
     pub fn id(&self) -> RequestId {
@@ -125,6 +141,11 @@ impl AnswerSender {
             mpsc::error::TrySendError::Full(_) => Undelivered::ReaderTooSlow,
             mpsc::error::TrySendError::Closed(_) => Undelivered::ReaderGone,
         })
+    }
+
+    /// Returns when the reader's end is dropped.
+    pub(crate) async fn reader_gone(&self) {
+        self.progress.closed().await;
     }
 
     /// Ends the answer.

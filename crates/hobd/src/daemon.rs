@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::live::LiveRequests;
 use self::metrics::Metrics;
 use crate::answer::Answer;
+use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::request::ValidRequest;
 use crate::settings::Settings;
@@ -44,6 +45,7 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
+    conversations: Conversations,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
@@ -65,6 +67,7 @@ pub fn start(
     let metrics = Arc::new(Metrics::new());
     let handle = DaemonHandle {
         messages,
+        conversations: Conversations::start(&settings.conversations),
         status,
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
@@ -88,8 +91,25 @@ impl DaemonHandle {
     /// # Errors
     /// `busy` at once when the queue or the caller's share of it is full, `model_not_found` for a
     /// model that is not loaded, `not_ready` when none can be loaded or hobd is shutting down,
-    /// `model_failed` while a model that failed is left alone.
-    pub async fn submit(&self, request: ValidRequest) -> Result<Answer, ApiError> {
+    /// `model_failed` while a model that failed is left alone; and within a conversation,
+    /// `conversation_not_found`, `busy`, and those of [`Conversations::create`].
+    pub async fn submit(&self, mut request: ValidRequest) -> Result<Answer, ApiError> {
+        match request.conversation.take() {
+            None => self.submit_alone(request).await,
+            Some(belonging) => {
+                let daemon = self.clone();
+                self.conversations.submit(daemon, request, belonging).await
+            }
+        }
+    }
+
+    /// The conversations that hobd keeps.
+    pub fn conversations(&self) -> &Conversations {
+        &self.conversations
+    }
+
+    /// Hands in a request whose prompt is whole.
+    pub(crate) async fn submit_alone(&self, request: ValidRequest) -> Result<Answer, ApiError> {
         self.call(|reply| Message::Submit(Box::new(request), reply))
             .await
     }
@@ -103,6 +123,7 @@ impl DaemonHandle {
     /// The daemon's state with fresh figures. Never waits for the daemon's task.
     pub fn status_now(&self) -> Status {
         let mut status = self.status.borrow().clone();
+        status.conversations = self.conversations.status();
         status.uptime_s = self.started.elapsed().as_secs();
         status.hobd_rss_bytes = figures::rss_bytes("self");
         if let Some(engine) = &mut status.engine {

@@ -49,6 +49,7 @@ mod tests {
                 ..Default::default()
             },
             model: "m".to_owned(),
+            kept: None,
         });
         let line: serde_json::Value = serde_json::from_slice(&event_line(&event)).unwrap();
         assert_eq!(line["type"], "done");

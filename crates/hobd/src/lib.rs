@@ -6,6 +6,7 @@
 //! through these files.
 
 pub mod answer;
+pub mod conversations;
 pub mod daemon;
 pub mod engine;
 pub mod frontend;
@@ -53,6 +54,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         notifier.clone(),
         shutdown.clone(),
     );
+    let conversations = daemon.conversations().clone();
     let bus = if settings.dbus {
         frontend::dbus::open(daemon.clone(), Arc::clone(&settings)).await?
     } else {
@@ -72,5 +74,6 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             tracing::error!(%error, "a task of hobd failed");
         }
     }
+    conversations.close().await;
     Ok(())
 }

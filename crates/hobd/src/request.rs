@@ -15,12 +15,14 @@ use std::time::Duration;
 use hob_api::ApiError;
 use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
+use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
+use crate::conversations::{self, Belonging, ConversationId};
 use crate::settings::{Limits, SamplingDefaults};
 
 /// Most messages of a conversation.
@@ -51,6 +53,8 @@ pub struct ValidRequest {
     pub caller: Caller,
     /// The model asked for; `None` for whichever is loaded.
     pub model: Option<String>,
+    /// The conversation whose stored turns go before `prompt`.
+    pub conversation: Option<Belonging>,
     /// What to answer.
     pub prompt: Prompt,
     /// Longest answer in tokens, at least 1.
@@ -95,6 +99,17 @@ pub fn parse_load(body: &[u8]) -> Result<String, ApiError> {
     Ok(request.model)
 }
 
+/// The body of `POST /hob/v1/conversations`, which may be empty, and of `PATCH` below it.
+///
+/// # Errors
+/// `invalid_request`, naming the field.
+pub fn parse_conversation(body: &[u8]) -> Result<ConversationFields, ApiError> {
+    if body.is_empty() {
+        return Ok(ConversationFields::default());
+    }
+    parse(body, fields::CONVERSATION)
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {
     let value = shape::read(body, fields)?;
     // The shape leaves serde little to refuse: a text part without its text.
@@ -132,6 +147,7 @@ impl ValidRequest {
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
+            conversation: belonging(request.conversation.as_deref(), request.truncate)?,
             prompt: Prompt::Chat(bounded_messages(request.messages)?),
             max_tokens,
             stop: bounded_stop(request.stop)?,
@@ -163,6 +179,7 @@ impl ValidRequest {
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
+            conversation: None,
             prompt: Prompt::Text(request.prompt),
             max_tokens: bounded_tokens("max_tokens", request.max_tokens, defaults, limits)?,
             stop: bounded_stop(request.stop)?,
@@ -173,6 +190,26 @@ impl ValidRequest {
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
         })
     }
+}
+
+fn belonging(
+    conversation: Option<&str>,
+    truncate: Option<Truncate>,
+) -> Result<Option<Belonging>, ApiError> {
+    let Some(id) = conversation else {
+        return match truncate {
+            None => Ok(None),
+            Some(_) => Err(invalid("`truncate` is given without `conversation`")
+                .hint("hobd leaves out turns of conversations that it keeps, and no others")
+                .param("truncate")),
+        };
+    };
+    // What can't be an id is one that the caller does not have.
+    let id = ConversationId::parse(id).ok_or_else(conversations::not_found)?;
+    Ok(Some(Belonging {
+        id,
+        truncate: truncate.unwrap_or_default(),
+    }))
 }
 
 /// `None`, the empty name and `default` all mean the model that is loaded.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub model: Option<String>,
     /// Settings of the engine.
     pub engine: EngineSettings,
+    /// Conversations that hobd keeps.
+    pub conversations: ConversationSettings,
     /// Bounds on requests and clients.
     pub limits: Limits,
     /// What a request gets that does not say otherwise.
@@ -66,6 +68,21 @@ pub struct EngineSettings {
     pub hang_timeout: Duration,
     /// How long the engine stays without work; zero for ever.
     pub keep_alive: Duration,
+}
+
+/// Conversations that hobd keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationSettings {
+    /// Whether any are kept.
+    pub enabled: bool,
+    /// The folder of their database.
+    pub dir: PathBuf,
+    /// Days after which one that nobody added to is deleted; 0 keeps all.
+    pub retention_days: u32,
+    /// Most conversations of one uid.
+    pub per_uid: u32,
+    /// Most text in the conversations of one uid, in bytes.
+    pub bytes_per_uid: u64,
 }
 
 /// Bounds on requests and clients.
@@ -117,6 +134,8 @@ pub struct Places {
     pub socket: PathBuf,
     /// The folder of installed models.
     pub models_dir: PathBuf,
+    /// The folder of the database of conversations.
+    pub conversations_dir: PathBuf,
     /// The engine's binary.
     pub engine: PathBuf,
 }
@@ -132,8 +151,24 @@ impl Settings {
             dbus: true,
             model: None,
             engine: EngineSettings::default(),
+            conversations: ConversationSettings::in_folder(places.conversations_dir),
             limits: Limits::default(),
             sampling: SamplingDefaults::default(),
+        }
+    }
+}
+
+impl ConversationSettings {
+    /// The defaults, with the database in `dir`. Nobody's memory is thrown away unasked, so all are
+    /// kept; the bounds are far above what a person writes, and keep one user from filling a
+    /// board's storage.
+    pub fn in_folder(dir: PathBuf) -> Self {
+        Self {
+            enabled: true,
+            dir,
+            retention_days: 0,
+            per_uid: 200,
+            bytes_per_uid: 16 << 20,
         }
     }
 }

@@ -24,6 +24,10 @@ pub(super) enum Command {
     New,
     /// `/system`: show it; `/system TEXT`: set it; `/system off`: remove it.
     System(Option<String>),
+    /// `/resume`: list the conversations; `/resume NAME`: go on with that one.
+    Resume(Option<String>),
+    /// `/rename NAME`
+    Rename(String),
     /// `/save FILE`
     Save(PathBuf),
     /// `/stats`
@@ -33,14 +37,20 @@ pub(super) enum Command {
 }
 
 /// Every command's name, what follows it, and what it does.
-pub(super) const COMMANDS: [(&str, &str, &str); 7] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
     ("/help", "", "this list"),
     (
         "/model",
         "[NAME]",
         "list the models, or load NAME for everyone who uses this daemon",
     ),
-    ("/new", "", "forget this conversation and start another"),
+    ("/new", "", "leave this conversation and start another"),
+    (
+        "/resume",
+        "[NAME]",
+        "list the conversations that hobd keeps for you, or go on with NAME",
+    ),
+    ("/rename", "NAME", "give this conversation another name"),
     (
         "/system",
         "[TEXT]",
@@ -107,6 +117,11 @@ pub(super) fn parse(entry: &str) -> Result<Entry, EntryError> {
         "/model" => Ok(Command::Model(rest.map(str::to_owned))),
         "/new" => alone("/new", Command::New),
         "/system" => Ok(Command::System(rest.map(str::to_owned))),
+        "/resume" => Ok(Command::Resume(rest.map(str::to_owned))),
+        "/rename" => match rest {
+            Some(name) => Ok(Command::Rename(name.to_owned())),
+            None => Err(EntryError::Incomplete("/rename", "a name")),
+        },
         "/save" => match rest {
             Some(file) => Ok(Command::Save(PathBuf::from(file))),
             None => Err(EntryError::Incomplete("/save", "a file's name")),
@@ -195,6 +210,10 @@ mod tests {
             Some(Command::Model(Some("tiny".to_owned())))
         );
         assert_eq!(
+            command("/resume my garden"),
+            Some(Command::Resume(Some("my garden".to_owned())))
+        );
+        assert_eq!(
             command("/save a b.md"),
             Some(Command::Save("a b.md".into()))
         );
@@ -220,6 +239,10 @@ mod tests {
         assert_eq!(
             message("/save").as_deref(),
             Some("/save needs a file's name after it")
+        );
+        assert_eq!(
+            message("/rename").as_deref(),
+            Some("/rename needs a name after it")
         );
         assert_eq!(
             message("/new now").as_deref(),

@@ -88,6 +88,13 @@ impl Input {
         }
     }
 
+    /// Sets the names that complete after `/resume`.
+    pub(super) fn set_conversations(&mut self, names: Vec<String>) {
+        if let Some(words) = self.editor.helper_mut() {
+            words.conversations = names;
+        }
+    }
+
     /// Waits for an entry and keeps it in the history.
     ///
     /// # Errors
@@ -156,6 +163,7 @@ fn open_history(editor: &mut Editor<Words, FileHistory>) -> Result<PathBuf, Stri
 #[derive(Default)]
 struct Words {
     models: Vec<String>,
+    conversations: Vec<String>,
     files: FilenameCompleter,
 }
 
@@ -174,6 +182,10 @@ impl Completer for Words {
             Some(("/model", name)) => {
                 let start = pos - name.len();
                 Ok((start, matching(name, self.models.iter().cloned())))
+            }
+            Some(("/resume", name)) => {
+                let start = pos - name.len();
+                Ok((start, matching(name, self.conversations.iter().cloned())))
             }
             None if typed.starts_with('/') => {
                 // A command that takes something is completed up to where that begins.
@@ -227,6 +239,7 @@ mod tests {
     fn complete(line: &str) -> (usize, Vec<String>) {
         let words = Words {
             models: vec!["smollm2-135m".to_owned(), "qwen3-0.6b".to_owned()],
+            conversations: vec!["My garden".to_owned(), "Money".to_owned()],
             files: FilenameCompleter::new(),
         };
         let history = DefaultHistory::new();
@@ -245,6 +258,8 @@ mod tests {
             (0, vec!["/system ".into(), "/save ".into(), "/stats".into()])
         );
         assert_eq!(complete("/model q"), (7, vec!["qwen3-0.6b".into()]));
+        assert_eq!(complete("/resume My"), (8, vec!["My garden".into()]));
+        assert_eq!(complete("/resume My g"), (8, vec!["My garden".into()]));
         assert_eq!(complete("what is /m"), (10, vec![]));
         assert_eq!(complete("/system q"), (9, vec![]));
     }

@@ -10,7 +10,7 @@ use hob_ipc::RequestId;
 use hob_ipc::message::{FailureCode, Finished, Generate};
 
 use super::metrics::Metrics;
-use crate::answer::{AnswerSender, Undelivered};
+use crate::answer::{self, AnswerSender, Undelivered};
 
 /// One request that is owed an answer.
 #[derive(Debug)]
@@ -90,11 +90,7 @@ impl LiveRequests {
         }
         live.sender.progress(event).map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
-            Undelivered::ReaderTooSlow => ApiError::new(
-                ErrorCode::Cancelled,
-                "the client reads its answer too slowly",
-            )
-            .hint("read events as they come"),
+            Undelivered::ReaderTooSlow => answer::too_slow(),
         })
     }
 
@@ -128,6 +124,7 @@ impl LiveRequests {
             usage,
             timings,
             model: model.to_owned(),
+            kept: None,
         }));
     }
 

@@ -5,8 +5,10 @@
 //! Answers go into one reply or down a file descriptor, never into a broadcast.
 
 mod admin;
+mod asking;
 mod assistant;
 mod callers;
+mod conversation;
 mod delivery;
 mod failure;
 mod options;
@@ -27,7 +29,7 @@ use zbus::{Connection, MatchRule, MessageStream, connection, fdo};
 
 use self::admin::Admin;
 use self::assistant::Assistant;
-use self::callers::Callers;
+use self::callers::{Callers, Kind};
 use self::publication::Publication;
 use crate::daemon::DaemonHandle;
 use crate::settings::{Scope, Settings};
@@ -38,6 +40,8 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(10);
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait before a lost bus is tried again.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// Conversations that one caller may have open at once.
+const CONVERSATIONS_PER_CALLER_MAX: usize = 64;
 /// How long the last replies may take to reach the bus when hobd ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -82,6 +86,8 @@ struct Front {
     daemon: DaemonHandle,
     settings: Arc<Settings>,
     callers: Arc<Callers>,
+    /// The callers with open conversations.
+    conversing: Arc<Callers>,
 }
 
 /// One connection to the bus.
@@ -105,7 +111,8 @@ pub async fn open(
     settings: Arc<Settings>,
 ) -> Result<Option<Door>, OpenError> {
     let front = Front {
-        callers: Callers::new(settings.limits.per_uid),
+        callers: Callers::new(Kind::Requests, settings.limits.per_uid),
+        conversing: Callers::new(Kind::Conversations, CONVERSATIONS_PER_CALLER_MAX),
         daemon,
         settings,
     };
@@ -138,7 +145,9 @@ impl Door {
             }
             tracing::warn!("the bus is gone; its callers' requests are cancelled");
             front.callers.all_left();
-            front.callers = Callers::new(front.settings.limits.per_uid);
+            front.conversing.all_left();
+            front.callers = Callers::new(Kind::Requests, front.settings.limits.per_uid);
+            front.conversing = Callers::new(Kind::Conversations, CONVERSATIONS_PER_CALLER_MAX);
             link = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -210,7 +219,7 @@ impl Link {
     async fn serve(&mut self, front: &Front) {
         tokio::select! {
             () = self.connection.closed() => {}
-            () = watch_departures(&mut self.departures, &front.callers) => {}
+            () = watch_departures(&mut self.departures, front) => {}
             () = self.publication.publish(&self.connection) => {}
         }
     }
@@ -224,14 +233,15 @@ impl Link {
             () = tokio::time::sleep(drained) => {}
         }
         callers.all_left();
+        front.conversing.all_left();
         drop(self.departures);
         // Returns when the last handler has sent its reply and let go of the connection.
         let _ = tokio::time::timeout(LAST_WORDS, self.connection.graceful_shutdown()).await;
     }
 }
 
-/// Cancels the requests of whoever leaves the bus.
-async fn watch_departures(departures: &mut MessageStream, callers: &Callers) {
+/// Cancels the requests of whoever leaves the bus, and closes its conversations.
+async fn watch_departures(departures: &mut MessageStream, front: &Front) {
     while let Some(message) = departures.next().await {
         let Ok(message) = message else { return };
         let body = message.body();
@@ -239,7 +249,8 @@ async fn watch_departures(departures: &mut MessageStream, callers: &Callers) {
             continue;
         };
         if let BusName::Unique(name) = name {
-            callers.left(&name);
+            front.callers.left(&name);
+            front.conversing.left(&name);
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn appearance(code: ErrorCode) -> Appearance {
         ErrorCode::RequestTimeout => (408, "org.freedesktop.DBus.Error.Timeout"),
         ErrorCode::NotFound => (404, "org.freedesktop.DBus.Error.UnknownObject"),
         ErrorCode::ModelNotFound => (404, "org.freedesktop.DBus.Error.FileNotFound"),
+        ErrorCode::ConversationNotFound => (404, "org.hobd.Hob1.Error.ConversationNotFound"),
+        ErrorCode::QuotaExceeded => (507, "org.hobd.Hob1.Error.QuotaExceeded"),
         ErrorCode::AccessDenied => (403, "org.freedesktop.DBus.Error.AccessDenied"),
         ErrorCode::NotReady => (503, "org.hobd.Hob1.Error.NotReady"),
         ErrorCode::Busy => (429, "org.hobd.Hob1.Error.Busy"),

@@ -6,6 +6,7 @@
 
 mod body;
 mod connection;
+mod conversations;
 mod guard;
 mod openai;
 mod places;

@@ -70,6 +70,8 @@ pub(super) static CHAT: Fields = &[CHAT_ALONE, COMMON];
 const CHAT_ALONE: &[Field] = &[
     required("messages", Shape::List(&MESSAGE)),
     optional("max_completion_tokens", TOKENS),
+    optional("conversation", Shape::Text),
+    optional("truncate", Shape::Word(&["never", "oldest"])),
     // Labels for a remote operator; nothing leaves this machine.
     optional("metadata", Shape::Ignored),
     optional("safety_identifier", Shape::Ignored),
@@ -108,6 +110,12 @@ const COMPLETION_ALONE: &[Field] = &[
 
 /// `POST /hob/v1/load`.
 pub(super) static LOAD: Fields = &[&[required("model", Shape::Text)]];
+
+/// `POST` and `PATCH /hob/v1/conversations`.
+pub(super) static CONVERSATION: Fields = &[&[
+    optional("name", Shape::Text),
+    optional("system", Shape::Text),
+]];
 
 /// `null` alone has no effect, and that was dropped already.
 fn never(_: &Value) -> bool {

@@ -82,6 +82,7 @@ fn what_is_left_out_comes_from_the_settings() {
         ValidRequest {
             caller: CALLER,
             model: None,
+            conversation: None,
             prompt: Prompt::Chat(vec![ChatMessage {
                 role: Role::User,
                 content: "hi".to_owned(),
@@ -617,5 +618,33 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(parse_chat(&body).is_err());
+    }
+}
+
+#[test]
+fn a_conversation_is_named_by_its_id() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let request = chat_with("conversation", json!(id)).unwrap();
+    let belonging = request.conversation.unwrap();
+    assert_eq!(belonging.id.as_str(), id);
+    assert_eq!(belonging.truncate, Truncate::Never);
+    let body = json!({
+        "messages": [{"role": "user", "content": "hi"}],
+        "conversation": id,
+        "truncate": "oldest",
+    });
+    let belonging = chat(&body.to_string()).unwrap().conversation.unwrap();
+    assert_eq!(belonging.truncate, Truncate::Oldest);
+
+    let error = chat_with("conversation", json!("mine")).unwrap_err();
+    assert_eq!(error.code, ErrorCode::ConversationNotFound);
+    for (field, value) in [
+        ("conversation", json!(7)),
+        ("truncate", json!("oldest")),
+        ("truncate", json!("newest")),
+    ] {
+        let error = chat_with(field, value).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidRequest);
+        assert_eq!(error.param.as_deref(), Some(field));
     }
 }

@@ -19,6 +19,7 @@ pub fn default_file() -> String {
     let places = Places {
         socket: "/run/hob/hob.sock".into(),
         models_dir: "/var/lib/hob/models".into(),
+        conversations_dir: "/var/lib/hob/conversations".into(),
         engine: super::ENGINE_PATH.into(),
     };
     let mut settings = Settings::defaults(Scope::System, places);

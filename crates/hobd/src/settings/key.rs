@@ -39,7 +39,7 @@ impl Key {
 }
 
 /// The tables of a settings file, in the order of [`KEYS`].
-pub const TABLES: [(&str, &str); 4] = [
+pub const TABLES: [(&str, &str); 5] = [
     ("", "Where things lie, and which doors are open."),
     ("engine", "The sandboxed process that runs the model."),
     (
@@ -49,6 +49,10 @@ pub const TABLES: [(&str, &str); 4] = [
     (
         "sampling",
         "What a request gets that does not say otherwise.",
+    ),
+    (
+        "conversations",
+        "Conversations that hobd keeps for its users, each of whom sees their own alone.",
     ),
 ];
 
@@ -221,5 +225,35 @@ pub const KEYS: &[Key] = &[
         variable: "HOB_SAMPLING_REPEAT_PENALTY",
         about: "Divides the score of tokens that occurred already; 1 for none.",
         slot: |s| Slot::Number(&mut s.sampling.repeat_penalty, 0.5..=2.0),
+    },
+    Key {
+        name: "conversations.enabled",
+        variable: "HOB_CONVERSATIONS_ENABLED",
+        about: "Whether any are kept. What was stored before stays where it is, unread.",
+        slot: |s| Slot::Switch(&mut s.conversations.enabled),
+    },
+    Key {
+        name: "conversations.dir",
+        variable: "HOB_CONVERSATIONS_DIR",
+        about: "The folder of their database, which hobd alone can read.",
+        slot: |s| Slot::Path(&mut s.conversations.dir),
+    },
+    Key {
+        name: "conversations.retention_days",
+        variable: "HOB_CONVERSATIONS_RETENTION_DAYS",
+        about: "Days after which a conversation that nobody added to is deleted; 0 keeps all.",
+        slot: |s| Slot::Count(&mut s.conversations.retention_days, 0..=36_500),
+    },
+    Key {
+        name: "conversations.per_uid",
+        variable: "HOB_CONVERSATIONS_PER_UID",
+        about: "Most conversations of one user.",
+        slot: |s| Slot::Count(&mut s.conversations.per_uid, 1..=10_000),
+    },
+    Key {
+        name: "conversations.bytes_per_uid",
+        variable: "HOB_CONVERSATIONS_BYTES_PER_UID",
+        about: "Most bytes of text in all conversations of one user. An answer beyond it still comes, and is not stored.",
+        slot: |s| Slot::Bytes(&mut s.conversations.bytes_per_uid, 64 << 10..=1 << 30),
     },
 ];

@@ -98,6 +98,10 @@ impl Places {
                 Some(folder) => folder.join("models"),
                 None => locations::models_dir(scope)?,
             },
+            conversations_dir: match given("STATE_DIRECTORY") {
+                Some(folder) => folder.join("conversations"),
+                None => locations::conversations_dir(scope)?,
+            },
             engine: engine_beside(hobd),
         };
         let config = match given("CONFIGURATION_DIRECTORY") {

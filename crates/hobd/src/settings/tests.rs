@@ -18,6 +18,7 @@ fn places() -> Places {
     Places {
         socket: "/run/hob/hob.sock".into(),
         models_dir: "/var/lib/hob/models".into(),
+        conversations_dir: "/var/lib/hob/conversations".into(),
         engine: super::ENGINE_PATH.into(),
     }
 }

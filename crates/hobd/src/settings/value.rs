@@ -44,6 +44,8 @@ pub enum Slot<'a> {
     Sandbox(&'a mut SandboxPolicy),
     /// A count that crosses a wire.
     Count(&'a mut u32, RangeInclusive<u32>),
+    /// An amount of bytes.
+    Bytes(&'a mut u64, RangeInclusive<u64>),
     /// A count of things in hobd's own memory.
     Size(&'a mut usize, RangeInclusive<usize>),
     /// A count up to this, 0 for `None`: hobd finds out.
@@ -67,6 +69,7 @@ impl Slot<'_> {
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
             Self::Count(_, range) => whole(range),
             Self::Size(_, range) => whole(range),
+            Self::Bytes(_, range) => whole(range),
             Self::Auto(_, most) => format!("{}, or 0 for automatic", whole(&(1..=*most))),
             Self::Number(_, range) => format!("a number from {} to {}", range.start(), range.end()),
             Self::Time(_, range) => format!(
@@ -86,6 +89,7 @@ impl Slot<'_> {
             Self::Sandbox(policy) => quoted(policy.as_str()),
             Self::Count(count, _) => count.to_string(),
             Self::Size(size, _) => size.to_string(),
+            Self::Bytes(bytes, _) => bytes.to_string(),
             Self::Auto(count, _) => count.unwrap_or(0).to_string(),
             // Debug keeps the ".0" that makes it a TOML float.
             Self::Number(number, _) => format!("{number:?}"),
@@ -134,6 +138,9 @@ impl Slot<'_> {
             }
             Self::Size(size, range) => {
                 **size = within(usize::try_from(given.integer()?).ok()?, range)?;
+            }
+            Self::Bytes(bytes, range) => {
+                **bytes = within(u64::try_from(given.integer()?).ok()?, range)?;
             }
             Self::Auto(count, most) => {
                 let given = within(u32::try_from(given.integer()?).ok()?, &(0..=*most))?;

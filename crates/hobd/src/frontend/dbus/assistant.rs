@@ -13,18 +13,15 @@ use std::collections::HashMap;
 
 use hob_api::dbus::INTERFACE_VERSION;
 use hob_api::status::Status;
-use hob_api::{ApiError, ErrorCode};
 use zbus::message::Header;
-use zbus::object_server::ResponseDispatchNotifier;
 use zbus::{Connection, OwnedObjectPath, Variant, interface};
 
 use super::Front;
-use super::delivery::{Descriptor, Sink, deliver};
+use super::asking::ReaderEnd;
+use super::conversation::Conversation;
 use super::failure::{Failure, without_nul};
-use super::options::{Arguments, Dict, Method};
-use super::request::{Details, Published, Request, completed_details};
-use crate::answer::Answer;
-use crate::request::{Caller, ValidRequest};
+use super::options::{Arguments, Dict, Method, Opening};
+use super::request::Details;
 
 /// The object's main interface.
 #[derive(Debug)]
@@ -34,8 +31,6 @@ pub(super) struct Assistant {
 
 /// A message of `Complete`: role, and a dictionary with the content.
 type WireMessage<'a> = (String, Dict<'a>);
-/// The file descriptor that the caller reads, and word of when it was sent.
-type ReaderEnd = ResponseDispatchNotifier<zbus::OwnedFd>;
 
 #[interface(name = "org.hobd.Hob1.Assistant")]
 impl Assistant {
@@ -60,19 +55,26 @@ impl Assistant {
     ///   stop as          up to 4 texts of 1 to 256 bytes, before which the answer ends
     ///   system s         instructions to the model, at most 65536 bytes
     ///   model s          the model to ask, or `default`; default: the one that is loaded
+    ///   conversation s   the id of a conversation that hobd keeps for the caller's user: what was
+    ///                    said in it goes before the question, which is stored with its answer
+    ///   truncate s       with `conversation`, `oldest` leaves out its oldest turns when it has
+    ///                    outgrown the context; default: `never`, which is .ContextOverflow then
     ///
     /// `reply` is the whole answer. A NUL, which D-Bus strings can't hold, becomes U+FFFD.
     ///
     /// `details`: finish_reason s (`stop`, or `length` if cut by max_tokens or the end of the
     /// context), model s, prompt_tokens u, completion_tokens u, cached_tokens u (of the prompt,
-    /// not computed again), queue_ms d, prefill_ms d, decode_ms d, request o.
+    /// not computed again), queue_ms d, prefill_ms d, decode_ms d, request o; and within a
+    /// conversation its id as conversation s, stored b (whether the turn is on the disk),
+    /// store_problem s (why not), dropped_turns u (how many of the oldest were left out).
     ///
     /// While the call runs, its object `/org/hobd/Hob1/request/SENDER/TOKEN` can be cancelled.
     /// SENDER is the caller's unique name without its colon, its full stops being underscores. A
     /// caller that leaves the bus cancels all its requests.
     ///
     /// Errors, besides those of D-Bus itself: org.hobd.Hob1.Error.NotReady (no model), .Busy (too
-    /// many requests), .ContextOverflow (the prompt does not fit; both token counts are in the
+    /// many requests, or another one of the conversation), .ConversationNotFound (the caller's user
+    /// has none of this id), .ContextOverflow (the prompt does not fit; both token counts are in the
     /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
     /// .ModelFailed; and org.freedesktop.DBus.Error.FileNotFound for an unknown model,
     /// .LimitsExceeded for a text that is too long.
@@ -85,16 +87,7 @@ impl Assistant {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(String, Details), Failure> {
         let arguments = Arguments::question(Method::Ask, text, options)?;
-        let (answer, request) = self.begin(arguments, &header, connection).await?;
-        let mut sink = Sink::Reply(String::new());
-        let ending = deliver(answer, &mut sink, request.cancel(), request.progress()).await;
-        request.remove().await;
-        let completed = ending?;
-        let reply = match sink {
-            Sink::Reply(reply) => without_nul(reply),
-            Sink::Descriptor(_) => String::new(),
-        };
-        Ok((reply, completed_details(&completed, &request.path())))
+        self.front.ask(arguments, &header, connection).await
     }
 
     /// Answers one question through a file descriptor. Returns as soon as the request is queued.
@@ -122,11 +115,11 @@ impl Assistant {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
         let arguments = Arguments::question(Method::Stream, text, options)?;
-        self.open_stream(arguments, &header, connection).await
+        self.front.stream(arguments, &header, connection).await
     }
 
     /// Goes on with a conversation that the caller keeps. Otherwise as Stream, whose options it
-    /// has, but for `system`: that is a message here.
+    /// has, but for `system`, which is a message here, `conversation` and `truncate`.
     ///
     /// `messages` are the conversation so far, at most 65536 bytes together. Each has a role
     /// (`system`, `user` or `assistant`) and a dictionary with one key, `content s`, its text.
@@ -139,7 +132,33 @@ impl Assistant {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
         let arguments = Arguments::conversation(messages, options)?;
-        self.open_stream(arguments, &header, connection).await
+        self.front.stream(arguments, &header, connection).await
+    }
+
+    /// Opens a conversation that hobd keeps for the caller's user: a new one, or one of before.
+    ///
+    /// `options`, each of which may be left out:
+    ///   id s             the id of the one to go on with; default: a new one
+    ///   name s           the new one's name, 1 to 200 bytes; default: its first question's first
+    ///                    words
+    ///   system s         the new one's instructions to the model, at most 65536 bytes
+    ///   handle_token s   the last part of the object's path, as for Ask
+    ///
+    /// `conversation` is an object `/org/hobd/Hob1/conversation/SENDER/TOKEN`, for the caller alone
+    /// until it calls Close there or leaves the bus. The conversation itself stays.
+    ///
+    /// Errors: org.hobd.Hob1.Error.ConversationNotFound, .QuotaExceeded (too many conversations or
+    /// too much text), .Busy (too many objects of the caller), .NotReady (the database can't be
+    /// used), and org.freedesktop.DBus.Error.NotSupported if hobd is set to keep none.
+    #[zbus(out_args("conversation"))]
+    async fn open_conversation(
+        &self,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedObjectPath, Failure> {
+        let opening = Opening::read(options)?;
+        Conversation::open(&self.front, opening, &header, connection).await
     }
 
     /// The version of hob.
@@ -154,10 +173,15 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this version does: `ask`, `stream`, `complete`.
+    /// What this hobd does: `ask`, `stream`, `complete`, and `conversations` if it keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
-        vec!["ask", "stream", "complete"]
+        let conversations = self.front.settings.conversations.enabled;
+        let conversations = conversations.then_some("conversations");
+        ["ask", "stream", "complete"]
+            .into_iter()
+            .chain(conversations)
+            .collect()
     }
 
     /// The model that is loaded, loading or failed; empty without one. Keys: name s, sha256 s,
@@ -215,67 +239,6 @@ impl Assistant {
     fn status(&self) -> Status {
         self.front.daemon.status().borrow().clone()
     }
-
-    /// From read arguments to a request under way.
-    async fn begin(
-        &self,
-        arguments: Arguments,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<(Answer, Published), ApiError> {
-        let sender = super::sender(header)?;
-        let place = self.front.callers.enter(&sender, arguments.handle_token)?;
-        // From here on the caller's leaving is noticed, so the order of these two is what
-        // guarantees that no request outlives its caller.
-        let uid = super::uid_of(connection, &sender).await?;
-        let settings = &self.front.settings;
-        let request = ValidRequest::chat(
-            arguments.chat,
-            Caller { uid },
-            &settings.sampling,
-            &settings.limits,
-        )?;
-        let answer = tokio::select! {
-            biased;
-            () = place.cancel().cancelled() => {
-                return Err(ApiError::new(ErrorCode::Cancelled, "the caller left the bus"));
-            }
-            answer = self.front.daemon.submit(request) => answer?,
-        };
-        tracing::debug!(request = %answer.id(), uid, "asked over D-Bus");
-        let request = Request::publish(connection, place).await?;
-        Ok((answer, request))
-    }
-
-    async fn open_stream(
-        &self,
-        arguments: Arguments,
-        header: &Header<'_>,
-        connection: &Connection,
-    ) -> Result<(OwnedObjectPath, ReaderEnd), Failure> {
-        let stall_timeout = self.front.settings.limits.stall_timeout;
-        let (descriptor, theirs) = Descriptor::pair(arguments.format, stall_timeout)
-            .map_err(|error| internal(&format!("no socket pair: {error}")))?;
-        let (answer, request) = self.begin(arguments, header, connection).await?;
-        let path = OwnedObjectPath::try_from(request.path())
-            .map_err(|_| internal("the request has no valid path"))?;
-        let (theirs, replied) = ResponseDispatchNotifier::new(zbus::OwnedFd::from(theirs));
-        tokio::spawn(async move {
-            // Finished must not overtake the reply that tells the request's path.
-            replied.await;
-            let mut sink = Sink::Descriptor(descriptor);
-            let ending = deliver(answer, &mut sink, request.cancel(), request.progress()).await;
-            if let Sink::Descriptor(descriptor) = sink {
-                descriptor.close(&ending);
-            }
-            request.finish(&ending).await;
-        });
-        Ok((path, theirs))
-    }
-}
-
-fn internal(message: &str) -> ApiError {
-    ApiError::new(ErrorCode::Internal, message)
 }
 
 pub(super) fn model_details(status: &Status) -> Details {

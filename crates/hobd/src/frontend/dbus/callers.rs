@@ -1,11 +1,11 @@
-//! Who has requests under way on this connection to the bus, and the end of them all when a caller
-//! leaves.
+//! Who has requests under way, or conversations open, on this connection to the bus, and the end of
+//! them all when a caller leaves.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hob_api::dbus::REQUEST_PATH_PREFIX;
+use hob_api::dbus::{CONVERSATION_PATH_PREFIX, REQUEST_PATH_PREFIX};
 use hob_api::{ApiError, ErrorCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,10 +14,20 @@ use zbus::names::{OwnedUniqueName, UniqueName};
 
 use super::options::HandleToken;
 
+/// What a caller has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Requests under way.
+    Requests,
+    /// Conversations that are open.
+    Conversations,
+}
+
 /// The callers with requests under way. The bus bounds how many there are, `per_caller` how many
 /// requests each has; a bus never gives a unique name twice.
 #[derive(Debug)]
 pub(super) struct Callers {
+    kind: Kind,
     per_caller: usize,
     numbers: AtomicU64,
     live: Mutex<HashMap<OwnedUniqueName, Live>>,
@@ -45,8 +55,9 @@ pub(super) struct Place {
 }
 
 impl Callers {
-    pub(super) fn new(per_caller: usize) -> Arc<Self> {
+    pub(super) fn new(kind: Kind, per_caller: usize) -> Arc<Self> {
         Arc::new(Self {
+            kind,
             per_caller,
             numbers: AtomicU64::new(1),
             live: Mutex::default(),
@@ -71,7 +82,7 @@ impl Callers {
             tokens: HashSet::new(),
         });
         // Here the caller has an entry that may be empty; a refusal must not leave it behind.
-        let token = match requests.claim(token, self.per_caller, &self.numbers) {
+        let token = match requests.claim(token, self.kind, self.per_caller, &self.numbers) {
             Ok(token) => token,
             Err(error) => {
                 if requests.tokens.is_empty() {
@@ -121,14 +132,19 @@ impl Live {
     fn claim(
         &mut self,
         token: Option<HandleToken>,
+        kind: Kind,
         most: usize,
         numbers: &AtomicU64,
     ) -> Result<HandleToken, ApiError> {
         if self.tokens.len() >= most {
-            let message =
-                format!("this connection has {most} requests under way, the most allowed");
-            return Err(ApiError::new(ErrorCode::Busy, message)
-                .hint("wait for one to finish, or cancel one"));
+            let what = match kind {
+                Kind::Requests => "requests under way",
+                Kind::Conversations => "conversations open",
+            };
+            let message = format!("this connection has {most} {what}, the most allowed");
+            return Err(
+                ApiError::new(ErrorCode::Busy, message).hint("wait for one to finish, or end one")
+            );
         }
         let token = match token {
             Some(token) if self.tokens.contains(&token) => {
@@ -176,7 +192,7 @@ impl Place {
         }
     }
 
-    /// The request's object: `/org/hobd/Hob1/request/SENDER/TOKEN`.
+    /// The object: `/org/hobd/Hob1/request/SENDER/TOKEN`, or the same of a conversation.
     pub(super) fn path(&self) -> String {
         let sender: String = self
             .caller
@@ -185,7 +201,11 @@ impl Place {
             .skip(1)
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect();
-        format!("{REQUEST_PATH_PREFIX}/{sender}/{}", self.token.as_str())
+        let prefix = match self.callers.kind {
+            Kind::Requests => REQUEST_PATH_PREFIX,
+            Kind::Conversations => CONVERSATION_PATH_PREFIX,
+        };
+        format!("{prefix}/{sender}/{}", self.token.as_str())
     }
 }
 
@@ -206,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_place_has_the_path_that_the_caller_can_foresee() {
-        let callers = Callers::new(4);
+        let callers = Callers::new(Kind::Requests, 4);
         let token = HandleToken::numbered(7);
         let place = callers.enter(&name(":1.42"), Some(token)).unwrap();
         assert_eq!(place.path(), "/org/hobd/Hob1/request/1_42/r7");
@@ -214,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_token_is_free_again_when_its_request_ended() {
-        let callers = Callers::new(4);
+        let callers = Callers::new(Kind::Requests, 4);
         let token = || Some(HandleToken::numbered(1));
         let first = callers.enter(&name(":1.1"), token()).unwrap();
         let error = callers.enter(&name(":1.1"), token()).unwrap_err();
@@ -229,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_caller_is_bounded_by_itself_and_leaves_nothing_behind() {
-        let callers = Callers::new(2);
+        let callers = Callers::new(Kind::Requests, 2);
         let places: Vec<_> = (0..2)
             .map(|_| callers.enter(&name(":1.1"), None).unwrap())
             .collect();
@@ -238,14 +258,14 @@ mod tests {
         callers.enter(&name(":1.2"), None).unwrap();
         drop(places);
         assert!(callers.live().is_empty());
-        let full = Callers::new(0);
+        let full = Callers::new(Kind::Requests, 0);
         full.enter(&name(":1.1"), None).unwrap_err();
         assert!(full.live().is_empty());
     }
 
     #[test]
     fn who_leaves_cancels_its_own_requests_only() {
-        let callers = Callers::new(2);
+        let callers = Callers::new(Kind::Requests, 2);
         let leaver = callers.enter(&name(":1.1"), None).unwrap();
         let other = callers.enter(&name(":1.2"), None).unwrap();
         callers.left(&name(":1.1"));

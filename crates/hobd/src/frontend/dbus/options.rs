@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use hob_api::chat::{ChatRequest, Class, Content, Handling, Message, Role, SamplingFields, Stop};
+use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
@@ -18,13 +19,7 @@ const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Options that the interface foresees and this version does not have.
-const LATER: [&str; 5] = [
-    "area",
-    "conversation",
-    "device",
-    "language",
-    "response_schema",
-];
+const LATER: [&str; 4] = ["area", "device", "language", "response_schema"];
 
 /// Which method the options are for: not all take the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +34,12 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "class, handle_token, max_tokens, model, seed, stop, system, temperature, timeout_ms"
+                "class, conversation, handle_token, max_tokens, model, seed, stop, system, \
+                 temperature, timeout_ms, truncate"
             }
             Self::Stream => {
-                "class, format, handle_token, max_tokens, model, seed, stop, system, temperature, \
-                 timeout_ms"
+                "class, conversation, format, handle_token, max_tokens, model, seed, stop, system, \
+                 temperature, timeout_ms, truncate"
             }
             Self::Complete => {
                 "class, format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
@@ -104,7 +100,68 @@ pub(super) struct Arguments {
     pub(super) format: Format,
 }
 
+/// The arguments of `OpenConversation`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The conversation to go on with; `None` for a new one.
+    pub(super) id: Option<String>,
+    /// What a new one has.
+    pub(super) fields: ConversationFields,
+    /// The caller's choice of the object's path.
+    pub(super) handle_token: Option<HandleToken>,
+}
+
+impl Opening {
+    pub(super) fn read(options: Dict<'_>) -> Result<Self, ApiError> {
+        let mut opening = Self::default();
+        for (key, value) in options {
+            match key.as_str() {
+                "handle_token" => {
+                    opening.handle_token = Some(HandleToken::parse(typed(&key, value)?)?);
+                }
+                "id" => opening.id = Some(typed(&key, value)?),
+                "name" => opening.fields.name = Some(typed(&key, value)?),
+                "system" => {
+                    let system: String = typed(&key, value)?;
+                    check_length("system", system.len())?;
+                    opening.fields.system = Some(system);
+                }
+                _ => {
+                    return Err(invalid(&key, format!("unknown option `{}`", shown(&key)))
+                        .hint("OpenConversation takes handle_token, id, name, system"));
+                }
+            }
+        }
+        if opening.id.is_some() && opening.fields != ConversationFields::default() {
+            return Err(
+                invalid("id", "option `id` is given with `name` or `system`")
+                    .hint("give `id` alone to go on with a conversation; it has both already"),
+            );
+        }
+        Ok(opening)
+    }
+}
+
 impl Arguments {
+    /// The arguments of a conversation's own `Ask` and `Stream`.
+    pub(super) fn within(
+        conversation: &str,
+        method: Method,
+        text: String,
+        options: Dict<'_>,
+    ) -> Result<Self, ApiError> {
+        if options.contains_key("conversation") {
+            return Err(invalid(
+                "conversation",
+                "option `conversation` is given to a conversation",
+            )
+            .hint("leave it out, or ask the object of the other one"));
+        }
+        let mut arguments = Self::question(method, text, options)?;
+        arguments.chat.conversation = Some(conversation.to_owned());
+        Ok(arguments)
+    }
+
     /// The arguments of `Ask` and `Stream`: one question.
     pub(super) fn question(
         method: Method,
@@ -152,6 +209,8 @@ impl Arguments {
                 sampling: SamplingFields::default(),
                 handling: Handling::default(),
                 timeout_ms: None,
+                conversation: None,
+                truncate: None,
             },
             handle_token: None,
             format: Format::default(),
@@ -186,6 +245,12 @@ impl Arguments {
                 "temperature" => self.chat.sampling.temperature = Some(typed(&key, value)?),
                 "timeout_ms" => {
                     self.chat.timeout_ms = Some(u64::from(typed::<u32>(&key, value)?));
+                }
+                "conversation" if method != Method::Complete => {
+                    self.chat.conversation = Some(typed(&key, value)?);
+                }
+                "truncate" if method != Method::Complete => {
+                    self.chat.truncate = Some(truncate(&key, value)?);
                 }
                 "format" if method != Method::Ask => self.format = format(&key, value)?,
                 "system" if method != Method::Complete => system = Some(typed(&key, value)?),
@@ -261,6 +326,18 @@ fn format(key: &str, value: Variant<'_>) -> Result<Format, ApiError> {
             format!("option `format` has the unknown value `{}`", shown(other)),
         )
         .hint("it is `text` or `events`")),
+    }
+}
+
+fn truncate(key: &str, value: Variant<'_>) -> Result<Truncate, ApiError> {
+    match typed::<String>(key, value)?.as_str() {
+        "never" => Ok(Truncate::Never),
+        "oldest" => Ok(Truncate::Oldest),
+        other => Err(invalid(
+            key,
+            format!("option `truncate` has the unknown value `{}`", shown(other)),
+        )
+        .hint("it is `never` or `oldest`")),
     }
 }
 

@@ -41,7 +41,7 @@ impl Request {
     /// already. The object exists until `Finished`, and for its caller alone: to any other it is
     /// UnknownObject, and so it is to its caller afterwards.
     fn cancel(&self, #[zbus(header)] header: Header<'_>) -> fdo::Result<()> {
-        self.check_caller(Some(&header))?;
+        check_caller(&self.caller, Some(&header))?;
         self.cancel.cancel();
         Ok(())
     }
@@ -50,14 +50,14 @@ impl Request {
     /// tells of changes; a stream of format `events` has them as they happen.
     #[zbus(property(emits_changed_signal = "false"))]
     fn state(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
-        self.check_caller(header.as_ref())?;
+        check_caller(&self.caller, header.as_ref())?;
         Ok(self.progress.state())
     }
 
     /// How many requests are before this one; 0 unless queued.
     #[zbus(property(emits_changed_signal = "false"))]
     fn position(&self, #[zbus(header)] header: Option<Header<'_>>) -> fdo::Result<u32> {
-        self.check_caller(header.as_ref())?;
+        check_caller(&self.caller, header.as_ref())?;
         Ok(self.progress.position())
     }
 
@@ -102,20 +102,23 @@ impl Request {
             )),
         }
     }
+}
 
-    /// A foreign object is as one that does not exist.
-    fn check_caller(&self, header: Option<&Header<'_>>) -> fdo::Result<()> {
-        let sender = header.and_then(|header| header.sender());
-        if sender.is_some_and(|sender| sender.as_str() == self.caller.as_str()) {
-            return Ok(());
-        }
-        let path = header.and_then(|header| header.path());
-        let path = path.map(zbus::ObjectPath::as_str).unwrap_or_default();
-        // The words that the object server itself has for it.
-        Err(fdo::Error::UnknownObject(format!(
-            "Unknown object '{path}'"
-        )))
+/// A foreign object is as one that does not exist.
+pub(super) fn check_caller(
+    caller: &OwnedUniqueName,
+    header: Option<&Header<'_>>,
+) -> fdo::Result<()> {
+    let sender = header.and_then(|header| header.sender());
+    if sender.is_some_and(|sender| sender.as_str() == caller.as_str()) {
+        return Ok(());
     }
+    let path = header.and_then(|header| header.path());
+    let path = path.map(zbus::ObjectPath::as_str).unwrap_or_default();
+    // The words that the object server itself has for it.
+    Err(fdo::Error::UnknownObject(format!(
+        "Unknown object '{path}'"
+    )))
 }
 
 /// A request that can be seen on the bus.
@@ -189,13 +192,14 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         usage,
         timings,
         model,
+        kept,
     } = completed;
     let reason = match reason {
         hob_api::event::FinishReason::Stop => "stop",
         hob_api::event::FinishReason::Length => "length",
     };
     let cached = usage.prompt_tokens_details.cached_tokens;
-    Details::from([
+    let mut details = Details::from([
         ("finish_reason", Variant::from(reason)),
         ("model", Variant::from(without_nul(model.clone()))),
         ("prompt_tokens", Variant::from(usage.prompt_tokens)),
@@ -205,7 +209,17 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         ("prefill_ms", Variant::from(timings.prefill_ms)),
         ("decode_ms", Variant::from(timings.decode_ms)),
         ("request", object_path(path)),
-    ])
+    ]);
+    if let Some(kept) = kept {
+        details.extend([
+            ("conversation", Variant::from(kept.conversation.clone())),
+            ("stored", Variant::from(kept.stored)),
+            ("dropped_turns", Variant::from(kept.dropped_turns)),
+        ]);
+        let problem = kept.store_problem.clone();
+        details.extend(problem.map(|why| ("store_problem", Variant::from(without_nul(why)))));
+    }
+    details
 }
 
 fn object_path(path: &str) -> Variant<'static> {

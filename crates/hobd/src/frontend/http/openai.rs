@@ -64,6 +64,7 @@ impl Heading {
                 }],
                 usage: done.usage,
                 timings: Some(done.timings),
+                kept: done.kept,
             }),
             Api::Completion => {
                 let mut completion = self.completion(text, Some(done.reason));
@@ -108,6 +109,7 @@ impl Heading {
                 let mut record = self.chunk(ChatDelta::default(), Some(done.reason));
                 if let Record::Chat(chunk) = &mut record {
                     chunk.timings = Some(done.timings);
+                    chunk.kept.clone_from(&done.kept);
                 }
                 record
             }
@@ -152,6 +154,7 @@ impl Heading {
             choices: Vec::new(),
             usage: None,
             timings: None,
+            kept: None,
         }
     }
 

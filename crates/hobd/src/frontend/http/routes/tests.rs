@@ -29,6 +29,7 @@ impl Bare {
         let places = Places {
             socket: folder.path().join("sock"),
             models_dir: folder.path().join("models"),
+            conversations_dir: folder.path().join("conversations"),
             engine: folder.path().join("no-engine"),
         };
         let store = Store::open(&places.models_dir);
@@ -230,4 +231,47 @@ fn health_follows_the_state() {
         ..with(ModelState::Failed)
     };
     assert_eq!(unhealthy(&known).unwrap().message, "torn");
+}
+
+#[tokio::test]
+async fn a_foreign_conversation_is_not_found() {
+    let bare = Bare::start().await;
+    let opened = bare
+        .post("/hob/v1/conversations", r#"{"name": "mine"}"#)
+        .await;
+    assert_eq!(opened.status(), 200);
+    let id = json_of(opened).await["id"].as_str().unwrap().to_owned();
+    let path = format!("/hob/v1/conversations/{id}");
+    let question =
+        format!(r#"{{"messages": [{{"role": "user", "content": "hi"}}], "conversation": "{id}"}}"#);
+    let export = format!("{path}/export");
+    for uid in [1001, 0, OWN_UID] {
+        let requests = [
+            ("GET", path.as_str(), ""),
+            ("GET", &export, ""),
+            ("PATCH", &path, r#"{"name": "theirs"}"#),
+            ("DELETE", &path, ""),
+            ("POST", "/v1/chat/completions", &question),
+        ];
+        for (method, path, body) in requests {
+            let request = Request::builder().method(method).uri(path);
+            let response = bare.send(uid, request, body).await;
+            assert_refused(response, 404, ErrorCode::ConversationNotFound).await;
+        }
+        let list = Request::builder().uri("/hob/v1/conversations");
+        let list = json_of(bare.send(uid, list, "").await).await;
+        assert_eq!(list["data"], serde_json::json!([]));
+        // A name that somebody else has is free.
+        let request = Request::builder()
+            .method("POST")
+            .uri("/hob/v1/conversations");
+        let response = bare.send(uid, request, r#"{"name": "mine"}"#).await;
+        assert_eq!(response.status(), 200);
+        let their_id = json_of(response).await["id"].as_str().unwrap().to_owned();
+        let their_path = format!("/hob/v1/conversations/{their_id}");
+        let request = Request::builder().method("DELETE").uri(their_path.as_str());
+        assert_eq!(bare.send(uid, request, "").await.status(), 200);
+    }
+    let mine = json_of(bare.get(&path).await).await;
+    assert_eq!(mine["name"], "mine");
 }

@@ -45,6 +45,7 @@ fn done() -> Event {
             ..Timings::default()
         },
         model: "smol-q4".to_owned(),
+        kept: None,
     })
 }
 
