@@ -14,7 +14,7 @@ use crate::text::Answer;
 pub const STEP_SHARED: Duration = Duration::from_millis(200);
 /// The same for a request alone. A cancel ends such a step at once, so only a request that
 /// arrives meanwhile waits for it, and larger steps are somewhat faster.
-pub const STEP_ALONE: Duration = Duration::from_millis(400);
+pub const STEP_ALONE: Duration = Duration::from_secs(1);
 /// Prompts are computed in pieces that begin and end at multiples of this. llama.cpp's kernels
 /// work on some rows at a time and on what is left over in another way, with other last digits.
 pub const GRID: usize = 16;
@@ -62,14 +62,16 @@ impl<S> Slot<S> {
 
     /// How many tokens of the prompt go into a step with so much room.
     ///
-    /// Steps end on the grid if they can, and what is left of the prompt after its last line is a
-    /// step of its own: so a prompt is computed in the same way however quick the board happened
-    /// to be, and its answer is the same to the last digit.
+    /// Steps end on the grid or with the prompt: so a prompt is computed in the same way however
+    /// quick the board happened to be.
     fn prompt_share(&self, room: usize) -> usize {
-        let end = self.prompt_len.min(self.seen + room);
-        let whole = end - end % GRID;
-        let end = if whole > self.seen { whole } else { end };
-        end.saturating_sub(self.seen)
+        let end = self.seen + room;
+        if end >= self.prompt_len {
+            return self.prompt_left();
+        }
+        let on_grid = end - end % GRID;
+        let end = if on_grid > self.seen { on_grid } else { end };
+        end - self.seen
     }
 
     /// The answer's last token, if the model has not seen it yet.
@@ -292,9 +294,9 @@ mod tests {
             }
             shares
         };
-        assert_eq!(shares(0, 512), [192, 8]);
-        assert_eq!(shares(0, 150), [144, 48, 8]);
-        assert_eq!(shares(70, 512), [122, 8]);
+        assert_eq!(shares(0, 512), [200]);
+        assert_eq!(shares(0, 150), [144, 56]);
+        assert_eq!(shares(70, 100), [90, 40]);
         assert_eq!(shares(195, 512), [5]);
         assert_eq!(shares(130, 16), [14, 16, 16, 16, 8], "a slow board");
     }
