@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::Header;
 
-/// llama.cpp's default `n_ubatch`: tokens worked on in one pass.
-const N_UBATCH: u64 = 512;
+/// The engine's `n_ubatch`: tokens worked on in one pass.
+const N_UBATCH: u64 = 256;
 /// The KV cache of a sliding-window layer grows in steps of this many tokens.
 const WINDOW_STEP: u64 = 256;
 /// Bytes of a cached key or value element (f16).
@@ -43,8 +43,9 @@ impl Header {
     ///   `llama-kv-cache-iswa.cpp` when the caches are kept apart for each sequence.
     /// - Compute: llama.cpp reuses one buffer for a pass over `n_ubatch` tokens, so that
     ///   the largest step counts: the logits (`n_vocab`) or a layer's feed-forward
-    ///   (`3 n_ff + 4 n_embd`), times 4 bytes; and the attention mask, `n_ctx` f32 for
-    ///   each token of the pass. Flash attention is assumed: no scores are kept.
+    ///   (`3 n_ff + 4 n_embd`), times 4 bytes; and, as the engine works without flash
+    ///   attention, one layer's scores and the mask: `(n_head + 1) × n_ctx` f32 for each
+    ///   token of the pass.
     pub fn memory_needed(&self, n_ctx: u32, parallel: u32) -> Memory {
         let n_ctx = u64::from(n_ctx);
         let window = self.sliding_window.map_or(n_ctx, |window| {
@@ -70,7 +71,9 @@ impl Header {
         Memory {
             weights: self.weights_bytes,
             kv: per_sequence.saturating_mul(u64::from(parallel)),
-            compute_estimate: widest.saturating_add(n_ctx).saturating_mul(N_UBATCH * F32),
+            compute_estimate: widest
+                .saturating_add(n_ctx.saturating_mul(u64::from(self.n_head) + 1))
+                .saturating_mul(N_UBATCH * F32),
         }
     }
 }

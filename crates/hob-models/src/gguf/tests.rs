@@ -159,13 +159,13 @@ fn memory_follows_layers_windows_and_sequences() {
         memory.weights + memory.kv + memory.compute_estimate
     );
 
-    // The first layer of a period of two looks back 100 tokens: 100 + 512, in steps of 256.
+    // The first layer of a period of two looks back 100 tokens: 100 + 256, in steps of 256.
     let windowed = Sample::tiny()
         .u32("llama.attention.sliding_window", 100)
         .u32("llama.attention.sliding_window_pattern", 2);
     let header = read(&windowed.bytes()).unwrap();
     assert_eq!(header.windowed, [true, false]);
-    assert_eq!(header.memory_needed(1024, 1).kv, (768 + 1024) * 2 * 32 * 2);
+    assert_eq!(header.memory_needed(1024, 1).kv, (512 + 1024) * 2 * 32 * 2);
     assert_eq!(header.memory_needed(256, 1).kv, (256 + 256) * 2 * 32 * 2);
 
     // A layer without KV heads keeps nothing, and neither do those between full ones.
