@@ -20,11 +20,12 @@ missing_packages() {
   done
 }
 
-# bindgen, which the llama.cpp binding uses, looks for libclang in these places too.
+# bindgen, which the llama.cpp binding uses, looks for libclang in these places too. It needs the
+# C interface; libclang-cpp, which comes with other packages, does not have it.
 has_libclang() {
   local folder
   for folder in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64; do
-    compgen -G "$folder/libclang*.so*" >/dev/null && return
+    compgen -G "$folder/libclang[.-]*" | grep -v '/libclang-cpp' | grep -q '\.so' && return
   done
   return 1
 }
