@@ -3,6 +3,7 @@
 use hob_api::conversation::{Conversation, ConversationList, Transcript};
 use serde_json::json;
 
+use super::terminal::{CTRL_C, CTRL_D, Terminal};
 use super::*;
 
 async fn list(daemon: &Daemon) -> Vec<Conversation> {
