@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod conversations;
 mod guard;
+mod hangup;
 mod openai;
 mod places;
 mod reply;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::hangup::HangUp;
 use super::places::{Place, Places};
 use super::reply;
 use super::stall::WriteStall;
@@ -159,6 +160,13 @@ impl Connection {
 
     async fn run(self, stream: UnixStream) {
         let caller = self.caller;
+        let hang_up = match HangUp::of(&stream) {
+            Ok(hang_up) => hang_up,
+            Err(error) => {
+                warn!(%error, "a connection can't be watched");
+                return last_word(stream, full()).await;
+            }
+        };
         let router = self.router.clone();
         let asked = Arc::new(AtomicBool::new(false));
         let asks = Arc::clone(&asked);
@@ -174,16 +182,24 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(BUFFER_BYTES_MAX)
+            // The end of what a client sends is not the end of its wish for an answer.
+            .half_close(true)
             .serve_connection(
                 TokioIo::new(WriteStall::new(stream, self.stall_timeout)),
                 service,
             );
-        let ended = tokio::select! {
-            ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
-            () = self.shutdown.cancelled() => {
-                Pin::new(&mut connection).graceful_shutdown();
-                poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+        let served = async {
+            tokio::select! {
+                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => return ended,
+                () = self.shutdown.cancelled() => {}
             }
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+        };
+        let ended = tokio::select! {
+            ended = served => ended,
+            // What was under way is dropped with the connection, and so cancelled.
+            () = hang_up.wait() => return debug!(uid = caller.uid, "a client hung up"),
         };
         let Err(error) = ended else {
             return;

@@ -273,6 +273,30 @@ async fn a_client_that_leaves_drops_what_it_waited_for() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_behind_a_second_request_is_noticed() {
+    let server = Server::start(4);
+    let mut stream = server.connect().await;
+    let twice = b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2);
+    stream.write_all(&twice).await.unwrap();
+    server.until_alive(1).await;
+    drop(stream);
+    server.until_alive(0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_still_gets_its_answer() {
+    let server = Server::start(4);
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    let response = read_all(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+}
+
+#[tokio::test]
 async fn a_client_that_never_reads_is_dropped_after_the_bound() {
     let server = Server::start(4);
     let mut stream = server.connect().await;
