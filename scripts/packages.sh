@@ -1,6 +1,10 @@
 # Sourced by the other scripts: what must be installed on the machine before hob can be built.
 # shellcheck shell=bash
 
+# A shell of cron or of a container may lack it; cargo and hob need it.
+: "${HOME:=$(getent passwd "$EUID" | cut -d: -f6)}"
+export HOME
+
 # The package that gives each program or header, wherever something else gives it already.
 missing_packages() {
   local what
@@ -21,13 +25,25 @@ missing_packages() {
 }
 
 # bindgen, which the llama.cpp binding uses, looks for libclang in these places too. It needs the
-# C interface; libclang-cpp, which comes with other packages, does not have it.
+# C interface, which libclang-cpp does not have, and clang's own headers, which libclang1 alone,
+# come with other packages such as doxygen, does not have.
 has_libclang() {
   local folder
-  for folder in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib /usr/lib64; do
-    compgen -G "$folder/libclang[.-]*" | grep -v '/libclang-cpp' | grep -q '\.so' && return
+  if [[ ${LIBCLANG_PATH:-} ]] && holds_libclang "$LIBCLANG_PATH"; then
+    return
+  fi
+  for folder in /usr/lib/llvm-*/lib; do
+    holds_libclang "$folder" && compgen -G "$folder/clang/*/include/stddef.h" >/dev/null && return
+  done
+  compgen -G "/usr/lib*/clang/*/include/stddef.h" >/dev/null || return
+  for folder in /usr/lib/*-linux-gnu /usr/lib /usr/lib64; do
+    holds_libclang "$folder" && return
   done
   return 1
+}
+
+holds_libclang() {
+  compgen -G "$1/libclang[.-]*" | grep -v '/libclang-cpp' | grep -q '\.so'
 }
 
 # Installs the packages that give the programs named, if one is missing.
@@ -50,14 +66,19 @@ install_missing() {
   fi
   "${root[@]}" apt-get -qq update
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq install -y --no-install-recommends "${packages[@]}" >/dev/null
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${packages[@]}" >/dev/null
+  mapfile -t packages < <(missing_packages "$@")
+  # Such as pip, if another python3 than Debian's comes first on the PATH.
+  ((${#packages[@]} == 0)) \
+    || die "${packages[*]} is installed and yet not found: see \`type -a cmake g++ python3\`"
 }
 
 # Ends unless there is a cargo that is new enough for this tree.
 require_cargo() {
   local needed have
   needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-  PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+  # First, as rustup has it: Debian's own cargo may be too old.
+  PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
   if ! command -v cargo >/dev/null; then
     die "cargo is missing; hob needs Rust $needed or later: see https://rustup.rs"
   fi
