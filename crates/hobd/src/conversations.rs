@@ -14,6 +14,7 @@ mod export;
 mod id;
 mod name;
 mod open;
+mod retention;
 mod schema;
 mod store;
 #[cfg(test)]

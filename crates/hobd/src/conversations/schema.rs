@@ -6,7 +6,7 @@ use super::error::StoreError;
 
 /// One step a version: the step at index `n` makes version `n + 1` of version `n`. A step that was
 /// released is never changed; whatever comes later is a step of its own.
-pub(super) const MIGRATIONS: [&str; 1] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     // `left_out` turns, the oldest, were last left out of the prompt, for a context of
     // `left_out_for` tokens.
     "CREATE TABLE conversation (
@@ -39,14 +39,17 @@ pub(super) const MIGRATIONS: [&str; 1] = [
         PRIMARY KEY (conversation, turn, position),
         FOREIGN KEY (conversation, turn) REFERENCES turn (conversation, number) ON DELETE CASCADE
     ) STRICT;",
+    // What time it is for retention; see `retention`. One row, or none before the first look.
+    "CREATE TABLE clock (only INTEGER PRIMARY KEY CHECK (only = 1), time INTEGER NOT NULL) STRICT;",
 ];
 
 /// Every column that the store reads: a database that lacks one is damaged.
-const PROBE: [&str; 3] = [
+const PROBE: [&str; 4] = [
     "SELECT key, id, uid, name, system, created, updated, turns, bytes, left_out, left_out_for \
      FROM conversation LIMIT 1",
     "SELECT conversation, number, time, model FROM turn LIMIT 1",
     "SELECT conversation, turn, position, role, content FROM message LIMIT 1",
+    "SELECT only, time FROM clock LIMIT 1",
 ];
 
 /// The version of `connection`'s database; 0 for an empty one.

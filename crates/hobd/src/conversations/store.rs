@@ -1,7 +1,7 @@
 //! What is asked of the database. Every query names the uid whose rows it may touch, and every
 //! value is a bound parameter.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hob_api::chat::Role;
 use hob_api::conversation::{Conversation, Transcript, Turn, TurnMessage};
@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 use super::error::StoreError;
 use super::id::ConversationId;
 use super::name::{self, Fields};
+use super::retention;
 use crate::request::{MESSAGES_MAX, TEXT_BYTES_MAX};
 
 /// Most text of one conversation in bytes: beyond any context, and little enough for one reply.
@@ -90,11 +91,12 @@ impl Store {
             return Err(StoreError::Quota(message));
         }
         check_bytes(bytes, stored, bytes, quota)?;
+        let updated = updated(&transaction)?;
         transaction
             .execute(
                 "INSERT INTO conversation (id, uid, name, system, created, updated, bytes) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)",
-                params![id.as_str(), uid, fields.name, system, now(), bytes],
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![id.as_str(), uid, fields.name, system, now(), updated, bytes],
             )
             .map_err(name_taken)?;
         transaction.commit()?;
@@ -241,6 +243,7 @@ impl Store {
             None => free_name(&transaction, uid, &name::of_messages(&turn.messages))?,
         };
         insert(&transaction, key, number, turn)?;
+        let updated = updated(&transaction)?;
         transaction.execute(
             "UPDATE conversation SET name = ?2, system = ?3, updated = ?4, turns = ?5, bytes = ?6, \
              left_out = ?7, left_out_for = ?8 WHERE key = ?1",
@@ -248,7 +251,7 @@ impl Store {
                 key,
                 name,
                 system,
-                now(),
+                updated,
                 number,
                 bytes,
                 turn.left_out,
@@ -300,8 +303,25 @@ impl Store {
     }
 
     /// Deletes the conversations that nobody added to for `days`; returns how many there were.
-    pub(super) fn purge(&mut self, days: u32) -> Result<usize, StoreError> {
-        let oldest = now().saturating_sub(u64::from(days) * 24 * 3600);
+    /// `system` is the system's time, `ran` how long hobd ran since the last call, `None` at first.
+    pub(super) fn purge(
+        &mut self,
+        days: u32,
+        system: u64,
+        ran: Option<Duration>,
+    ) -> Result<usize, StoreError> {
+        // A database from before this clock was kept has the time of its last turn.
+        let known: Option<u64> = self.connection.query_row(
+            "SELECT ifnull((SELECT time FROM clock), (SELECT max(updated) FROM conversation))",
+            [],
+            |row| row.get(0),
+        )?;
+        let time = known.map_or(system, |known| retention::follow(known, system, ran));
+        self.connection.execute(
+            "INSERT OR REPLACE INTO clock (only, time) VALUES (1, ?1)",
+            [time],
+        )?;
+        let oldest = time.saturating_sub(u64::from(days) * 24 * 3600);
         let deleted = self
             .connection
             .execute("DELETE FROM conversation WHERE updated < ?1", [oldest])?;
@@ -339,6 +359,13 @@ fn key(connection: &Connection, uid: u32, id: &ConversationId) -> Result<i64, St
 fn about(connection: &Connection, key: i64) -> Result<Conversation, StoreError> {
     let query = format!("SELECT {COLUMNS} FROM conversation WHERE key = ?1");
     Ok(connection.query_row(&query, [key], conversation)?)
+}
+
+/// The time at which somebody adds to a conversation: what is added while the system's clock is far
+/// behind must not be out of retention when that is set right.
+fn updated(connection: &Connection) -> Result<u64, StoreError> {
+    let query = "SELECT max(?1, ifnull((SELECT time FROM clock), 0))";
+    Ok(connection.query_row(query, [now()], |row| row.get(0))?)
 }
 
 /// Bytes of text in the uid's other conversations.

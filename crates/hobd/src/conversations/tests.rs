@@ -4,6 +4,7 @@ mod opening;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use hob_api::chat::Role;
 use hob_ipc::message::ChatMessage;
@@ -210,11 +211,46 @@ fn retention_deletes_what_is_old_and_nothing_else() {
             rusqlite::params![ago, old.as_str()],
         )
         .unwrap();
-    assert_eq!(store.purge(9).unwrap(), 0);
-    assert_eq!(store.purge(7).unwrap(), 1);
+    let now = store::now();
+    assert_eq!(store.purge(9, now, None).unwrap(), 0);
+    assert_eq!(store.purge(7, now, None).unwrap(), 1);
     let left = store.list(MINE).unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].id, new.as_str());
+    assert!(!on_disk(folder.path(), "plover"));
+}
+
+#[test]
+fn a_clock_that_jumps_deletes_nothing_at_once() {
+    const YEAR: u64 = 365 * 24 * 3600;
+    const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+    let folder = folder();
+    let mut store = store(folder.path());
+    let kept = create(&mut store, MINE);
+    store.commit(MINE, &kept, &turn("plover", "x")).unwrap();
+    let now = store::now();
+    assert_eq!(store.purge(30, now, None).unwrap(), 0);
+    // Years ahead for some hours, a restart included, and then right again.
+    for ran in [HOUR, HOUR, None, HOUR] {
+        assert_eq!(store.purge(30, now + 10 * YEAR, ran).unwrap(), 0);
+    }
+    for _ in 0..48 {
+        assert_eq!(store.purge(30, now, HOUR).unwrap(), 0);
+    }
+    // While the system's clock is behind, what is added counts as added by this one's time.
+    let ahead = now + 24 * 3600;
+    let set = "UPDATE clock SET time = ?1";
+    store.connection().execute(set, [ahead]).unwrap();
+    let added = create(&mut store, MINE);
+    assert_eq!(store.get(MINE, &added).unwrap().updated, ahead);
+    store.commit(MINE, &kept, &turn("more", "y")).unwrap();
+    assert_eq!(store.get(MINE, &kept).unwrap().updated, ahead);
+    // What is old by the clock goes when that has been followed all the way.
+    let later = now + YEAR;
+    let deleted: usize = (0..60 * 24)
+        .map(|_| store.purge(30, later, HOUR).unwrap())
+        .sum();
+    assert_eq!(deleted, 2);
     assert!(!on_disk(folder.path(), "plover"));
 }
 

@@ -8,7 +8,7 @@ use hob_api::conversation::ConversationsStatus;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::StoreError;
-use super::store::{Quota, Store};
+use super::store::{Quota, Store, now};
 use super::{lock, open};
 use crate::settings::ConversationSettings;
 
@@ -33,6 +33,8 @@ struct Keeper {
     status: Arc<Mutex<ConversationsStatus>>,
     store: Option<Store>,
     opened: Instant,
+    /// When it last looked for what is out of retention.
+    purged: Option<Instant>,
 }
 
 impl Writer {
@@ -47,6 +49,7 @@ impl Writer {
             status: Arc::clone(&status),
             store: None,
             opened: Instant::now(),
+            purged: None,
         };
         let thread = std::thread::Builder::new().name("conversations".to_owned());
         if let Err(error) = thread.spawn(move || keeper.run(inbox)) {
@@ -193,7 +196,12 @@ impl Keeper {
         if days == 0 {
             return;
         }
-        match self.work(|store| store.purge(days)) {
+        let ran = self.purged.map(|at| at.elapsed());
+        let purged = self.work(|store| store.purge(days, now(), ran));
+        if purged.is_ok() {
+            self.purged = Some(Instant::now());
+        }
+        match purged {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, days, "deleted conversations out of retention"),
             Err(error) => tracing::warn!(%error, "old conversations can't be deleted"),
