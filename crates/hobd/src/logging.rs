@@ -50,25 +50,54 @@ fn is_journal() -> bool {
         .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-/// Writes `<N>` before each event, see sd-daemon(3).
+/// Writes `<N>` before each line, see sd-daemon(3).
 struct Journal;
 
+/// Standard error, for one event.
+struct Prioritised<'a> {
+    stderr: StderrLock<'a>,
+    priority: &'static [u8],
+}
+
+impl Write for Prioritised<'_> {
+    /// Takes a whole event. Lines within it, which may be the words of somebody else, get its
+    /// priority and can't claim another.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let lines = event.split_inclusive(|byte| *byte == b'\n');
+        let prioritised: Vec<u8> = lines
+            .flat_map(|line| [self.priority, line])
+            .flatten()
+            .copied()
+            .collect();
+        self.stderr.write_all(&prioritised)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stderr.flush()
+    }
+}
+
 impl<'a> MakeWriter<'a> for Journal {
-    type Writer = StderrLock<'a>;
+    type Writer = Prioritised<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        io::stderr().lock()
+        prioritised(Level::INFO)
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
-        let mut stderr = io::stderr().lock();
-        // What can't be logged can't be logged.
-        let _ = stderr.write_all(match *event.level() {
+        prioritised(*event.level())
+    }
+}
+
+fn prioritised(level: Level) -> Prioritised<'static> {
+    Prioritised {
+        stderr: io::stderr().lock(),
+        priority: match level {
             Level::ERROR => b"<3>",
             Level::WARN => b"<4>",
             Level::INFO => b"<6>",
             Level::DEBUG | Level::TRACE => b"<7>",
-        });
-        stderr
+        },
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_api::event::{Done, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::RequestId;
 use hob_ipc::message::{FailureCode, Finished, Generate};
+use tracing::Span;
 
 use super::metrics::Metrics;
 use crate::answer::{self, AnswerSender, Undelivered};
@@ -16,6 +18,8 @@ use crate::answer::{self, AnswerSender, Undelivered};
 #[derive(Debug)]
 struct Live {
     sender: AnswerSender,
+    /// What the log says of it is said within this.
+    span: Span,
     /// Until it is given to the engine.
     generate: Option<Box<Generate>>,
     /// The model that it insists on.
@@ -45,12 +49,16 @@ impl LiveRequests {
         &mut self,
         now: Instant,
         generate: Box<Generate>,
+        (uid, class): (u32, Class),
         model: Option<String>,
         sender: AnswerSender,
     ) {
         let id = generate.id;
+        let span = tracing::info_span!("request", %id, uid, class = class.as_str());
+        span.in_scope(|| tracing::debug!(max_tokens = generate.max_tokens, "handed in"));
         let live = Live {
             sender,
+            span,
             model,
             submitted: now,
             dispatched: None,
@@ -63,13 +71,19 @@ impl LiveRequests {
     /// Forgets a request that was not admitted after all.
     pub(super) fn withdraw(&mut self, id: RequestId, why: ErrorCode) {
         self.metrics.failed(why);
-        self.live.remove(&id);
+        if let Some(live) = self.live.remove(&id) {
+            live.span
+                .in_scope(|| tracing::info!(code = ?why, "refused"));
+        }
     }
 
     /// Takes the request out for the engine.
     pub(super) fn dispatch(&mut self, now: Instant, id: RequestId) -> Option<Box<Generate>> {
         let live = self.live.get_mut(&id)?;
         live.dispatched = Some(now);
+        let queue_ms = milliseconds(now.saturating_duration_since(live.submitted));
+        live.span
+            .in_scope(|| tracing::debug!(queue_ms, "dispatched"));
         live.generate.take()
     }
 
@@ -85,8 +99,12 @@ impl LiveRequests {
         let Some(live) = self.live.get_mut(&id) else {
             return Ok(());
         };
-        if matches!(event, Event::Delta { .. }) {
-            live.first_token.get_or_insert_with(Instant::now);
+        if matches!(event, Event::Delta { .. }) && live.first_token.is_none() {
+            let now = Instant::now();
+            live.first_token = Some(now);
+            let first_token_ms = milliseconds(now.saturating_duration_since(live.submitted));
+            live.span
+                .in_scope(|| tracing::debug!(first_token_ms, "first token"));
         }
         live.sender.progress(event).map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
@@ -106,12 +124,12 @@ impl LiveRequests {
         );
         let dispatched = live.dispatched.unwrap_or(live.submitted);
         let queued = dispatched.saturating_duration_since(live.submitted);
-        let timings = timings(finished, queued.as_secs_f64() * 1e3);
+        let timings = timings(finished, milliseconds(queued));
         let first_token = live.first_token.unwrap_or_else(Instant::now);
         let first_token = first_token.saturating_duration_since(live.submitted);
         self.metrics.answered(&usage, &timings, first_token);
+        let _within = live.span.enter();
         tracing::info!(
-            request = %finished.id,
             prompt_tokens = usage.prompt_tokens,
             completion_tokens = usage.completion_tokens,
             queue_ms = timings.queue_ms,
@@ -131,7 +149,8 @@ impl LiveRequests {
     /// Ends an answer with an error.
     pub(super) fn fail(&mut self, id: RequestId, error: ApiError) {
         if let Some(live) = self.live.remove(&id) {
-            tracing::info!(request = %id, code = ?error.code, "not answered");
+            live.span
+                .in_scope(|| tracing::info!(code = ?error.code, "not answered"));
             self.metrics.failed(error.code);
             live.sender.fail(error);
         }
@@ -182,6 +201,10 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
             "the engine was given more requests than it takes",
         ),
     }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 #[allow(

@@ -14,7 +14,7 @@ pub(super) async fn tail(mut stderr: ChildStderr) -> String {
     let mut tail = VecDeque::with_capacity(TAIL_BYTES_MAX);
     let mut buffer = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-        tracing::debug!(stderr = %printable(&buffer[..read]), "engine");
+        tracing::debug!(stderr = printable(&buffer[..read]).as_str(), "engine");
         tail.extend(&buffer[..read]);
         let excess = tail.len().saturating_sub(TAIL_BYTES_MAX);
         tail.drain(..excess);
