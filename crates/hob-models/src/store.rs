@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub use error::StoreError;
 pub use install::{Expected, Installing, Provenance};
 pub use manifest::{Installed, Manifest};
-pub use verify::{OpenModel, Verified};
+pub use verify::{OpenModel, Verified, Witness};
 
 use crate::ModelName;
 use crate::catalog::nearest;

@@ -90,7 +90,7 @@ impl DaemonHandle {
     ///
     /// # Errors
     /// `busy` at once when the queue or the caller's share of it is full, `model_not_found` for a
-    /// model that is not loaded, `not_ready` when none can be loaded or hobd is shutting down,
+    /// model that is not loaded or when there is none, `not_ready` when hobd is shutting down,
     /// `model_failed` while a model that failed is left alone; and within a conversation,
     /// `conversation_not_found`, `busy`, and those of [`Conversations::create`].
     pub async fn submit(&self, mut request: ValidRequest) -> Result<Answer, ApiError> {

@@ -93,6 +93,7 @@ impl Scheduler {
             Input::LoadFailed { error } => self.kill(Next::Fail(error)),
             Input::Alive => self.alive(now),
             Input::Ended { id } => self.ended(now, id),
+            Input::ModelChanged => self.reload(),
             Input::Misbehaved => self.lose(errors::misbehaved),
             Input::Gone => self.gone(now),
             Input::Shutdown => self.shut_down(now),

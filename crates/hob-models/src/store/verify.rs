@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +34,37 @@ pub struct OpenModel {
     pub size_bytes: u64,
     /// Its header.
     pub header: Header,
+    /// Tells later whether the file is still what was verified.
+    pub witness: Witness,
+}
+
+/// Keeps an eye on a verified file while somebody uses it, such as by a memory map, in which
+/// whatever is written to the file appears.
+#[derive(Debug)]
+pub struct Witness {
+    file: File,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Witness {
+    fn of(file: &File, identity: &Identity) -> io::Result<Self> {
+        Ok(Self {
+            file: file.try_clone()?,
+            size: identity.size,
+            modified: identity.modified,
+        })
+    }
+
+    /// Whether nobody wrote to the file since it was opened. A file that was removed or replaced by
+    /// another one of its name is still the same; one whose owner wrote to it and then set its time
+    /// back is not found out.
+    pub fn holds(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| {
+            let now = Identity::of(&metadata);
+            (now.size, now.modified) == (self.size, self.modified)
+        })
+    }
 }
 
 /// What tells a file from any other and from itself before a change.
@@ -137,8 +168,11 @@ impl Store {
             });
         }
         rewind(&mut file, &path)?;
+        let witness =
+            Witness::of(&file, &identity).map_err(|e| StoreError::io("open", &path, e))?;
         Ok(OpenModel {
             file,
+            witness,
             name: name.clone(),
             sha256: actual,
             size_bytes: identity.size,

@@ -38,8 +38,8 @@ pub(super) fn resolve(store: &Store, chosen: Option<&str>) -> Result<ModelName, 
 /// What a store's refusal means to clients.
 fn refused(error: &StoreError) -> ApiError {
     let code = match error {
-        StoreError::NotInstalled { .. } => ErrorCode::ModelNotFound,
-        StoreError::NoDefault { .. } => ErrorCode::NotReady,
+        // Waiting helps against neither.
+        StoreError::NotInstalled { .. } | StoreError::NoDefault { .. } => ErrorCode::ModelNotFound,
         _ => ErrorCode::ModelFailed,
     };
     let refused = ApiError::new(code, error.to_string());

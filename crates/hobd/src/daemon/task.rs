@@ -8,7 +8,7 @@ use hob_api::status::{EngineStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::message::{Generate, Load, Ready};
 use hob_ipc::{Command, EngineEvent, RequestId};
-use hob_models::store::{OpenModel, Store, Verified};
+use hob_models::store::{OpenModel, Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::live::{self, LiveRequests};
@@ -35,6 +35,8 @@ pub(super) struct Daemon {
     chosen: Option<String>,
     opening: Option<model::Opening>,
     engine: Option<Engine>,
+    /// Of the file that the engine has.
+    witness: Option<Witness>,
     ledger: Ledger,
     /// The engine's last progress counter.
     progress: u64,
@@ -79,6 +81,7 @@ impl Daemon {
             cancelled,
             opening: None,
             engine: None,
+            witness: None,
             ledger: Ledger::default(),
             progress: 0,
             engine_started: Instant::now(),
@@ -130,7 +133,8 @@ impl Daemon {
             sampling: request.sampling,
             cache_owner: request.cache.then_some(request.caller.uid),
         });
-        self.live.admit(now, generate, request.model, sender);
+        let whose = (request.caller.uid, request.class);
+        self.live.admit(now, generate, whose, request.model, sender);
         let input = Input::Submit {
             id,
             uid: request.caller.uid,
@@ -213,6 +217,7 @@ impl Daemon {
                 shown.size_bytes = model.size_bytes;
             }
         });
+        self.witness = Some(model.witness);
         self.ledger = Ledger::default();
         self.progress = 0;
         self.engine_started = Instant::now();
@@ -274,6 +279,7 @@ impl Daemon {
                 total,
             } => self.progress(id, Event::Prefill { processed, total }),
             EngineEvent::Delta { id, text } => self.progress(id, Event::Delta { text }),
+            EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),
             EngineEvent::Finished(finished) => {
                 let name = self.shown.model_name();
                 self.live.finish(&finished, &name);
@@ -333,6 +339,7 @@ impl Daemon {
 
     fn engine_gone(&mut self, exit: &Exit) {
         self.engine = None;
+        self.witness = None;
         self.shown.modify(forget_engine);
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");
@@ -436,7 +443,23 @@ impl Daemon {
         Some(Input::Gone)
     }
 
+    /// Whether somebody wrote to the file that the engine maps: what it makes of that is the answer
+    /// of no model that was ever verified.
+    fn model_changed(&self) -> bool {
+        let changed = self
+            .witness
+            .as_ref()
+            .is_some_and(|witness| !witness.holds());
+        if changed {
+            tracing::error!("the model's file was written to while it was loaded");
+        }
+        changed
+    }
+
     fn dispatch(&mut self, id: RequestId) -> Option<Input> {
+        if self.model_changed() {
+            return Some(Input::ModelChanged);
+        }
         let generate = self.live.dispatch(Instant::now(), id)?;
         self.ledger.asked(&generate);
         self.tell_engine(Command::Generate(generate))

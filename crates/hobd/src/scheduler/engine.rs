@@ -109,6 +109,12 @@ impl Scheduler {
         }
     }
 
+    /// Ends the engine over a model that changed under it; loading it again verifies it again.
+    pub(super) fn reload(&mut self) {
+        self.fail_running(errors::model_overwritten);
+        self.kill(Next::Load);
+    }
+
     /// Gives up on an engine that is still there.
     pub(super) fn lose(&mut self, error: fn() -> ApiError) {
         self.fail_running(error);

@@ -79,6 +79,12 @@ pub(super) fn model_changed() -> ApiError {
         .hint("ask again when it is ready")
 }
 
+pub(super) fn model_overwritten() -> ApiError {
+    let message = "the model's file was written to while it was loaded";
+    ApiError::new(ErrorCode::ModelFailed, message)
+        .hint("check it with `hob models verify`; models are replaced by `hob models pull`")
+}
+
 pub(super) fn model_unloaded() -> ApiError {
     ApiError::new(ErrorCode::Cancelled, "the model was unloaded").hint("ask again: that loads it")
 }

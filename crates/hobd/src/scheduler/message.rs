@@ -74,6 +74,8 @@ pub enum Input {
         /// Which one.
         id: RequestId,
     },
+    /// The file that the engine loaded is not any more what was verified.
+    ModelChanged,
     /// The engine process broke the protocol and must go.
     Misbehaved,
     /// The engine process is gone.

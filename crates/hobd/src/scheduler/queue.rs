@@ -11,7 +11,7 @@ use hob_ipc::RequestId;
 
 /// A request that has waited so long is taken for one of the next more urgent class, again and
 /// again: long enough for somebody who speaks to be answered first, short enough to be borne.
-const AGEING: Duration = Duration::from_secs(15);
+pub(super) const AGEING: Duration = Duration::from_secs(15);
 /// Users whose last turn is remembered. There are few on a board; beyond that, the one whose turn
 /// was the longest ago counts as one who never had any.
 const USERS_MAX: usize = 64;

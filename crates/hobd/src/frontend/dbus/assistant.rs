@@ -72,11 +72,11 @@ impl Assistant {
     /// SENDER is the caller's unique name without its colon, its full stops being underscores. A
     /// caller that leaves the bus cancels all its requests.
     ///
-    /// Errors, besides those of D-Bus itself: org.hobd.Hob1.Error.NotReady (no model), .Busy (too
+    /// Errors, besides those of D-Bus itself: org.hobd.Hob1.Error.NotReady (hobd ends), .Busy (too
     /// many requests, or another one of the conversation), .ConversationNotFound (the caller's user
     /// has none of this id), .ContextOverflow (the prompt does not fit; both token counts are in the
     /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
-    /// .ModelFailed; and org.freedesktop.DBus.Error.FileNotFound for an unknown model,
+    /// .ModelFailed; and org.freedesktop.DBus.Error.FileNotFound for an unknown model, or none,
     /// .LimitsExceeded for a text that is too long.
     #[zbus(out_args("reply", "details"))]
     async fn ask(

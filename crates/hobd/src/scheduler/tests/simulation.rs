@@ -2,10 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::super::queue::AGEING;
 use super::*;
 
 const SCHEDULES: u64 = 100_000;
 const STEPS: u32 = 120;
+const USERS: u64 = 3;
+/// A request that is as urgent as anything can be has at most all other requests of its user before
+/// it, and before each of these and itself one of every other user.
+const TURNS_MAX: u64 = 3 * USERS;
 
 /// xorshift64*: <https://doi.org/10.18637/jss.v008.i14>, with Vigna's multiplier.
 struct Random(u64);
@@ -27,6 +32,9 @@ struct World {
     next_id: u64,
     /// Admitted and not ended, with their deadlines.
     owed: BTreeMap<RequestId, Instant>,
+    /// Those that wait, with when they came, and how many went before them since they are as
+    /// urgent as anything can be.
+    waiting: BTreeMap<RequestId, (Instant, u64)>,
     in_engine: BTreeSet<RequestId>,
     engine_alive: bool,
     exited: bool,
@@ -40,6 +48,7 @@ impl World {
             random: Random(seed * 2 + 1),
             next_id: 1,
             owed: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             in_engine: BTreeSet::new(),
             engine_alive: false,
             exited: false,
@@ -49,6 +58,7 @@ impl World {
     fn step(&mut self, input: Input) {
         if let Input::Submit { id, deadline, .. } = &input {
             self.owed.insert(*id, *deadline);
+            self.waiting.insert(*id, (self.now, 0));
         }
         if matches!(input, Input::Gone) {
             self.engine_alive = false;
@@ -57,13 +67,7 @@ impl World {
         for action in self.scheduler.step(self.now, input) {
             self.obey(&action);
         }
-        let waiting = self.owed.len()
-            - self
-                .owed
-                .keys()
-                .filter(|id| self.in_engine.contains(id))
-                .count();
-        assert!(waiting <= bounds().queue, "the queue is bounded");
+        assert!(self.waiting.len() <= bounds().queue, "the queue is bounded");
         assert!(self.in_engine.len() <= bounds().parallel);
         assert!(
             self.owed.values().all(|deadline| *deadline > self.now),
@@ -82,10 +86,13 @@ impl World {
             Action::Dispatch(id) => {
                 assert!(self.engine_alive && self.owed.contains_key(id));
                 assert!(self.in_engine.insert(*id));
+                self.waiting.remove(id);
+                self.overtake();
             }
             Action::Cancel(id) => assert!(self.in_engine.contains(id)),
             Action::Refuse(id, _) | Action::Fail(id, _) => {
                 assert!(self.owed.remove(id).is_some(), "two ends of {id}");
+                self.waiting.remove(id);
             }
             Action::Position(id, before) => {
                 assert!(self.owed.contains_key(id) && (*before as usize) < bounds().queue);
@@ -97,11 +104,21 @@ impl World {
         }
     }
 
+    /// Another one went first: nobody who has aged sees that too often.
+    fn overtake(&mut self) {
+        for (id, (since, before)) in &mut self.waiting {
+            if self.now - *since >= AGEING * 2 {
+                *before += 1;
+                assert!(*before < TURNS_MAX, "{id} starves");
+            }
+        }
+    }
+
     fn submit(&mut self) {
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let deadline = self.now + Duration::from_secs(1 + self.random.below(40));
-        let uid = u32::try_from(self.random.below(3)).unwrap();
+        let deadline = self.now + Duration::from_secs(1 + self.random.below(90));
+        let uid = u32::try_from(self.random.below(USERS)).unwrap();
         let class = Class::ALL[usize::try_from(self.random.below(3)).unwrap()];
         let keep_alive =
             (self.random.below(4) == 0).then(|| Duration::from_secs(self.random.below(9)));
@@ -156,7 +173,14 @@ impl World {
             15..18 if self.engine_alive => self.step(Input::Ready { parallel: 2 }),
             18 if self.engine_alive => self.step(Input::Gone),
             19 if self.engine_alive => self.step(Input::LoadFailed { error }),
-            20 if self.engine_alive => self.step(Input::Misbehaved),
+            20 if self.engine_alive => {
+                let changed = self.random.below(4) == 0;
+                self.step(if changed {
+                    Input::ModelChanged
+                } else {
+                    Input::Misbehaved
+                });
+            }
             21 => self.step(Input::Load),
             22 => self.step(Input::Unload),
             _ if self.engine_alive => self.step(Input::Alive),

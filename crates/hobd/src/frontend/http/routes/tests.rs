@@ -97,7 +97,7 @@ async fn without_a_model_everything_else_answers() {
     assert_eq!(json_of(status).await["active"], 0);
     let models = bare.get("/v1/models").await;
     assert_eq!(json_of(models).await["data"], serde_json::json!([]));
-    assert_refused(bare.get("/health").await, 503, ErrorCode::NotReady).await;
+    assert_refused(bare.get("/health").await, 503, ErrorCode::ModelNotFound).await;
     for path in ["/v1/models/smol", "/v1/models/a/b", "/v1/models/%ff"] {
         assert_refused(bare.get(path).await, 404, ErrorCode::ModelNotFound).await;
     }
@@ -120,7 +120,7 @@ async fn without_a_model_a_question_is_refused_however_it_is_to_be_answered() {
                     .uri(path)
                     .header("accept", accept);
                 let response = bare.send(1000, request, &body.to_string()).await;
-                assert_refused(response, 503, ErrorCode::NotReady).await;
+                assert_refused(response, 404, ErrorCode::ModelNotFound).await;
             }
         }
     }
