@@ -291,6 +291,7 @@ async fn status_and_doctor_tell_what_is_wrong() {
     let status = run(&empty, &["status"]);
     assert_eq!(status.status.code(), Some(7), "{status:?}");
     assert!(stdout(&status).contains("hob models pull"), "{status:?}");
+    assert_failed(&run(&empty, &["hello"]), 7, "no model", "hob models pull");
     let doctor = run(&empty, &["doctor", "--json"]);
     assert_eq!(doctor.status.code(), Some(1));
     let checks: Vec<Value> = serde_json::from_str(&stdout(&doctor)).expect("JSON");

@@ -12,6 +12,8 @@ mod caller;
 mod conversations;
 #[path = "dbus/door.rs"]
 mod door;
+#[path = "dbus/hostile.rs"]
+mod hostile;
 #[path = "dbus/programs.rs"]
 mod programs;
 #[path = "dbus/refusals.rs"]

@@ -63,6 +63,48 @@ async fn sigterm_ends_an_answer_that_takes_too_long() {
 }
 
 #[tokio::test]
+async fn sigterm_while_the_model_loads_tells_who_waits() {
+    let mut daemon = Setup::fake_load("never").start().await;
+    daemon.until(State::Loading).await;
+    let waiting = daemon.client().ask("too early").await;
+    daemon
+        .until_status("one waits", |status| status.queued == 1)
+        .await;
+    daemon.signal(Signal::TERM);
+    let answer = waiting.answer().await;
+    assert_eq!(answer.error().code, ErrorCode::NotReady, "{answer:?}");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_prompt_that_takes_too_long() {
+    let mut daemon = Setup::fake()
+        .toml("[limits]\nshutdown_grace = \"300ms\"")
+        .ready()
+        .await;
+    let reading = daemon.client().ask("fake: prefill 60000").await;
+    daemon
+        .until_status("it runs", |status| status.active == 1)
+        .await;
+    daemon.signal(Signal::TERM);
+    let answer = reading.answer().await;
+    assert_eq!(answer.error().code, ErrorCode::NotReady, "{answer:?}");
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let daemon = Setup::fake().ready().await;
+    let mut running = daemon.client().ask("fake: slow 20 20").await;
+    running.first_delta().await;
+    for _ in 0..10 {
+        daemon.signal(Signal::HUP);
+    }
+    assert_eq!(running.answer().await.text, "word ".repeat(19));
+    assert_eq!(daemon.status().await.engine_losses, 0);
+}
+
+#[tokio::test]
 async fn sigterm_ends_hobd_whatever_it_does() {
     for (setup, state) in [
         (Setup::fake(), State::Ready),

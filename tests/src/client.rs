@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +25,8 @@ use crate::wait::patiently;
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    /// Who it connects as, if not the tester.
+    uid: Option<u32>,
 }
 
 /// A whole reply.
@@ -41,6 +45,16 @@ impl Client {
     pub fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            uid: None,
+        }
+    }
+
+    /// The same way, taken by the user `uid`. Only root can do that.
+    #[must_use]
+    pub fn of_uid(&self, uid: u32) -> Self {
+        Self {
+            socket: self.socket.clone(),
+            uid: Some(uid),
         }
     }
 
@@ -49,7 +63,10 @@ impl Client {
     /// # Errors
     /// As the system says.
     pub async fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(&self.socket).await
+        match self.uid {
+            None => UnixStream::connect(&self.socket).await,
+            Some(uid) => connect_as(&self.socket, uid),
+        }
     }
 
     /// Sends `bytes`, then returns all that comes back until hobd closes the connection.
@@ -171,6 +188,20 @@ impl Client {
     pub async fn status(&self) -> Status {
         self.get("/hob/v1/status").await.json()
     }
+}
+
+/// Connects as another user. The kernel tells hobd who a thread was when it connected, so one with
+/// that uid connects and ends.
+fn connect_as(socket: &Path, uid: u32) -> std::io::Result<UnixStream> {
+    let socket = socket.to_owned();
+    let connecting = std::thread::spawn(move || {
+        let uid = Uid::from_raw(uid);
+        set_thread_res_uid(None, uid, None).expect("only root can be another user");
+        std::os::unix::net::UnixStream::connect(socket)
+    });
+    let stream = connecting.join().expect("connecting as another user")?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }
 
 /// A chat request of one question, with `fields` added.

@@ -1,6 +1,7 @@
 //! A running hobd.
 
-use std::fs::File;
+use std::fs::{File, Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -28,7 +29,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub(crate) fn spawn(setup: Setup) -> Self {
-        let log = setup.home().join("hobd.log");
+        let log = setup.log();
         let process = Self::run(&setup, &log);
         Self {
             setup,
@@ -65,6 +66,29 @@ impl Daemon {
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
         self.setup.socket()
+    }
+
+    /// Lets every user of this machine connect, as hobd's own modes let its group on the system.
+    ///
+    /// # Panics
+    /// If the modes can't be changed.
+    pub fn open_to_everybody(&self) {
+        let socket = self.socket();
+        let folders = socket.ancestors().skip(1);
+        let own = folders.take_while(|folder| folder.starts_with(self.home()));
+        for folder in own {
+            set_permissions(folder, Permissions::from_mode(0o755)).expect("changing a mode");
+        }
+        set_permissions(&socket, Permissions::from_mode(0o666)).expect("changing a mode");
+    }
+
+    /// How many files hobd has open.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        files.expect("a running hobd").count()
     }
 
     /// The folder that stands for the user's home.

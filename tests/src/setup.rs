@@ -1,5 +1,6 @@
 //! What a daemon is started with.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -35,6 +36,8 @@ pub struct Setup {
     bus: Option<Bus>,
     /// Longest file that hobd may write, in KiB.
     file_limit: Option<u32>,
+    /// Whether modes of files bind hobd even if it is root.
+    bound_by_modes: bool,
     environment: Vec<(String, String)>,
 }
 
@@ -78,6 +81,7 @@ impl Setup {
             toml: String::new(),
             bus: None,
             file_limit: None,
+            bound_by_modes: false,
             environment: Vec::new(),
         }
     }
@@ -150,6 +154,25 @@ impl Setup {
         self
     }
 
+    /// Takes from hobd, if the tester is root, the right to write what its mode says nobody may.
+    #[must_use]
+    pub fn bound_by_modes(mut self) -> Self {
+        self.bound_by_modes = true;
+        self
+    }
+
+    /// Lets hobd believe that systemd connected its standard error to the journal.
+    ///
+    /// # Panics
+    /// If the log can't be made.
+    #[must_use]
+    pub fn journal(self) -> Self {
+        let log = std::fs::File::create(self.log()).unwrap();
+        let about = log.metadata().unwrap();
+        let stream = format!("{}:{}", about.dev(), about.ino());
+        self.env("JOURNAL_STREAM", &stream)
+    }
+
     /// Adds a variable to hobd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -160,6 +183,11 @@ impl Setup {
     /// The folder that stands for the user's home.
     pub fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The file that hobd's output goes to.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.home().join("hobd.log")
     }
 
     /// The folder of installed models.
@@ -200,6 +228,12 @@ impl Setup {
         let dbus = self.bus.is_some();
         std::fs::write(&config, format!("dbus = {dbus}\n{}", self.toml)).unwrap();
         let mut command = match self.file_limit {
+            None if self.bound_by_modes && rustix::process::geteuid().is_root() => {
+                let mut setpriv = self.command(Path::new("setpriv"));
+                setpriv.arg("--bounding-set=-dac_override,-dac_read_search");
+                setpriv.arg(binary("hobd"));
+                setpriv
+            }
             None => self.command(&binary("hobd")),
             Some(kib) => {
                 // With the signal ignored, a write beyond the limit fails. `ulimit` counts in

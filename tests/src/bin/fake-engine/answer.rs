@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | (no `fake: `) | the prompt comes back, a word at a time |
 //! | `slow MS N` | N words, that long apart |
+//! | `prefill MS` | the prompt takes that long to read, with progress; then one word |
 //! | `repeat N TEXT` | the text N times, as fast as the socket takes it |
 //! | `show` | the request itself as JSON, so that a test sees what reached the engine |
 //! | `crash after N`, `exit after N` | N words, then the process aborts or exits 0 |
@@ -80,6 +81,7 @@ fn obey(reply: &mut Reply, command: &str) {
         ["slow", ms, n] => {
             reply.say_all(["word "].repeat(number(n)), millis(ms));
         }
+        ["prefill", ms] => reply.read_for(millis(ms)),
         ["repeat", n, ..] => {
             let text = command.splitn(3, ' ').nth(2).unwrap_or_default();
             reply.say_all([text].repeat(number(n)), Duration::ZERO);
@@ -173,6 +175,20 @@ impl Reply<'_> {
         for _ in 0..n {
             self.delta("word ");
         }
+    }
+
+    /// Reads the prompt for that long, until cancelled, then says a word.
+    fn read_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return self.fail(FailureCode::Cancelled);
+            }
+            self.wire.advance();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.delta("word");
+        self.finish();
     }
 
     /// The pieces, `pause` apart, within the limits and until cancelled.
