@@ -53,13 +53,13 @@ fn is_journal() -> bool {
 /// Writes `<N>` before each line, see sd-daemon(3).
 struct Journal;
 
-/// Standard error, for one event.
-struct Prioritised<'a> {
-    stderr: StderrLock<'a>,
+/// Where one event goes.
+struct Prioritised<W> {
+    out: W,
     priority: &'static [u8],
 }
 
-impl Write for Prioritised<'_> {
+impl<W: Write> Write for Prioritised<W> {
     /// Takes a whole event. Lines within it, which may be the words of somebody else, get its
     /// priority and can't claim another.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
@@ -69,17 +69,17 @@ impl Write for Prioritised<'_> {
             .flatten()
             .copied()
             .collect();
-        self.stderr.write_all(&prioritised)?;
+        self.out.write_all(&prioritised)?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stderr.flush()
+        self.out.flush()
     }
 }
 
 impl<'a> MakeWriter<'a> for Journal {
-    type Writer = Prioritised<'a>;
+    type Writer = Prioritised<StderrLock<'a>>;
 
     fn make_writer(&'a self) -> Self::Writer {
         prioritised(Level::INFO)
@@ -90,14 +90,33 @@ impl<'a> MakeWriter<'a> for Journal {
     }
 }
 
-fn prioritised(level: Level) -> Prioritised<'static> {
+fn prioritised(level: Level) -> Prioritised<StderrLock<'static>> {
     Prioritised {
-        stderr: io::stderr().lock(),
+        out: io::stderr().lock(),
         priority: match level {
             Level::ERROR => b"<3>",
             Level::WARN => b"<4>",
             Level::INFO => b"<6>",
             Level::DEBUG | Level::TRACE => b"<7>",
         },
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_within_an_event_claims_another_priority() {
+        let mut out = Vec::new();
+        let mut event = Prioritised {
+            out: &mut out,
+            priority: b"<7>",
+        };
+        event
+            .write_all(b"the engine says\n<0>the house burns\n")
+            .unwrap();
+        assert_eq!(out, b"<7>the engine says\n<7><0>the house burns\n");
     }
 }

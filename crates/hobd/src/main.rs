@@ -212,6 +212,7 @@ fn absolute(path: &Path) -> anyhow::Result<String> {
 }
 
 fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -227,6 +228,21 @@ fn serve(loaded: Loaded) -> anyhow::Result<()> {
     });
     runtime.shutdown_timeout(BLOCKING_GRACE);
     result
+}
+
+/// Lets hobd have as many files as it may: each connection takes two, and the usual first limit of
+/// 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        // The limits of connections then hold only as far as this one lets them.
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
 }
 
 /// The signals that end hobd, caught from construction on.

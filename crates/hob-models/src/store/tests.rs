@@ -249,6 +249,47 @@ fn the_default_is_the_chosen_or_the_only_one() {
     assert_eq!(store.default_model().unwrap(), name("a"));
 }
 
+/// Other bytes of the same length in the same file, late enough for its time to tell.
+fn rewrite(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_file_rewritten_while_it_is_hashed_is_not_opened() {
+    let (_folder, store) = store();
+    let x = name("x");
+    install(&store, "x");
+    let path = store.model_path(&x);
+    let mut calls = 0;
+    let opened = store.open_verified_watched(&x, &Verified::default(), |_| {
+        if calls == 0 {
+            rewrite(&path);
+        }
+        calls += 1;
+    });
+    assert!(matches!(opened, Err(StoreError::Changed { .. })));
+}
+
+#[test]
+fn a_witness_tells_of_writes_and_not_of_removal() {
+    let (_folder, store) = store();
+    let x = name("x");
+    install(&store, "x");
+    let path = store.model_path(&x);
+    let removed = store.open_verified(&x, &Verified::default()).unwrap();
+    store.remove(&x).unwrap();
+    assert!(removed.witness.holds());
+    install(&store, "x");
+    let rewritten = store.open_verified(&x, &Verified::default()).unwrap();
+    assert!(removed.witness.holds() && rewritten.witness.holds());
+    rewrite(&path);
+    assert!(removed.witness.holds() && !rewritten.witness.holds());
+}
+
 #[test]
 fn only_the_installed_bytes_are_opened() {
     let (_folder, store) = store();
