@@ -5,9 +5,10 @@ use std::time::Duration;
 use hob_api::Event;
 use hob_api::status::State;
 use hob_e2e::{Client, Daemon, Setup, Stream};
+use serde_json::json;
 use tokio::time::sleep;
 
-use super::{Random, assert_serves, idle, no_files_left};
+use super::{CHAT, Random, assert_serves, idle, no_files_left};
 
 const REPETITIONS: u64 = 200;
 
@@ -91,4 +92,32 @@ async fn who_leaves_while_the_model_loads_is_forgotten() {
     assert_eq!(status.state, State::Loading);
     assert_eq!(stays.answer().await.text, "my turn");
     idle(&daemon).await;
+}
+
+#[tokio::test]
+async fn the_real_model_is_none_the_worse_for_clients_that_leave() {
+    let daemon = Setup::real().ready().await;
+    let client = daemon.client();
+    let question = json!({
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "What is the capital of France? Answer in one short sentence."},
+        ],
+        "temperature": 0,
+        "max_tokens": 48,
+    });
+    let engine = daemon.engine_pid().await;
+    let mut random = Random::new(0x1e57);
+    for round in 0..20 {
+        // Each begins otherwise, so that little of it is read already.
+        let long = format!("{round} {}", "tell me more about lighthouses ".repeat(40));
+        let stream = client.ask_with(&long, &json!({"max_tokens": 40})).await;
+        sleep(Duration::from_millis(random.below(300))).await;
+        drop(stream);
+    }
+    let status = idle(&daemon).await;
+    assert_eq!(status.engine_losses, 0);
+    assert_eq!(daemon.engine_pid().await, engine);
+    let reply = client.post(CHAT, &question).await;
+    assert!(reply.text().contains("Paris"), "{}", reply.text());
 }

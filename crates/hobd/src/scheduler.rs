@@ -5,7 +5,9 @@
 //!
 //! Invariants, checked by the simulation in `tests`: every admitted request gets exactly one
 //! terminal action ([`Action::Fail`], or the engine's own end of it); no more requests are in the
-//! engine than it can take; the queue is bounded; and no request outlives its deadline.
+//! engine than it can take; the queue is bounded; no request outlives its deadline; and none that
+//! has waited for twice the ageing time sees more go before it than its user's other requests, each
+//! with one of every other user's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

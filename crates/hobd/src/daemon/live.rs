@@ -73,7 +73,7 @@ impl LiveRequests {
         self.metrics.failed(why);
         if let Some(live) = self.live.remove(&id) {
             live.span
-                .in_scope(|| tracing::info!(code = ?why, "refused"));
+                .in_scope(|| tracing::debug!(code = ?why, "refused"));
         }
     }
 
