@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hob_api::{ErrorCode, Event};
-use hob_e2e::{Client, Daemon, Setup, patiently};
+use hob_e2e::{Client, Daemon, Setup, patiently, ran_as_root};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,6 +87,9 @@ async fn a_thousand_connections_are_each_answered_and_leave_nothing_behind() {
 
 #[tokio::test]
 async fn a_user_with_a_hundred_requests_is_one_turn_before_another() {
+    if ran_as_root("crowd::a_user_with_a_hundred_requests_is_one_turn_before_another") {
+        return;
+    }
     let daemon = Setup::fake()
         .toml("[engine]\nparallel = 1\n[limits]\nconnections = 512\nqueue = 64\nper_uid = 20")
         .ready()
