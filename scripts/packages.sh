@@ -18,7 +18,9 @@ missing_packages() {
       dbus-daemon) command -v dbus-daemon >/dev/null || echo dbus ;;
       busctl) command -v busctl >/dev/null || echo systemd ;;
       gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;
-      tmux | shellcheck) command -v "$what" >/dev/null || echo "$what" ;;
+      arm64-compiler) command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu ;;
+      qemu-system-aarch64) command -v "$what" >/dev/null || echo qemu-system-arm ;;
+      tmux | shellcheck | cpio) command -v "$what" >/dev/null || echo "$what" ;;
       *) die "no package is known for $what" ;;
     esac
   done
