@@ -119,6 +119,10 @@ pub struct Handling {
     /// means as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive_ms: Option<u64>,
+    /// Whether the answer may be written by drafts of what came up before, checked several tokens
+    /// at once where that is faster; absent means yes. How tokens are chosen stays the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculative: Option<bool>,
 }
 
 /// One stop string, or several.

@@ -84,6 +84,9 @@ pub struct Usage {
     /// `OpenAI`'s details.
     #[serde(default)]
     pub prompt_tokens_details: PromptTokensDetails,
+    /// `OpenAI`'s details.
+    #[serde(default)]
+    pub completion_tokens_details: CompletionTokensDetails,
 }
 
 /// Details of [`Usage::prompt_tokens`].
@@ -91,6 +94,16 @@ pub struct Usage {
 pub struct PromptTokensDetails {
     /// Prompt tokens that were not computed again.
     pub cached_tokens: u32,
+}
+
+/// Details of [`Usage::completion_tokens`]: of the tokens that were drafted for the answer, so
+/// that several could be checked at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletionTokensDetails {
+    /// Those that are part of it.
+    pub accepted_prediction_tokens: u32,
+    /// Those that are not.
+    pub rejected_prediction_tokens: u32,
 }
 
 impl Usage {
@@ -103,7 +116,18 @@ impl Usage {
             prompt_tokens_details: PromptTokensDetails {
                 cached_tokens: cached,
             },
+            completion_tokens_details: CompletionTokensDetails::default(),
         }
+    }
+
+    /// The same, where `drafted` tokens were drafted and `accepted` of them part of the answer.
+    #[must_use]
+    pub fn with_drafts(mut self, drafted: u32, accepted: u32) -> Self {
+        self.completion_tokens_details = CompletionTokensDetails {
+            accepted_prediction_tokens: accepted,
+            rejected_prediction_tokens: drafted.saturating_sub(accepted),
+        };
+        self
     }
 }
 

@@ -1,11 +1,12 @@
 //! Commands on their way from the thread that reads them to the decode thread, and how a cancel
-//! gets ahead of a step that is under way.
+//! or an urgent request gets ahead of a step that is under way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use hob_api::chat::Class;
 use hob_ipc::RequestId;
 use hob_ipc::message::Generate;
 
@@ -51,8 +52,9 @@ impl Sender {
     /// # Errors
     /// The command, when the decode thread is gone.
     pub fn send(&self, command: Inbound) -> Result<(), SendError<Inbound>> {
-        if let Inbound::Cancel(id) = command {
-            self.interrupt.cancel(id);
+        match &command {
+            Inbound::Cancel(id) => self.interrupt.cancel(*id),
+            Inbound::Generate(request, _) => self.interrupt.arrived(request.class),
         }
         self.commands.send(command)
     }
@@ -89,13 +91,14 @@ impl Inbox {
     }
 
     fn taken(&self, command: &Inbound) {
-        if let Inbound::Cancel(id) = command {
-            self.interrupt.forget(*id);
+        match command {
+            Inbound::Cancel(id) => self.interrupt.forget(*id),
+            Inbound::Generate(request, _) => self.interrupt.taken(request.class),
         }
     }
 }
 
-/// Tells a step that the only request it works for is cancelled.
+/// Tells a step that the only request it works for is cancelled, or should let a newcomer in.
 ///
 /// A step that works for several requests is never told: what one client cancels costs no other
 /// client a step.
@@ -105,24 +108,49 @@ pub struct Interrupt {
     state: Mutex<State>,
 }
 
+/// What may end a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The cancel of the one request that it works for.
+    pub request: RequestId,
+    /// The arrival of a request that is at least so urgent, if any arrival may.
+    pub arrival: Option<Class>,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// The request that has the step to itself.
-    alone: Option<RequestId>,
+    /// What may end the step under way.
+    ends: Option<Ends>,
     /// Cancels that the decode thread has not taken yet: at most as many as fit the channel,
     /// and one more.
     cancelled: Vec<RequestId>,
+    /// Classes of the requests that it has not taken yet, with the same bound.
+    arrived: Vec<Class>,
+}
+
+impl State {
+    fn ended(&self) -> bool {
+        self.ends.is_some_and(|ends| {
+            let urgent = |class: &Class| ends.arrival.is_some_and(|least| *class <= least);
+            self.cancelled.contains(&ends.request) || self.arrived.iter().any(urgent)
+        })
+    }
 }
 
 impl Interrupt {
-    /// Whether the step under way is for nothing. Cheap enough to ask thousands of times a step.
+    /// Whether the step under way should end. Cheap enough to ask thousands of times a step.
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
     }
 
-    /// Begins a step, for one request alone or for several.
-    pub fn begin(&self, alone: Option<RequestId>) {
-        self.change(|state| state.alone = alone);
+    /// Begins a step that these may end, or nothing.
+    pub fn begin(&self, ends: Option<Ends>) {
+        self.change(|state| state.ends = ends);
+    }
+
+    /// Whether a request's cancel is on its way to the decode thread.
+    pub fn is_cancelled(&self, id: RequestId) -> bool {
+        self.lock().cancelled.contains(&id)
     }
 
     fn cancel(&self, id: RequestId) {
@@ -130,46 +158,97 @@ impl Interrupt {
     }
 
     fn forget(&self, id: RequestId) {
-        self.change(|state| {
-            if let Some(at) = state
-                .cancelled
-                .iter()
-                .position(|cancelled| *cancelled == id)
-            {
-                state.cancelled.swap_remove(at);
-            }
-        });
+        self.change(|state| remove_one(&mut state.cancelled, id));
+    }
+
+    fn arrived(&self, class: Class) {
+        self.change(|state| state.arrived.push(class));
+    }
+
+    fn taken(&self, class: Class) {
+        self.change(|state| remove_one(&mut state.arrived, class));
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         change(&mut state);
-        let raised = state.alone.is_some_and(|id| state.cancelled.contains(&id));
-        self.raised.store(raised, Ordering::Relaxed);
+        self.raised.store(state.ended(), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn remove_one<T: PartialEq>(items: &mut Vec<T>, item: T) {
+    if let Some(at) = items.iter().position(|other| *other == item) {
+        items.swap_remove(at);
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+    use hob_ipc::message::{Prompt, Sampling};
+
+    fn ends(request: RequestId, arrival: Option<Class>) -> Option<Ends> {
+        Some(Ends { request, arrival })
+    }
 
     #[test]
     fn a_cancel_is_seen_by_the_step_of_its_request_alone() {
         let (sender, inbox) = inbox();
         let interrupt = Arc::clone(inbox.interrupt());
         let (own, other) = (RequestId(1), RequestId(2));
-        interrupt.begin(Some(own));
-        assert!(sender.send(Inbound::Cancel(other)).is_ok());
+        interrupt.begin(ends(own, None));
+        sender.send(Inbound::Cancel(other)).unwrap();
         assert!(!interrupt.is_raised(), "another request's");
-        assert!(sender.send(Inbound::Cancel(own)).is_ok());
-        assert!(interrupt.is_raised());
+        sender.send(Inbound::Cancel(own)).unwrap();
+        assert!(interrupt.is_raised() && interrupt.is_cancelled(own));
         interrupt.begin(None);
         assert!(!interrupt.is_raised(), "a step for several");
-        interrupt.begin(Some(own));
+        interrupt.begin(ends(own, None));
         assert!(interrupt.is_raised(), "the cancel came before the step");
         assert!(matches!(inbox.receive(), Ok(Inbound::Cancel(id)) if id == other));
         assert!(interrupt.is_raised());
         assert!(matches!(inbox.try_receive(), Ok(Inbound::Cancel(id)) if id == own));
         assert!(!interrupt.is_raised(), "taken");
+    }
+
+    #[test]
+    fn an_arrival_is_seen_by_a_step_that_is_no_more_urgent() {
+        let (sender, inbox) = inbox();
+        let interrupt = Arc::clone(inbox.interrupt());
+        let arrive = |class| {
+            let request = Generate {
+                id: RequestId(2),
+                prompt: Prompt::Text(String::new()),
+                max_tokens: 1,
+                stop: Vec::new(),
+                sampling: Sampling::GREEDY,
+                cache_owner: None,
+                class,
+                drafts: true,
+            };
+            let request = Box::new(request);
+            sender
+                .send(Inbound::Generate(request, Instant::now()))
+                .unwrap();
+        };
+        let own = RequestId(1);
+        interrupt.begin(ends(own, Some(Class::Chat)));
+        arrive(Class::Batch);
+        assert!(!interrupt.is_raised(), "less urgent");
+        arrive(Class::Chat);
+        assert!(interrupt.is_raised() && !interrupt.is_cancelled(own));
+        interrupt.begin(ends(own, None));
+        assert!(!interrupt.is_raised(), "a step that no arrival ends");
+        interrupt.begin(ends(own, Some(Class::Batch)));
+        assert!(interrupt.is_raised());
+        inbox.receive().unwrap();
+        assert!(interrupt.is_raised());
+        inbox.receive().unwrap();
+        assert!(!interrupt.is_raised(), "both are taken");
     }
 }

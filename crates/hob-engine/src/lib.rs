@@ -12,6 +12,7 @@
 //! socket is descriptor 0; standard output is not used, standard error is the log.
 
 pub mod cpu;
+pub mod drafts;
 pub mod inbox;
 pub mod llama;
 pub mod memories;

@@ -227,6 +227,7 @@ impl<'m> Llama<'m> {
                 n_ctx,
                 n_batch,
                 parallel: load.parallel,
+                goes_back: !raw::is_recurrent(model),
             },
             window: raw::sliding_window(model),
             ready,
@@ -415,9 +416,11 @@ impl Model for Llama<'_> {
         if known <= tokens {
             return known == tokens;
         }
-        // A window that has moved on has let go of what lies before it, and of that the shortened
-        // sequence would need some.
-        if self.window > 0 && known > self.window {
+        // Layers with a window have let go of what lies far before it; the next token would look
+        // back on one token less than the window has.
+        let oldest = self.context.kv_cache_seq_pos_min(id);
+        let needed = (tokens + 1).saturating_sub(self.window);
+        if self.window > 0 && u32::try_from(oldest).is_ok_and(|oldest| oldest > needed) {
             return false;
         }
         // Fails for recurrent models, whose state can't be taken back.

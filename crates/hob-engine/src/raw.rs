@@ -137,6 +137,15 @@ pub fn sliding_window(model: &LlamaModel) -> u32 {
     u32::try_from(n_swa).unwrap_or(0)
 }
 
+/// Whether the model has a recurrent state, in some layers at least: that can't go back.
+pub fn is_recurrent(model: &LlamaModel) -> bool {
+    // SAFETY: `LlamaModel` is a pointer to a living model, as asserted above.
+    unsafe {
+        let pointer = *std::ptr::from_ref(model).cast::<*const sys::llama_model>();
+        sys::llama_model_is_recurrent(pointer) || sys::llama_model_is_hybrid(pointer)
+    }
+}
+
 // The binding has no setter for the callback and keeps the C struct to itself. A struct as large
 // as its only field has it at offset 0; the crate is pinned to an exact version.
 const _: () = assert!(

@@ -189,6 +189,6 @@ fn load_and_serve(
     )?;
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.
-    let _ = serve::serve(&mut llama, commands, outbox, pulse);
+    let _ = serve::serve(&mut llama, load.drafts, commands, outbox, pulse);
     Ok(())
 }

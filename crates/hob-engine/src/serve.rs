@@ -8,16 +8,19 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use hob_api::event::FinishReason;
-use hob_ipc::message::{FailureCode, Generate, Prompt, Sampling};
+use hob_ipc::message::{Drafts, FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
 
+use crate::drafts::{Acceptance, StepCosts};
 use crate::inbox::{Inbound, Inbox};
 use crate::memories::{Choice, Memories};
 use crate::prompt::Token;
 use crate::pulse::Pulse;
-use crate::slots::{self, Pace, Plan, Slot};
+use crate::slots::{self, Pace, Slot};
 use crate::text::{self, Answer};
 use crate::wire::Events;
+
+mod step;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
@@ -34,6 +37,9 @@ pub struct Limits {
     pub n_batch: u32,
     /// Requests at once.
     pub parallel: u32,
+    /// Whether a sequence can go back by the rows of one step. One that can't loses all that it
+    /// knew with a step that is stopped, and can try no drafts.
+    pub goes_back: bool,
 }
 
 /// One token for the model to see.
@@ -77,7 +83,7 @@ pub enum Step {
     /// All rows are computed.
     Done,
     /// The interrupt was raised; the model has seen none of the rows, and may have lost what it
-    /// knew of their sequence.
+    /// knew of their sequences.
     Stopped,
 }
 
@@ -130,6 +136,7 @@ pub trait Model {
 /// The one with which `events` failed.
 pub fn serve<M: Model>(
     model: &mut M,
+    drafts: Drafts,
     inbox: &Inbox,
     events: &dyn Events,
     pulse: &Pulse,
@@ -145,7 +152,10 @@ pub fn serve<M: Model>(
         inbox,
         events,
         pulse,
+        drafts,
+        costs: StepCosts::default(),
         arrivals: 0,
+        turns: 0,
         bytes: Vec::new(),
     };
     loop {
@@ -168,10 +178,13 @@ pub fn serve<M: Model>(
                 pulse.set_working(true);
                 server.start(*request, received)?;
             }
-            Some(Inbound::Cancel(id)) => server.cancel(id)?,
+            Some(Inbound::Cancel(id)) => {
+                server.cancel(id)?;
+                continue;
+            }
             None => {}
         }
-        // Also after a command: making tokens of a long prompt takes a while, and a burst of them
+        // Also after a request: making tokens of a long prompt takes a while, and a burst of them
         // must not stop the answers under way.
         if server.slots.iter().any(Option::is_some) {
             server.step()?;
@@ -189,7 +202,11 @@ struct Server<'a, M: Model> {
     memories: Memories,
     pace_alone: Pace,
     pace_shared: Pace,
+    drafts: Drafts,
+    costs: StepCosts,
     arrivals: u64,
+    /// Steps that read.
+    turns: u64,
     /// The bytes of one piece, kept to spare allocations.
     bytes: Vec<u8>,
 }
@@ -229,6 +246,9 @@ impl<M: Model> Server<'_, M> {
             });
         }
         let sampler = self.model.sampler(&request.sampling, &prompt);
+        // Drafts come and go with the board's pace, and the last digits of the model's numbers with
+        // them: who asks for the same answer again gets it without.
+        let seeded = request.sampling.seed.is_some() && request.sampling.temperature > 0.0;
         let (place, cached) = self.place(request.cache_owner, &prompt)?;
         self.arrivals += 1;
         self.slots[place] = Some(Slot {
@@ -238,6 +258,11 @@ impl<M: Model> Server<'_, M> {
             tokens: prompt,
             cached,
             seen: cached,
+            class: request.class,
+            drafts: request.drafts && !seeded,
+            acceptance: Acceptance::default(),
+            turn: 0,
+            owed: Duration::ZERO,
             max_tokens: request.max_tokens,
             answer: Answer::new(request.stop),
             sampler,
@@ -282,93 +307,6 @@ impl<M: Model> Server<'_, M> {
             // It ended before the cancel arrived.
             None => Ok(()),
         }
-    }
-
-    fn step(&mut self) -> io::Result<()> {
-        let started = Instant::now();
-        let alone = slots::alone(&self.slots);
-        self.inbox.interrupt().begin(alone);
-        let pace = match alone {
-            Some(_) => &mut self.pace_alone,
-            None => &mut self.pace_shared,
-        };
-        let plan = slots::plan(&self.slots, pace.chunk(), self.limits.n_batch as usize);
-        let decoded = self.model.decode(&plan.rows);
-        let done = Instant::now();
-        self.pulse.advance();
-        let failure = match decoded {
-            Ok(Step::Done) => None,
-            // When the cancel arrives as a command, there is nothing left to end.
-            Ok(Step::Stopped) => Some(cancelled()),
-            Err(failure) => Some(failure),
-        };
-        if let Some(failure) = failure {
-            for share in &plan.shares {
-                self.fail(share.slot, failure.clone())?;
-            }
-            return Ok(());
-        }
-        if plan.prefill > 0 {
-            pace.learn(plan.prefill, done.saturating_duration_since(started));
-        }
-        self.account(&plan, done)?;
-        for share in &plan.shares {
-            if let Some(row) = share.logits {
-                self.sample(share.slot, row)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes what the model has seen, and reports progress with long prompts.
-    fn account(&mut self, plan: &Plan, now: Instant) -> io::Result<()> {
-        for share in &plan.shares {
-            let Some(slot) = &mut self.slots[share.slot] else {
-                continue;
-            };
-            slot.seen += share.rows;
-            if slot.prompt_left() > 0 {
-                if now.saturating_duration_since(slot.reported) >= PREFILL_REPORT_INTERVAL {
-                    slot.reported = now;
-                    self.events.send(&EngineEvent::Prefill {
-                        id: slot.id,
-                        processed: u32::try_from(slot.seen).unwrap_or(u32::MAX),
-                        total: slot.prompt_tokens(),
-                    })?;
-                }
-            } else if slot.prompt_done.is_none() {
-                slot.prompt_done = Some(now);
-            }
-        }
-        Ok(())
-    }
-
-    fn sample(&mut self, place: usize, row: usize) -> io::Result<()> {
-        let Some(slot) = &mut self.slots[place] else {
-            return Ok(());
-        };
-        let token = match self.model.sample(row, &mut slot.sampler) {
-            Ok(token) => token,
-            Err(failure) => return self.fail(place, failure),
-        };
-        slot.tokens.push(token);
-        if self.model.is_end(token) {
-            return self.finish(place, FinishReason::Stop);
-        }
-        self.bytes.clear();
-        self.model.piece(token, &mut self.bytes);
-        let step = slot.answer.push(&self.bytes);
-        send_text(self.events, slot.id, &step.text)?;
-        if step.stopped {
-            // The text that is left is the stop string's.
-            slot.answer = Answer::default();
-            return self.finish(place, FinishReason::Stop);
-        }
-        let full = slot.tokens.len() >= self.limits.n_ctx as usize;
-        if slot.answered() >= slot.max_tokens || full {
-            return self.finish(place, FinishReason::Length);
-        }
-        Ok(())
     }
 
     fn finish(&mut self, place: usize, reason: FinishReason) -> io::Result<()> {

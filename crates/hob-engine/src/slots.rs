@@ -1,20 +1,29 @@
 //! Requests under way, and which of their tokens go into the next step. Pure.
+//!
+//! There are two kinds of steps. One that writes takes the last token of every answer, and a draft
+//! behind it. One that reads takes a piece of one prompt: it can be stopped at the cost of that
+//! prompt alone, and computes it as if nobody else were there.
 
 use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_ipc::RequestId;
 use hob_ipc::message::Finished;
 
+use crate::drafts::Acceptance;
 use crate::prompt::Token;
 use crate::serve::Row;
 use crate::text::Answer;
 
-/// Longest that a step with prefill should take while several requests are under way: they wait
-/// for one another.
+/// Longest that a step should read while several requests are under way: they wait for one
+/// another.
 pub const STEP_SHARED: Duration = Duration::from_millis(200);
-/// The same for a request alone. A cancel ends such a step at once, so only a request that
-/// arrives meanwhile waits for it, and larger steps are somewhat faster.
+/// The same for a request alone. Its cancel ends such a step at once, and so does a request
+/// that arrives; larger steps are somewhat faster.
 pub const STEP_ALONE: Duration = Duration::from_secs(1);
+/// A request becomes one class more urgent each time that it has waited so long, as in hobd's
+/// queue.
+pub const AGEING: Duration = Duration::from_secs(15);
 /// Prompts are computed in pieces that begin and end at multiples of this. llama.cpp's kernels
 /// work on some rows at a time and on what is left over in another way, with other last digits.
 pub const GRID: usize = 16;
@@ -38,6 +47,16 @@ pub struct Slot<S> {
     pub cached: usize,
     /// How many of all the model has seen: the next one's position.
     pub seen: usize,
+    /// How urgent the request is.
+    pub class: Class,
+    /// Whether it wants drafts.
+    pub drafts: bool,
+    /// How they fared.
+    pub acceptance: Acceptance,
+    /// When, in steps that read, a piece of its prompt was last read; 0 for never.
+    pub turn: u64,
+    /// What was computed for it in vain since it last had time to itself.
+    pub owed: Duration,
     /// Longest answer.
     pub max_tokens: u32,
     /// The answer's text.
@@ -55,29 +74,44 @@ pub struct Slot<S> {
 }
 
 impl<S> Slot<S> {
-    /// Tokens of the prompt that are not computed yet.
-    pub fn prompt_left(&self) -> usize {
-        self.prompt_len.saturating_sub(self.seen)
+    /// Tokens that the model must read before the next one can be chosen: of the prompt, or of all
+    /// if it lost what it knew.
+    pub fn to_read(&self) -> usize {
+        match self.tokens.len() - self.seen {
+            1 if self.is_answered() => 0,
+            left => left,
+        }
     }
 
-    /// How many tokens of the prompt go into a step with so much room.
+    fn is_answered(&self) -> bool {
+        self.tokens.len() > self.prompt_len
+    }
+
+    /// How urgent the request is by now.
+    pub fn urgency(&self, now: Instant) -> Class {
+        let waited = now.saturating_duration_since(self.received);
+        let classes = waited.as_secs() / AGEING.as_secs();
+        let more_urgent = Class::ALL.into_iter().rev();
+        let more_urgent = more_urgent.skip_while(|class| *class != self.class);
+        let classes = usize::try_from(classes).unwrap_or(usize::MAX);
+        more_urgent
+            .take(classes.saturating_add(1))
+            .last()
+            .unwrap_or(self.class)
+    }
+
+    /// How many tokens are read in a step with so much room.
     ///
     /// Steps end on the grid or with the prompt: so a prompt is computed in the same way however
     /// quick the board happened to be.
-    fn prompt_share(&self, room: usize) -> usize {
+    fn share(&self, room: usize) -> usize {
         let end = self.seen + room;
-        if end >= self.prompt_len {
-            return self.prompt_left();
+        if end >= self.tokens.len() {
+            return self.to_read();
         }
         let on_grid = end - end % GRID;
         let end = if on_grid > self.seen { on_grid } else { end };
         end - self.seen
-    }
-
-    /// The answer's last token, if the model has not seen it yet.
-    fn unseen_answer(&self) -> Option<Token> {
-        let answer = self.prompt_left() == 0;
-        self.tokens.get(self.seen).copied().filter(|_| answer)
     }
 
     /// Tokens of the answer so far.
@@ -100,6 +134,8 @@ impl<S> Slot<S> {
             prompt_tokens: self.prompt_tokens(),
             cached_tokens: count(self.cached),
             completion_tokens: self.answered(),
+            drafted_tokens: self.acceptance.drafted(),
+            accepted_tokens: self.acceptance.accepted(),
             prefill_us: micros(prompt_done.saturating_duration_since(self.received)),
             decode_us: micros(now.saturating_duration_since(prompt_done)),
         }
@@ -117,7 +153,7 @@ pub struct Share {
     pub slot: usize,
     /// How many rows are its own.
     pub rows: usize,
-    /// Its row that has logits, if any.
+    /// Its first row with logits, if any; all that follow have them, too.
     pub logits: Option<usize>,
 }
 
@@ -128,37 +164,49 @@ pub struct Plan {
     pub rows: Vec<Row>,
     /// In the order of the rows.
     pub shares: Vec<Share>,
-    /// Rows that belong to prompts.
-    pub prefill: usize,
 }
 
-/// Plans a step: one token for every answer first, so that none of them waits for a prompt, then
-/// up to `chunk` tokens of prompts, the oldest request first.
-pub fn plan<S>(slots: &[Option<Slot<S>>], chunk: usize, batch_max: usize) -> Plan {
+/// Plans a step that writes: the last token of every answer, and what `draft` gives for each place
+/// and so many tokens at most.
+pub fn writing<S>(
+    slots: &[Option<Slot<S>>],
+    batch_max: usize,
+    mut draft: impl FnMut(usize, usize) -> Vec<Token>,
+) -> Plan {
     let mut plan = Plan::default();
-    for (place, slot) in occupied(slots) {
-        if let Some(token) = slot.unseen_answer()
-            && plan.rows.len() < batch_max
-        {
-            plan.push(place, slot.seen, &[token], true);
-        }
-    }
-    let mut prompts: Vec<_> = occupied(slots)
-        .filter(|(_, slot)| slot.prompt_left() > 0)
+    let writing: Vec<_> = occupied(slots)
+        .filter(|(_, slot)| slot.to_read() == 0)
         .collect();
-    prompts.sort_by_key(|(_, slot)| slot.arrival);
-    let mut room = chunk.min(batch_max - plan.rows.len());
-    for (place, slot) in prompts {
-        let count = slot.prompt_share(room);
-        if count == 0 {
-            break;
-        }
-        let tokens = &slot.tokens[slot.seen..slot.seen + count];
-        plan.push(place, slot.seen, tokens, count == slot.prompt_left());
-        plan.prefill += count;
-        room -= count;
+    let mut room = batch_max.saturating_sub(writing.len());
+    for (place, slot) in writing.into_iter().take(batch_max) {
+        let mut tokens = slot.tokens[slot.seen..].to_vec();
+        let drafted = draft(place, room);
+        room -= drafted.len();
+        tokens.extend(drafted);
+        plan.push(place, slot.seen, &tokens, tokens.len());
     }
     plan
+}
+
+/// Plans a step that reads up to `room` tokens, at least 1, for the slot at `place`.
+pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(slot) = &slots[place] {
+        let count = slot.share(room);
+        let last = usize::from(count == slot.to_read());
+        let tokens = &slot.tokens[slot.seen..slot.seen + count];
+        plan.push(place, slot.seen, tokens, last);
+    }
+    plan
+}
+
+/// Whose prompt is read next: the most urgent one's, and in turns among equals. Who has just come
+/// is next.
+pub fn next_to_read<S>(slots: &[Option<Slot<S>>], now: Instant) -> Option<usize> {
+    occupied(slots)
+        .filter(|(_, slot)| slot.to_read() > 0)
+        .min_by_key(|(_, slot)| (slot.urgency(now), slot.turn, slot.arrival))
+        .map(|(place, _)| place)
 }
 
 fn occupied<S>(slots: &[Option<Slot<S>>]) -> impl Iterator<Item = (usize, &Slot<S>)> {
@@ -169,23 +217,25 @@ fn occupied<S>(slots: &[Option<Slot<S>>]) -> impl Iterator<Item = (usize, &Slot<
 }
 
 impl Plan {
-    fn push(&mut self, place: usize, seen: usize, tokens: &[Token], sample: bool) {
+    /// Adds tokens, of which the last `chosen` are each followed by one that is chosen.
+    fn push(&mut self, place: usize, seen: usize, tokens: &[Token], chosen: usize) {
         // Both are below numbers that came as u32: requests at once, and tokens of context.
         let sequence = u32::try_from(place).unwrap_or(u32::MAX);
         let positions = u32::try_from(seen).unwrap_or(u32::MAX)..;
-        let last = tokens.len() - 1;
+        let plain = tokens.len() - chosen;
+        let first = self.rows.len() + plain;
         for (at, (token, position)) in tokens.iter().zip(positions).enumerate() {
             self.rows.push(Row {
                 token: *token,
                 position,
                 sequence,
-                logits: sample && at == last,
+                logits: at >= plain,
             });
         }
         self.shares.push(Share {
             slot: place,
             rows: tokens.len(),
-            logits: sample.then(|| self.rows.len() - 1),
+            logits: (chosen > 0).then_some(first),
         });
     }
 }
@@ -252,6 +302,11 @@ mod tests {
             prompt_len: prompt,
             cached: 0,
             seen,
+            class: Class::Chat,
+            drafts: true,
+            acceptance: Acceptance::default(),
+            turn: 0,
+            owed: Duration::ZERO,
             max_tokens: 1,
             answer: Answer::default(),
             sampler: (),
@@ -263,23 +318,61 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_before_prompts_and_old_prompts_before_new_ones() {
+    fn every_answer_is_written_and_one_prompt_read() {
         let slots = [
             slot(3, 50, 0, None),
             slot(1, 4, 4, Some(7)),
-            slot(2, 10, 4, None),
+            slot(2, 5, 5, Some(8)),
         ]
         .map(Some);
-        let plan = plan(&slots, 8, 512);
-        let shares: Vec<_> = plan
-            .shares
-            .iter()
-            .map(|s| (s.slot, s.rows, s.logits))
-            .collect();
-        assert_eq!(shares, [(1, 1, Some(0)), (2, 6, Some(6)), (0, 2, None)]);
-        assert_eq!(plan.prefill, 8);
-        assert_eq!(plan.rows[1].position, 4);
-        assert_eq!(plan.rows[1].token, 4);
+        let plan = writing(&slots, 512, |place, _| vec![9; place - 1]);
+        let shares = |plan: &Plan| -> Vec<_> {
+            let shares = plan.shares.iter();
+            shares.map(|s| (s.slot, s.rows, s.logits)).collect()
+        };
+        assert_eq!(shares(&plan), [(1, 1, Some(0)), (2, 2, Some(1))]);
+        let row = |row: &Row| (row.token, row.position, row.sequence, row.logits);
+        let rows: Vec<_> = plan.rows.iter().map(row).collect();
+        assert_eq!(rows, [(7, 4, 1, true), (8, 5, 2, true), (9, 6, 2, true)]);
+        assert_eq!(shares(&reading(&slots, 0, 40)), [(0, 32, None)]);
+        assert_eq!(shares(&reading(&slots, 0, 64)), [(0, 50, Some(49))]);
+    }
+
+    #[test]
+    fn a_sequence_that_was_lost_is_read_again_with_its_answer() {
+        let mut lost = slot(1, 4, 4, Some(7));
+        lost.tokens.push(8);
+        lost.seen = 0;
+        assert_eq!(lost.to_read(), 6);
+        let plan = reading(&[Some(lost)], 0, 64);
+        assert_eq!((plan.rows.len(), plan.shares[0].logits), (6, Some(5)));
+    }
+
+    #[test]
+    fn the_most_urgent_prompt_is_read_first_and_equals_take_turns() {
+        fn set(slots: &mut [Option<Slot<()>>], at: usize, change: impl FnOnce(&mut Slot<()>)) {
+            if let Some(slot) = &mut slots[at] {
+                change(slot);
+            }
+        }
+        let mut slots = [slot(1, 50, 0, None), slot(2, 50, 0, None)].map(Some);
+        let now = Instant::now();
+        let mut order = Vec::new();
+        for turn in 1..=4 {
+            let place = next_to_read(&slots, now).unwrap_or(9);
+            order.push(place);
+            set(&mut slots, place, |slot| slot.turn = turn);
+        }
+        assert_eq!(order, [0, 1, 0, 1]);
+        set(&mut slots, 1, |slot| slot.class = Class::Voice);
+        assert_eq!(next_to_read(&slots, now), Some(1));
+        set(&mut slots, 1, |slot| slot.class = Class::Batch);
+        assert_eq!(next_to_read(&slots, now), Some(0));
+        // Waiting counts: one class after so long, two after twice as long.
+        assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(0), "in turns");
+        set(&mut slots, 0, |slot| slot.turn = 9);
+        assert_eq!(next_to_read(&slots, now + AGEING), Some(0));
+        assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(1));
     }
 
     #[test]
@@ -287,8 +380,8 @@ mod tests {
         let shares = |seen: usize, room: usize| {
             let mut slot = slot(1, 200, seen, None);
             let mut shares = Vec::new();
-            while slot.prompt_left() > 0 {
-                let share = slot.prompt_share(room);
+            while slot.to_read() > 0 {
+                let share = slot.share(room);
                 slot.seen += share;
                 shares.push(share);
             }
@@ -321,8 +414,9 @@ mod tests {
         fn no_plan_is_out_of_bounds(
             slots in proptest::collection::vec(
                 (0_u64..9, 1_usize..40, 0_usize..50, any::<bool>(), any::<bool>()), 1..6),
-            chunk in 1_usize..64,
+            room in 1_usize..64,
             batch in 8_usize..64,
+            draft in 0_usize..12,
         ) {
             let slots: Vec<_> = slots
                 .into_iter()
@@ -332,19 +426,23 @@ mod tests {
                     there.then(|| slot(arrival, prompt, seen, last))
                 })
                 .collect();
-            let plan = plan(&slots, chunk, batch);
+            let count = |reads: bool| {
+                occupied(&slots).filter(|(_, slot)| (slot.to_read() > 0) == reads).count()
+            };
+            let plan = writing(&slots, batch, |_, max| vec![1; draft.min(max)]);
             prop_assert!(plan.rows.len() <= batch);
-            prop_assert!(plan.prefill <= chunk);
-            prop_assert_eq!(plan.rows.len(), plan.shares.iter().map(|s| s.rows).sum::<usize>());
-            let work = slots.iter().flatten().count();
-            prop_assert_eq!(plan.rows.is_empty(), work == 0);
-            for share in &plan.shares {
-                if let Some(row) = share.logits {
-                    prop_assert!(plan.rows[row].logits);
-                }
+            prop_assert_eq!(plan.shares.len(), count(false));
+            prop_assert!(plan.rows.iter().all(|row| row.logits));
+            let own = plan.shares.iter().map(|share| share.rows);
+            prop_assert_eq!(own.sum::<usize>(), plan.rows.len());
+            let place = next_to_read(&slots, Instant::now());
+            prop_assert_eq!(place.is_some(), count(true) > 0);
+            if let Some(place) = place {
+                let plan = reading(&slots, place, room);
+                prop_assert!((1..=room).contains(&plan.rows.len()));
+                let chosen = plan.rows.iter().filter(|row| row.logits).count();
+                prop_assert_eq!(chosen, usize::from(plan.shares[0].logits.is_some()));
             }
-            let logits = plan.rows.iter().filter(|row| row.logits).count();
-            prop_assert_eq!(logits, plan.shares.iter().filter(|s| s.logits.is_some()).count());
         }
 
         #[test]

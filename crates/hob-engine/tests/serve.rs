@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use hob_api::chat::Class;
 use hob_api::event::FinishReason;
 use hob_engine::inbox::{Inbound, Inbox, Interrupt, Sender, inbox};
 use hob_engine::prompt::Token;
@@ -13,7 +14,7 @@ use hob_engine::pulse::Pulse;
 use hob_engine::serve::{Failure, Limits, Model, Row, Step, serve};
 use hob_engine::wire::{Events, ReadError, read_commands};
 use hob_ipc::frame::COMMAND_BYTES_MAX;
-use hob_ipc::message::{FailureCode, Finished, Generate, Prompt, Sampling};
+use hob_ipc::message::{Drafts, FailureCode, Finished, Generate, Prompt, Sampling};
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 
 /// Says the prompt backwards, one byte a token, then ends. Checks what it is asked.
@@ -43,6 +44,7 @@ impl Mirror {
                 n_ctx,
                 n_batch,
                 parallel,
+                goes_back: true,
             },
             seen: vec![Vec::new(); parallel as usize],
             rows: Vec::new(),
@@ -198,6 +200,8 @@ fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
         cache_owner: None,
+        class: Class::Chat,
+        drafts: true,
     }
 }
 
@@ -234,7 +238,7 @@ fn run(model: &mut Mirror, requests: Vec<Generate>) -> Record {
                 std::thread::yield_now();
             }
         });
-        serve(model, &receiver, &record, &Pulse::new()).unwrap();
+        serve(model, Drafts::Always, &receiver, &record, &Pulse::new()).unwrap();
     });
     record
 }
@@ -315,7 +319,8 @@ fn bad_requests_fail_alone() {
 #[test]
 fn a_failed_step_fails_its_requests_and_no_later_ones() {
     let mut model = Mirror::new(64, 16, 2);
-    model.fails_in = Some(2);
+    // One step reads the first prompt, one writes, one reads the second, and this one writes both.
+    model.fails_in = Some(3);
     let record = run(
         &mut model,
         vec![generate(1, "abcdef", 9), generate(2, "xyz", 9)],
@@ -346,7 +351,14 @@ fn a_cancelled_request_ends_once_and_others_go_on() {
             }
             drop(sender);
         });
-        serve(&mut model, &receiver, &record, &Pulse::new()).unwrap();
+        serve(
+            &mut model,
+            Drafts::Always,
+            &receiver,
+            &record,
+            &Pulse::new(),
+        )
+        .unwrap();
     });
     assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
     assert_eq!(record.text(2), "zyx");
@@ -361,7 +373,13 @@ fn the_loop_ends_when_hobd_is_gone() {
     };
     let request = generate(1, "abcdef", 9);
     let (_sender, receiver) = channel(vec![Inbound::Generate(Box::new(request), Instant::now())]);
-    let end = serve(&mut model, &receiver, &record, &Pulse::new());
+    let end = serve(
+        &mut model,
+        Drafts::Always,
+        &receiver,
+        &record,
+        &Pulse::new(),
+    );
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
@@ -389,7 +407,7 @@ fn second_turn(model: &mut Mirror, first: Generate, second: Generate) -> (u32, u
             }
             drop(sender);
         });
-        serve(model, &receiver, &record, &Pulse::new()).unwrap();
+        serve(model, Drafts::Always, &receiver, &record, &Pulse::new()).unwrap();
     });
     (record.end(id).unwrap().cached_tokens, model.rows_seen)
 }
@@ -443,7 +461,14 @@ fn a_cancel_ends_a_step_that_its_request_has_to_itself() {
             drop(sender);
         });
         // Returns when both commands are taken: the step would go on for ever otherwise.
-        serve(&mut model, &receiver, &record, &Pulse::new()).unwrap();
+        serve(
+            &mut model,
+            Drafts::Always,
+            &receiver,
+            &record,
+            &Pulse::new(),
+        )
+        .unwrap();
     });
     assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
 }

@@ -1,7 +1,7 @@
 //! The messages. Types shared with clients come from `hob-api`; these here are validated ones,
 //! made only by `hobd::request`, so the engine need not check their ranges again.
 
-use hob_api::chat::Role;
+use hob_api::chat::{Class, Role};
 use hob_api::event::FinishReason;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,35 @@ pub struct Load {
     pub memory_bytes_max: Option<u64>,
     /// A Jinja chat template to use instead of the model's own.
     pub chat_template: Option<String>,
+    /// When to write by drafts.
+    pub drafts: Drafts,
+}
+
+/// When answers are written by drafts of what may come next, checked several at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drafts {
+    /// Where that measures faster.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Wherever something came up before. For tests and measurements.
+    Always,
+}
+
+impl Drafts {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Off, Self::Always];
+
+    /// The mode's name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Always => "always",
+        }
+    }
 }
 
 /// What the engine does when a layer of its sandbox can't be put in force.
@@ -101,6 +130,10 @@ pub struct Generate {
     /// The user whose earlier requests' computed prefix may be used, and who may use this one's;
     /// `None` for no use of either.
     pub cache_owner: Option<u32>,
+    /// How urgent it is.
+    pub class: Class,
+    /// Whether it may be written by drafts, if [`Load::drafts`] allows.
+    pub drafts: bool,
 }
 
 /// What to answer.
@@ -252,6 +285,10 @@ pub struct Finished {
     pub cached_tokens: u32,
     /// Tokens of the answer, its end mark included.
     pub completion_tokens: u32,
+    /// Tokens that were drafted for it.
+    pub drafted_tokens: u32,
+    /// Those of them that are part of it.
+    pub accepted_tokens: u32,
     /// From receipt to the end of the prompt, in microseconds.
     pub prefill_us: u64,
     /// From the end of the prompt to the last token, in microseconds.

@@ -71,6 +71,8 @@ pub struct ValidRequest {
     pub cache: bool,
     /// How long the engine stays after it, at most a week, zero for ever; `None` for the usual.
     pub keep_alive: Option<Duration>,
+    /// Whether it may be written by drafts.
+    pub drafts: bool,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -156,6 +158,7 @@ impl ValidRequest {
             class: request.handling.class.unwrap_or_default(),
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
+            drafts: request.handling.speculative.unwrap_or(true),
         })
     }
 
@@ -188,6 +191,7 @@ impl ValidRequest {
             class: request.handling.class.unwrap_or_default(),
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
+            drafts: request.handling.speculative.unwrap_or(true),
         })
     }
 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hob_ipc::message::SandboxPolicy;
+use hob_ipc::message::{Drafts, SandboxPolicy};
 pub use hob_models::locations::Scope;
 
 pub mod document;
@@ -62,6 +62,8 @@ pub struct EngineSettings {
     pub parallel: u32,
     /// Decode threads; `None` for the physical cores that the process may use.
     pub threads: Option<u32>,
+    /// When to write by drafts.
+    pub drafts: Drafts,
     /// How long a model may take to load.
     pub load_timeout: Duration,
     /// How long the engine may work without progress before it is taken for hung.
@@ -183,6 +185,7 @@ impl Default for EngineSettings {
             n_ctx: 4096,
             parallel: 2,
             threads: None,
+            drafts: Drafts::Auto,
             load_timeout: Duration::from_secs(120),
             hang_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(300),

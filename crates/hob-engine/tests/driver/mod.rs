@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::message::{
-    FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, Sampling, SandboxPolicy,
+    Drafts, FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, Sampling,
+    SandboxPolicy,
 };
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -66,6 +68,7 @@ pub(crate) fn load() -> Load {
         threads: Some(1),
         memory_bytes_max: None,
         chat_template: None,
+        drafts: Drafts::Auto,
     }
 }
 
@@ -78,6 +81,8 @@ pub(crate) fn complete(id: u64, text: &str, max_tokens: u32) -> Generate {
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
         cache_owner: None,
+        class: Class::Chat,
+        drafts: true,
     }
 }
 

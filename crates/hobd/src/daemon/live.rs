@@ -121,7 +121,8 @@ impl LiveRequests {
             finished.prompt_tokens,
             finished.cached_tokens,
             finished.completion_tokens,
-        );
+        )
+        .with_drafts(finished.drafted_tokens, finished.accepted_tokens);
         let dispatched = live.dispatched.unwrap_or(live.submitted);
         let queued = dispatched.saturating_duration_since(live.submitted);
         let timings = timings(finished, milliseconds(queued));

@@ -62,7 +62,8 @@ impl Metrics {
         );
         registry.register(
             "tokens",
-            "Tokens, by kind: read (computed), cached (remembered instead) and written",
+            "Tokens, by kind: read (computed), cached (remembered instead), written, and of drafts \
+             accepted (part of written) and rejected",
             self.tokens.clone(),
         );
         registry.register(
@@ -118,10 +119,13 @@ impl Metrics {
             .get_or_create(&[("result", "ok".to_owned())])
             .inc();
         let cached = usage.prompt_tokens_details.cached_tokens;
+        let drafts = usage.completion_tokens_details;
         for (kind, count) in [
             ("read", usage.prompt_tokens - cached),
             ("cached", cached),
             ("written", usage.completion_tokens),
+            ("accepted", drafts.accepted_prediction_tokens),
+            ("rejected", drafts.rejected_prediction_tokens),
         ] {
             let tokens = self.tokens.get_or_create(&[("kind", kind.to_owned())]);
             tokens.inc_by(u64::from(count));
@@ -201,7 +205,7 @@ mod tests {
             ..Timings::default()
         };
         metrics.answered(
-            &Usage::new(30, 20, 10),
+            &Usage::new(30, 20, 10).with_drafts(9, 4),
             &timings,
             Duration::from_millis(600),
         );
@@ -221,6 +225,8 @@ mod tests {
             "hob_tokens_total{kind=\"read\"} 10",
             "hob_tokens_total{kind=\"cached\"} 20",
             "hob_tokens_total{kind=\"written\"} 10",
+            "hob_tokens_total{kind=\"accepted\"} 4",
+            "hob_tokens_total{kind=\"rejected\"} 5",
             "hob_requests_now{stage=\"active\"} 3",
             "hob_engine_losses_total 2",
             "hob_queue_time_seconds_sum 0.5",

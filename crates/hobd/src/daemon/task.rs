@@ -132,6 +132,8 @@ impl Daemon {
             stop: request.stop,
             sampling: request.sampling,
             cache_owner: request.cache.then_some(request.caller.uid),
+            class: request.class,
+            drafts: request.drafts,
         });
         let whose = (request.caller.uid, request.class);
         self.live.admit(now, generate, whose, request.model, sender);
@@ -210,6 +212,7 @@ impl Daemon {
             threads: engine.threads,
             memory_bytes_max: None,
             chat_template: None,
+            drafts: engine.drafts,
         };
         self.shown.modify(|status| {
             if let Some(shown) = &mut status.model {

@@ -135,7 +135,9 @@ impl Ledger {
         let account = account.ok_or(Violation::ForeignRequest(id))?;
         let sane = finished.cached_tokens <= finished.prompt_tokens
             && finished.prompt_tokens <= self.n_ctx
-            && finished.completion_tokens <= account.max_tokens;
+            && finished.completion_tokens <= account.max_tokens
+            && finished.accepted_tokens <= finished.drafted_tokens
+            && finished.accepted_tokens <= finished.completion_tokens;
         sane.then_some(()).ok_or(Violation::Figures(id))
     }
 }

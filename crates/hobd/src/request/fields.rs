@@ -59,6 +59,7 @@ const COMMON: &[Field] = &[
     optional("class", Shape::Word(CLASSES)),
     optional("cache_prompt", Shape::Bool),
     optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
+    optional("speculative", Shape::Bool),
     optional("user", Shape::Ignored),
     optional("n", Shape::NoEffectIf(is_one)),
     optional("logit_bias", Shape::NoEffectIf(is_empty)),

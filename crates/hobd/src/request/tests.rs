@@ -104,6 +104,7 @@ fn what_is_left_out_comes_from_the_settings() {
             class: Class::Chat,
             cache: true,
             keep_alive: None,
+            drafts: true,
             timeout: Duration::from_secs(120),
         }
     );

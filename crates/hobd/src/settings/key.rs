@@ -113,6 +113,12 @@ pub const KEYS: &[Key] = &[
         slot: |s| Slot::Auto(&mut s.engine.threads, 256),
     },
     Key {
+        name: "engine.drafts",
+        variable: "HOB_ENGINE_DRAFTS",
+        about: "Writing several tokens at once where the text repeats what came before; what is written stays the same. \"auto\" does so where it measures faster. \"always\" is for measurements.",
+        slot: |s| Slot::Drafts(&mut s.engine.drafts),
+    },
+    Key {
         name: "engine.load_timeout",
         variable: "HOB_ENGINE_LOAD_TIMEOUT",
         about: "How long a model may take to load.",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::model::DEFAULT_MODEL;
-use hob_ipc::message::SandboxPolicy;
+use hob_ipc::message::{Drafts, SandboxPolicy};
 
 use super::SOCKET_PATH_BYTES_MAX;
 use crate::request::MODEL_BYTES_MAX;
@@ -42,6 +42,8 @@ pub enum Slot<'a> {
     Model(&'a mut Option<String>),
     /// What the sandbox must achieve.
     Sandbox(&'a mut SandboxPolicy),
+    /// When to write by drafts.
+    Drafts(&'a mut Drafts),
     /// A count that crosses a wire.
     Count(&'a mut u32, RangeInclusive<u32>),
     /// An amount of bytes.
@@ -67,6 +69,7 @@ impl Slot<'_> {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Model(_) => format!("a model's name, or \"{DEFAULT_MODEL}\""),
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
+            Self::Drafts(_) => "\"auto\", \"off\" or \"always\"".to_owned(),
             Self::Count(_, range) => whole(range),
             Self::Size(_, range) => whole(range),
             Self::Bytes(_, range) => whole(range),
@@ -87,6 +90,7 @@ impl Slot<'_> {
             Self::Switch(on) => on.to_string(),
             Self::Model(model) => quoted(model.as_deref().unwrap_or(DEFAULT_MODEL)),
             Self::Sandbox(policy) => quoted(policy.as_str()),
+            Self::Drafts(mode) => quoted(mode.as_str()),
             Self::Count(count, _) => count.to_string(),
             Self::Size(size, _) => size.to_string(),
             Self::Bytes(bytes, _) => bytes.to_string(),
@@ -132,6 +136,11 @@ impl Slot<'_> {
                 let text = given.text()?;
                 let named = |policy: &SandboxPolicy| policy.as_str() == text;
                 **policy = SandboxPolicy::ALL.into_iter().find(named)?;
+            }
+            Self::Drafts(mode) => {
+                let text = given.text()?;
+                let named = |mode: &Drafts| mode.as_str() == text;
+                **mode = Drafts::ALL.into_iter().find(named)?;
             }
             Self::Count(count, range) => {
                 **count = within(u32::try_from(given.integer()?).ok()?, range)?;

@@ -219,6 +219,8 @@ impl Reply<'_> {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: 0,
             completion_tokens: self.sent,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
             prefill_us: 1,
             decode_us: 1,
         }));

@@ -1,0 +1,271 @@
+//! The server's steps: what is written and read next, and what becomes of the model's choices.
+
+use std::io;
+use std::time::Instant;
+
+use hob_api::event::FinishReason;
+use hob_ipc::EngineEvent;
+use hob_ipc::message::Drafts;
+
+use super::{Model, PREFILL_REPORT_INTERVAL, Server, Step, cancelled, sequence_id};
+use crate::drafts::{self, DRAFT_MAX};
+use crate::inbox::Ends;
+use crate::prompt::Token;
+use crate::slots::{self, Plan, Share};
+use crate::text::Answer;
+
+impl<M: Model> Server<'_, M> {
+    /// Writes a token or more of every answer, then reads a piece of one prompt.
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.read()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        let plan = self.plan_writing();
+        if plan.rows.is_empty() {
+            return Ok(());
+        }
+        let alone = slots::alone(&self.slots);
+        let ends = alone.map(|request| Ends {
+            request,
+            arrival: None,
+        });
+        self.inbox.interrupt().begin(ends);
+        let decoded = self.model.decode(&plan.rows);
+        self.pulse.advance();
+        let failure = match decoded {
+            Ok(Step::Done) => None,
+            // When the cancel arrives as a command, there is nothing left to end.
+            Ok(Step::Stopped) => Some(cancelled()),
+            Err(failure) => Some(failure),
+        };
+        if let Some(failure) = failure {
+            for share in &plan.shares {
+                self.fail(share.slot, failure.clone())?;
+            }
+            return Ok(());
+        }
+        for share in &plan.shares {
+            self.written(share, &plan)?;
+        }
+        if alone.is_some() {
+            let drafted = plan.rows.len() - plan.shares.len();
+            self.costs.learn(drafted, started.elapsed());
+        }
+        Ok(())
+    }
+
+    fn plan_writing(&mut self) -> Plan {
+        let alone = slots::alone(&self.slots).is_some();
+        let mut drafts: Vec<_> = (0..self.slots.len())
+            .map(|place| self.draft(place, alone))
+            .collect();
+        let plan = slots::writing(&self.slots, self.limits.n_batch as usize, |place, room| {
+            let mut draft = std::mem::take(&mut drafts[place]);
+            draft.truncate(room);
+            draft
+        });
+        for share in &plan.shares {
+            if let Some(slot) = &mut self.slots[share.slot] {
+                slot.acceptance.begin(share.rows - 1);
+            }
+        }
+        plan
+    }
+
+    /// What the answer at `place` may go on with.
+    fn draft(&mut self, place: usize, alone: bool) -> Vec<Token> {
+        let mode = if self.limits.goes_back {
+            self.drafts
+        } else {
+            Drafts::Off
+        };
+        let Some(slot) = self.slots[place].as_mut().filter(|slot| slot.drafts) else {
+            return Vec::new();
+        };
+        let length = match mode {
+            // Several answers fill a step without drafts.
+            Drafts::Auto if alone => slot.acceptance.length(&self.costs),
+            Drafts::Auto | Drafts::Off => return Vec::new(),
+            Drafts::Always => DRAFT_MAX,
+        };
+        if slot.to_read() > 0 {
+            return Vec::new();
+        }
+        if length == 0 {
+            if !drafts::lookup(&slot.tokens, 1).is_empty() {
+                slot.acceptance.pass_over();
+            }
+            return Vec::new();
+        }
+        // A token is chosen after the last drafted one, too.
+        let answer = slot.max_tokens.saturating_sub(slot.answered() + 1) as usize;
+        let context = (self.limits.n_ctx as usize).saturating_sub(slot.tokens.len() + 1);
+        drafts::lookup(&slot.tokens, length.min(answer).min(context))
+    }
+
+    /// Takes what a step wrote for one answer: the token after its last one, and those after each
+    /// drafted one that holds.
+    fn written(&mut self, share: &Share, plan: &Plan) -> io::Result<()> {
+        let Some(first) = share.logits else {
+            return Ok(());
+        };
+        let draft = &plan.rows[first + 1..first + share.rows];
+        let place = share.slot;
+        if let Some(slot) = &mut self.slots[place] {
+            slot.seen += 1;
+        }
+        let mut held = 0;
+        loop {
+            let drafted = draft.get(held).map(|row| row.token);
+            self.choose(place, first + held, drafted)?;
+            let Some(slot) = &mut self.slots[place] else {
+                return Ok(());
+            };
+            if drafted.is_none() {
+                return Ok(());
+            }
+            if slot.tokens.last().copied() != drafted {
+                slot.acceptance.fail(held);
+                return self.go_back(place);
+            }
+            held += 1;
+        }
+    }
+
+    /// Drops what the model has seen of a draft that does not hold.
+    fn go_back(&mut self, place: usize) -> io::Result<()> {
+        self.restore(place);
+        if self.slots[place]
+            .as_ref()
+            .is_some_and(|slot| slot.seen == 0)
+        {
+            // It can't, against what it said: drafts would have it read everything again and again.
+            self.drafts = Drafts::Off;
+        }
+        Ok(())
+    }
+
+    /// Makes the model know of a slot's sequence what the slot says that it has seen; or nothing,
+    /// and it reads all again.
+    fn restore(&mut self, place: usize) {
+        let Some(slot) = &mut self.slots[place] else {
+            return;
+        };
+        let sequence = sequence_id(place);
+        if slot.seen == 0 || !self.model.keep(sequence, slot.seen) {
+            self.model.forget(sequence);
+            slot.seen = 0;
+            slot.cached = 0;
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        let Some(place) = slots::next_to_read(&self.slots, started) else {
+            return Ok(());
+        };
+        let Some(slot) = &self.slots[place] else {
+            return Ok(());
+        };
+        // A long step may be lost to who arrives. Who lost one takes short ones until as much is
+        // computed, so that no number of arrivals keeps it from going on.
+        let alone = slots::alone(&self.slots).is_some();
+        let long = alone && slot.owed.is_zero() && self.limits.goes_back;
+        let pace = if long {
+            &mut self.pace_alone
+        } else {
+            &mut self.pace_shared
+        };
+        self.inbox.interrupt().begin(Some(Ends {
+            request: slot.id,
+            arrival: long.then(|| slot.urgency(started)),
+        }));
+        let plan = slots::reading(&self.slots, place, pace.chunk());
+        let decoded = self.model.decode(&plan.rows);
+        let took = started.elapsed();
+        self.pulse.advance();
+        match decoded {
+            Ok(Step::Done) => {
+                pace.learn(plan.rows.len(), took);
+                self.turns += 1;
+                if let Some(slot) = &mut self.slots[place] {
+                    slot.owed = slot.owed.saturating_sub(took);
+                    slot.turn = self.turns;
+                }
+                self.have_read(&plan, started + took)
+            }
+            Ok(Step::Stopped) if self.inbox.interrupt().is_cancelled(slot.id) => {
+                self.fail(place, cancelled())
+            }
+            Ok(Step::Stopped) => {
+                if let Some(slot) = &mut self.slots[place] {
+                    slot.owed += took;
+                }
+                self.restore(place);
+                Ok(())
+            }
+            Err(failure) => self.fail(place, failure),
+        }
+    }
+
+    /// Notes what the model has read, reports progress with long prompts, and begins the answer
+    /// after a prompt's end.
+    fn have_read(&mut self, plan: &Plan, now: Instant) -> io::Result<()> {
+        for share in &plan.shares {
+            let Some(slot) = &mut self.slots[share.slot] else {
+                continue;
+            };
+            slot.seen += share.rows;
+            if let Some(row) = share.logits {
+                slot.prompt_done.get_or_insert(now);
+                self.choose(share.slot, row, None)?;
+            } else if now.saturating_duration_since(slot.reported) >= PREFILL_REPORT_INTERVAL
+                && slot.prompt_done.is_none()
+            {
+                slot.reported = now;
+                self.events.send(&EngineEvent::Prefill {
+                    id: slot.id,
+                    processed: u32::try_from(slot.seen).unwrap_or(u32::MAX),
+                    total: slot.prompt_tokens(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the token after a row. If it is the drafted one, the model has seen it already.
+    fn choose(&mut self, place: usize, row: usize, drafted: Option<Token>) -> io::Result<()> {
+        let Some(slot) = &mut self.slots[place] else {
+            return Ok(());
+        };
+        let token = match self.model.sample(row, &mut slot.sampler) {
+            Ok(token) => token,
+            Err(failure) => return self.fail(place, failure),
+        };
+        slot.tokens.push(token);
+        if drafted == Some(token) {
+            slot.seen += 1;
+            slot.acceptance.hold();
+        }
+        if self.model.is_end(token) {
+            return self.finish(place, FinishReason::Stop);
+        }
+        self.bytes.clear();
+        self.model.piece(token, &mut self.bytes);
+        let step = slot.answer.push(&self.bytes);
+        super::send_text(self.events, slot.id, &step.text)?;
+        if step.stopped {
+            // The text that is left is the stop string's.
+            slot.answer = Answer::default();
+            return self.finish(place, FinishReason::Stop);
+        }
+        let full = slot.tokens.len() >= self.limits.n_ctx as usize;
+        if slot.answered() >= slot.max_tokens || full {
+            return self.finish(place, FinishReason::Length);
+        }
+        Ok(())
+    }
+}
