@@ -16,6 +16,7 @@ pub mod drafts;
 pub mod inbox;
 pub mod llama;
 pub mod memories;
+pub mod outgoing;
 pub mod prompt;
 pub mod pulse;
 pub mod raw;

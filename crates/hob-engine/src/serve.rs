@@ -14,20 +14,17 @@ use hob_ipc::{EngineEvent, RequestId};
 use crate::drafts::{Acceptance, StepCosts};
 use crate::inbox::{Inbound, Inbox};
 use crate::memories::{Choice, Memories};
+use crate::outgoing::Outgoing;
 use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::slots::{self, Pace, Slot};
-use crate::text::{self, Answer};
+use crate::text::Answer;
 use crate::wire::Events;
 
 mod step;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
-/// Longest text in one delta, in bytes: a vocabulary may hold tokens of any length, an event
-/// may not.
-const DELTA_BYTES_MAX: usize = 8 << 10;
-
 /// A model's bounds, all at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -150,7 +147,7 @@ pub fn serve<M: Model>(
         model,
         limits,
         inbox,
-        events,
+        events: Outgoing::new(events),
         pulse,
         drafts,
         costs: StepCosts::default(),
@@ -180,6 +177,7 @@ pub fn serve<M: Model>(
             }
             Some(Inbound::Cancel(id)) => {
                 server.cancel(id)?;
+                server.events.flush()?;
                 continue;
             }
             None => {}
@@ -189,6 +187,7 @@ pub fn serve<M: Model>(
         if server.slots.iter().any(Option::is_some) {
             server.step()?;
         }
+        server.events.flush()?;
     }
 }
 
@@ -196,7 +195,7 @@ struct Server<'a, M: Model> {
     model: &'a mut M,
     limits: Limits,
     inbox: &'a Inbox,
-    events: &'a dyn Events,
+    events: Outgoing<'a>,
     pulse: &'a Pulse,
     slots: Vec<Option<Slot<M::Sampler>>>,
     memories: Memories,
@@ -314,9 +313,9 @@ impl<M: Model> Server<'_, M> {
             return Ok(());
         };
         let finished = slot.finished(reason, Instant::now());
-        send_text(self.events, slot.id, &slot.answer.finish())?;
+        self.events.send_text(slot.id, &slot.answer.finish())?;
         self.pulse.advance();
-        self.events.send(&EngineEvent::Finished(finished))
+        self.events.send(EngineEvent::Finished(finished))
     }
 
     fn fail(&mut self, place: usize, failure: Failure) -> io::Result<()> {
@@ -339,9 +338,9 @@ impl<M: Model> Server<'_, M> {
         Some(slot)
     }
 
-    fn report(&self, id: RequestId, failure: Failure) -> io::Result<()> {
+    fn report(&mut self, id: RequestId, failure: Failure) -> io::Result<()> {
         self.pulse.advance();
-        self.events.send(&EngineEvent::Failed {
+        self.events.send(EngineEvent::Failed {
             id,
             code: failure.code,
             message: failure.message,
@@ -357,17 +356,4 @@ fn sequence_id(place: usize) -> u32 {
 
 fn cancelled() -> Failure {
     Failure::new(FailureCode::Cancelled, "the request was cancelled")
-}
-
-fn send_text(events: &dyn Events, id: RequestId, delta: &str) -> io::Result<()> {
-    let mut rest = delta;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(text::beginning(rest, DELTA_BYTES_MAX).len());
-        events.send(&EngineEvent::Delta {
-            id,
-            text: now.to_owned(),
-        })?;
-        rest = later;
-    }
-    Ok(())
 }

@@ -173,6 +173,14 @@ pub trait Events: Send + Sync {
     /// # Errors
     /// The socket's, when hobd is gone.
     fn send(&self, event: &EngineEvent) -> io::Result<()>;
+
+    /// Sends several events, in their order.
+    ///
+    /// # Errors
+    /// As of [`Events::send`].
+    fn send_all(&self, events: &[EngineEvent]) -> io::Result<()> {
+        events.iter().try_for_each(|event| self.send(event))
+    }
 }
 
 /// The events' way to hobd, shared by the threads that report.
@@ -192,8 +200,16 @@ impl Outbox {
 
 impl Events for Outbox {
     fn send(&self, event: &EngineEvent) -> io::Result<()> {
-        let frame = hob_ipc::encode(event, EVENT_BYTES_MAX).map_err(io::Error::other)?;
+        self.send_all(std::slice::from_ref(event))
+    }
+
+    fn send_all(&self, events: &[EngineEvent]) -> io::Result<()> {
+        let mut frames = Vec::new();
+        for event in events {
+            let frame = hob_ipc::encode(event, EVENT_BYTES_MAX).map_err(io::Error::other)?;
+            frames.extend_from_slice(&frame);
+        }
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        socket.write_all(&frame)
+        socket.write_all(&frames)
     }
 }

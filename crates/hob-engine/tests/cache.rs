@@ -131,9 +131,14 @@ fn answers_are_the_same_when_a_window_slides_over_the_conversation() {
 
 #[test]
 fn a_prompt_cut_short_is_gone_on_from_where_that_is_possible() {
-    for (model, cuts) in [(test_model(), true), (sliding_model(), false)] {
+    // A window that has moved on a little still knows what the shorter prompt needs.
+    for (model, sentences, cuts) in [
+        (test_model(), 80, true),
+        (sliding_model(), 25, true),
+        (sliding_model(), 80, false),
+    ] {
         let mut engine = start(&model, 1);
-        let long = story("Clara", 20) + &story("Dario", 25);
+        let long = story("Clara", 20) + &story("Dario", sentences);
         let shorter = story("Clara", 20) + "\nThe capital of France is";
         let fresh: Outcome = engine.ask(with_owner(1, &shorter, None));
         let first = engine.ask(with_owner(2, &long, Some(OWNER))).finished();

@@ -18,6 +18,7 @@ impl<M: Model> Server<'_, M> {
     /// Writes a token or more of every answer, then reads a piece of one prompt.
     pub(super) fn step(&mut self) -> io::Result<()> {
         self.write()?;
+        self.events.flush()?;
         self.read()
     }
 
@@ -226,7 +227,7 @@ impl<M: Model> Server<'_, M> {
                 && slot.prompt_done.is_none()
             {
                 slot.reported = now;
-                self.events.send(&EngineEvent::Prefill {
+                self.events.send(EngineEvent::Prefill {
                     id: slot.id,
                     processed: u32::try_from(slot.seen).unwrap_or(u32::MAX),
                     total: slot.prompt_tokens(),
@@ -256,7 +257,7 @@ impl<M: Model> Server<'_, M> {
         self.bytes.clear();
         self.model.piece(token, &mut self.bytes);
         let step = slot.answer.push(&self.bytes);
-        super::send_text(self.events, slot.id, &step.text)?;
+        self.events.send_text(slot.id, &step.text)?;
         if step.stopped {
             // The text that is left is the stop string's.
             slot.answer = Answer::default();
