@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -31,8 +32,15 @@ struct Mirror {
     keeps_nothing: bool,
     /// Rows of all steps.
     rows_seen: usize,
-    /// Steps take until it is raised, if there is one.
-    until_raised: Option<Arc<Interrupt>>,
+    /// Steps that take until something ends them.
+    hangs: Option<Hangs>,
+}
+
+/// The next so many steps take until the interrupt is raised.
+struct Hangs {
+    interrupt: Arc<Interrupt>,
+    left: usize,
+    begun: Arc<AtomicUsize>,
 }
 
 const END: Token = 256;
@@ -52,7 +60,7 @@ impl Mirror {
             rows_max: 0,
             keeps_nothing: false,
             rows_seen: 0,
-            until_raised: None,
+            hangs: None,
         }
     }
 }
@@ -89,8 +97,12 @@ impl Model for Mirror {
             }
             *left -= 1;
         }
-        if let Some(interrupt) = &self.until_raised {
-            while !interrupt.is_raised() {
+        if let Some(hangs) = &mut self.hangs
+            && hangs.left > 0
+        {
+            hangs.left -= 1;
+            hangs.begun.fetch_add(1, Ordering::Relaxed);
+            while !hangs.interrupt.is_raised() {
                 std::thread::yield_now();
             }
             return Ok(Step::Stopped);
@@ -445,12 +457,23 @@ fn the_next_turn_computes_only_what_is_new() {
     assert_eq!(second_turn(&mut model, first(), second), (0, 8 + 4 + 2));
 }
 
+/// Lets the next `steps` hang; the count of those that began.
+fn hang(model: &mut Mirror, inbox: &Inbox, steps: usize) -> Arc<AtomicUsize> {
+    let begun: Arc<AtomicUsize> = Arc::default();
+    model.hangs = Some(Hangs {
+        interrupt: Arc::clone(inbox.interrupt()),
+        left: steps,
+        begun: Arc::clone(&begun),
+    });
+    begun
+}
+
 #[test]
 fn a_cancel_ends_a_step_that_its_request_has_to_itself() {
     let mut model = Mirror::new(64, 16, 1);
     let record = Record::default();
     let (sender, receiver) = inbox();
-    model.until_raised = Some(Arc::clone(receiver.interrupt()));
+    hang(&mut model, &receiver, 1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let request = Box::new(generate(1, "abc", 9));
@@ -471,6 +494,97 @@ fn a_cancel_ends_a_step_that_its_request_has_to_itself() {
         .unwrap();
     });
     assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
+}
+
+#[test]
+fn a_step_ends_for_who_arrives_and_is_computed_again() {
+    let mut model = Mirror::new(600, 64, 2);
+    let record = Record::default();
+    let (sender, receiver) = inbox();
+    // The first step hangs until the second request is there. Those that follow would end for it,
+    // too, if they were not owed their time.
+    hang(&mut model, &receiver, 1);
+    let long = "a".repeat(300) + "end";
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for request in [generate(1, &long, 3), generate(2, "hi", 9)] {
+                let request = Inbound::Generate(Box::new(request), Instant::now());
+                sender.send(request).unwrap();
+            }
+            let ended = || {
+                let events = record.events.lock().unwrap();
+                let ends = events
+                    .iter()
+                    .filter(|e| matches!(e, EngineEvent::Finished(_)));
+                ends.count()
+            };
+            while ended() < 2 {
+                std::thread::yield_now();
+            }
+            drop(sender);
+        });
+        serve(
+            &mut model,
+            Drafts::Always,
+            &receiver,
+            &record,
+            &Pulse::new(),
+        )
+        .unwrap();
+    });
+    assert_eq!(record.text(1), "dne");
+    assert_eq!(record.text(2), "ih");
+    // Who arrived later, with little to read, is answered first.
+    let events = record.events.lock().unwrap();
+    let first = events.iter().find_map(|event| match event {
+        EngineEvent::Finished(finished) => Some(finished.id.0),
+        _ => None,
+    });
+    assert_eq!(first, Some(2));
+}
+
+#[test]
+fn a_cancel_ends_a_step_that_reads_whoever_else_is_there() {
+    let mut model = Mirror::new(600, 64, 2);
+    let record = Record::default();
+    let (sender, receiver) = inbox();
+    let now = Instant::now();
+    for id in [1, 2] {
+        let request = generate(id, &"ab".repeat(100), 3);
+        sender
+            .send(Inbound::Generate(Box::new(request), now))
+            .unwrap();
+    }
+    let begun = hang(&mut model, &receiver, 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The first step ends for the second request; the second reads that, and ends for this.
+            while begun.load(Ordering::Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            sender.send(Inbound::Cancel(RequestId(2))).unwrap();
+            while !record
+                .events
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|event| matches!(event, EngineEvent::Finished(finished) if finished.id.0 == 1))
+            {
+                std::thread::yield_now();
+            }
+            drop(sender);
+        });
+        serve(
+            &mut model,
+            Drafts::Always,
+            &receiver,
+            &record,
+            &Pulse::new(),
+        )
+        .unwrap();
+    });
+    assert_eq!(record.end(2), Err((FailureCode::Cancelled, 0)));
+    assert_eq!(record.text(1), "bab");
 }
 
 #[test]

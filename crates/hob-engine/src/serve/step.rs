@@ -188,17 +188,20 @@ impl<M: Model> Server<'_, M> {
         let decoded = self.model.decode(&plan.rows);
         let took = started.elapsed();
         self.pulse.advance();
+        self.turns += 1;
+        let id = slot.id;
+        if let Some(slot) = &mut self.slots[place] {
+            slot.turn = self.turns;
+        }
         match decoded {
             Ok(Step::Done) => {
                 pace.learn(plan.rows.len(), took);
-                self.turns += 1;
                 if let Some(slot) = &mut self.slots[place] {
                     slot.owed = slot.owed.saturating_sub(took);
-                    slot.turn = self.turns;
                 }
                 self.have_read(&plan, started + took)
             }
-            Ok(Step::Stopped) if self.inbox.interrupt().is_cancelled(slot.id) => {
+            Ok(Step::Stopped) if self.inbox.interrupt().is_cancelled(id) => {
                 self.fail(place, cancelled())
             }
             Ok(Step::Stopped) => {
