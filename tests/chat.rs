@@ -222,6 +222,42 @@ async fn answers_that_run_at_once_do_not_mix() {
 }
 
 #[tokio::test]
+async fn what_repeats_is_drafted_and_a_client_can_do_without() {
+    let daemon = Setup::real()
+        .toml("[engine]\ndrafts = \"always\"")
+        .ready()
+        .await;
+    let client = daemon.client();
+    let list = "The kettle is on the stove. The lamp is on the table. The radio is on the shelf.";
+    let body = |speculative: Value| {
+        json!({
+            "prompt": format!("{list}\nThe list again, word for word:\nThe kettle is"),
+            "temperature": 0, "repeat_penalty": 1, "max_tokens": 24, "speculative": speculative,
+        })
+    };
+    let complete = async |speculative: Value| -> Completion {
+        let reply = client.post("/v1/completions", &body(speculative)).await;
+        reply.json()
+    };
+    let drafted = complete(Value::Null).await;
+    let plain = complete(false.into()).await;
+    assert_eq!(drafted.choices[0].text, plain.choices[0].text);
+    let details = |completion: &Completion| {
+        let usage = completion.usage.expect("usage");
+        usage.completion_tokens_details
+    };
+    assert!(
+        details(&drafted).accepted_prediction_tokens >= 6,
+        "{drafted:?}"
+    );
+    assert_eq!(details(&plain).accepted_prediction_tokens, 0);
+    assert_eq!(details(&plain).rejected_prediction_tokens, 0);
+    let refused = client.post("/v1/completions", &body("no".into())).await;
+    let error = refused.error(400, ErrorCode::InvalidRequest);
+    assert_eq!(error.param.as_deref(), Some("speculative"));
+}
+
+#[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_with_both_counts() {
     let daemon = Setup::real().toml("[engine]\nn_ctx = 256").ready().await;
     let client = daemon.client();

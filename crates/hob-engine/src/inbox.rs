@@ -158,7 +158,7 @@ impl Interrupt {
     }
 
     fn forget(&self, id: RequestId) {
-        self.change(|state| remove_one(&mut state.cancelled, id));
+        self.change(|state| remove_one(&mut state.cancelled, &id));
     }
 
     fn arrived(&self, class: Class) {
@@ -166,7 +166,7 @@ impl Interrupt {
     }
 
     fn taken(&self, class: Class) {
-        self.change(|state| remove_one(&mut state.arrived, class));
+        self.change(|state| remove_one(&mut state.arrived, &class));
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -180,8 +180,8 @@ impl Interrupt {
     }
 }
 
-fn remove_one<T: PartialEq>(items: &mut Vec<T>, item: T) {
-    if let Some(at) = items.iter().position(|other| *other == item) {
+fn remove_one<T: PartialEq>(items: &mut Vec<T>, item: &T) {
+    if let Some(at) = items.iter().position(|other| other == item) {
         items.swap_remove(at);
     }
 }
@@ -192,8 +192,8 @@ mod tests {
     use super::*;
     use hob_ipc::message::{Prompt, Sampling};
 
-    fn ends(request: RequestId, arrival: Option<Class>) -> Option<Ends> {
-        Some(Ends { request, arrival })
+    fn ends(request: RequestId, arrival: Option<Class>) -> Ends {
+        Ends { request, arrival }
     }
 
     #[test]
@@ -201,14 +201,14 @@ mod tests {
         let (sender, inbox) = inbox();
         let interrupt = Arc::clone(inbox.interrupt());
         let (own, other) = (RequestId(1), RequestId(2));
-        interrupt.begin(ends(own, None));
+        interrupt.begin(Some(ends(own, None)));
         sender.send(Inbound::Cancel(other)).unwrap();
         assert!(!interrupt.is_raised(), "another request's");
         sender.send(Inbound::Cancel(own)).unwrap();
         assert!(interrupt.is_raised() && interrupt.is_cancelled(own));
         interrupt.begin(None);
         assert!(!interrupt.is_raised(), "a step for several");
-        interrupt.begin(ends(own, None));
+        interrupt.begin(Some(ends(own, None)));
         assert!(interrupt.is_raised(), "the cancel came before the step");
         assert!(matches!(inbox.receive(), Ok(Inbound::Cancel(id)) if id == other));
         assert!(interrupt.is_raised());
@@ -237,14 +237,14 @@ mod tests {
                 .unwrap();
         };
         let own = RequestId(1);
-        interrupt.begin(ends(own, Some(Class::Chat)));
+        interrupt.begin(Some(ends(own, Some(Class::Chat))));
         arrive(Class::Batch);
         assert!(!interrupt.is_raised(), "less urgent");
         arrive(Class::Chat);
         assert!(interrupt.is_raised() && !interrupt.is_cancelled(own));
-        interrupt.begin(ends(own, None));
+        interrupt.begin(Some(ends(own, None)));
         assert!(!interrupt.is_raised(), "a step that no arrival ends");
-        interrupt.begin(ends(own, Some(Class::Batch)));
+        interrupt.begin(Some(ends(own, Some(Class::Batch))));
         assert!(interrupt.is_raised());
         inbox.receive().unwrap();
         assert!(interrupt.is_raised());

@@ -15,7 +15,6 @@ use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
@@ -24,7 +23,7 @@ use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED;
 use crate::inbox::Interrupt;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
-use crate::sampler;
+use crate::sampler::Sampler;
 use crate::serve::{Failure, Limits, Model, Row, Step};
 use crate::template::{ChatTemplate, Span, SpecialTexts, TemplateError};
 use crate::text;
@@ -329,7 +328,7 @@ fn new_context<'m>(
 }
 
 impl Model for Llama<'_> {
-    type Sampler = LlamaSampler;
+    type Sampler = Sampler;
 
     fn limits(&self) -> Limits {
         self.limits
@@ -357,8 +356,8 @@ impl Model for Llama<'_> {
         ))
     }
 
-    fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> LlamaSampler {
-        sampler::chain(sampling, self.words.n_vocab, prompt)
+    fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Sampler {
+        Sampler::new(sampling, prompt)
     }
 
     fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure> {
@@ -382,19 +381,15 @@ impl Model for Llama<'_> {
         Ok(Step::Done)
     }
 
-    fn sample(&mut self, row: usize, sampler: &mut LlamaSampler) -> Result<Token, Failure> {
+    fn sample(&mut self, row: usize, sampler: &mut Sampler) -> Result<Token, Failure> {
         let failed = |message: &str| Failure::new(FailureCode::Decode, message);
         if self.logits.get(row) != Some(&true) {
             return Err(failed("a token was asked of a row without logits"));
         }
         let row = i32::try_from(row).map_err(|_| failed("a row's number is too large"))?;
-        // Sorting and normalizing such numbers is undefined or aborts in C++.
-        let logits = self.context.get_logits_ith(row);
-        let usable = logits.iter().any(|logit| logit.is_finite());
-        if !usable || logits.iter().any(|logit| logit.is_nan()) {
-            return Err(failed("the model computed numbers that are not"));
-        }
-        Ok(sampler.sample(&self.context, row).0)
+        sampler
+            .choose(self.context.get_logits_ith(row))
+            .ok_or_else(|| failed("the model computed numbers that are not"))
     }
 
     fn is_end(&self, token: Token) -> bool {

@@ -282,9 +282,9 @@ fn real_models_write_the_same_with_drafts() {
         let mut drafting = start(&model, Drafts::Always, 1);
         let alone = requests().map(|request| drafting.ask(request));
         let mut shared = start(&model, Drafts::Always, 4);
-        requests()
-            .into_iter()
-            .for_each(|request| shared.generate(request));
+        for request in requests() {
+            shared.generate(request);
+        }
         let together = shared.outcomes([1, 2, 3, 4]);
         for ((expected, alone), together) in expected.iter().zip(&alone).zip(&together) {
             assert_eq!(expected.text, alone.text);

@@ -130,14 +130,15 @@ impl<M: Model> Server<'_, M> {
             }
             if slot.tokens.last().copied() != drafted {
                 slot.acceptance.fail(held);
-                return self.go_back(place);
+                self.go_back(place);
+                return Ok(());
             }
             held += 1;
         }
     }
 
     /// Drops what the model has seen of a draft that does not hold.
-    fn go_back(&mut self, place: usize) -> io::Result<()> {
+    fn go_back(&mut self, place: usize) {
         self.restore(place);
         if self.slots[place]
             .as_ref()
@@ -146,7 +147,6 @@ impl<M: Model> Server<'_, M> {
             // It can't, against what it said: drafts would have it read everything again and again.
             self.drafts = Drafts::Off;
         }
-        Ok(())
     }
 
     /// Makes the model know of a slot's sequence what the slot says that it has seen; or nothing,
@@ -175,7 +175,7 @@ impl<M: Model> Server<'_, M> {
         // computed, so that no number of arrivals keeps it from going on.
         let alone = slots::alone(&self.slots).is_some();
         let long = alone && slot.owed.is_zero() && self.limits.goes_back;
-        let pace = if long {
+        let speed = if long {
             &mut self.pace_alone
         } else {
             &mut self.pace_shared
@@ -184,7 +184,7 @@ impl<M: Model> Server<'_, M> {
             request: slot.id,
             arrival: long.then(|| slot.urgency(started)),
         }));
-        let plan = slots::reading(&self.slots, place, pace.chunk());
+        let plan = slots::reading(&self.slots, place, speed.chunk());
         let decoded = self.model.decode(&plan.rows);
         let took = started.elapsed();
         self.pulse.advance();
@@ -195,7 +195,7 @@ impl<M: Model> Server<'_, M> {
         }
         match decoded {
             Ok(Step::Done) => {
-                pace.learn(plan.rows.len(), took);
+                speed.learn(plan.rows.len(), took);
                 if let Some(slot) = &mut self.slots[place] {
                     slot.owed = slot.owed.saturating_sub(took);
                 }
