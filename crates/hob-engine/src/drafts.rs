@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::prompt::Token;
 
-/// Longest draft. A board's processor gains nothing from more: each row costs a third of a step.
+/// Longest draft. Each row takes time, and memory for a score of every token of the vocabulary.
 pub const DRAFT_MAX: usize = 8;
 /// Tokens that must have come up before. Fewer repeat in any text.
 const MATCH_MIN: usize = 3;
