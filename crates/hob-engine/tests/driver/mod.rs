@@ -17,6 +17,7 @@ use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{
     FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, Sampling, SandboxPolicy,
 };
@@ -65,6 +66,9 @@ pub(crate) fn load() -> Load {
         // Tests run side by side: engines with all cores each would wait for one another.
         threads: Some(1),
         memory_bytes_max: None,
+        kv_type: KvType::F16,
+        weights: Weights::Mapped,
+        lock: false,
         chat_template: None,
     }
 }
@@ -127,8 +131,13 @@ impl Engine {
             .envs(std::env::var_os("HOB_ENGINE_LOG").map(|level| ("HOB_ENGINE_LOG", level)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // A pipe: the engine may not write to files.
-            .stderr(Stdio::piped())
+            // A pipe: the engine may not write to files. A long log would fill one that nobody
+            // reads while the model loads, and goes to this program's own.
+            .stderr(if std::env::var_os("HOB_ENGINE_LOG").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::piped()
+            })
             .spawn()
             .unwrap();
         Self {
