@@ -192,14 +192,20 @@ async fn three_crashes_put_a_model_in_quarantine() {
 
 #[tokio::test]
 async fn an_engine_that_can_t_load_fails_with_the_cause() {
-    for words in ["fail model", "fail memory", "fail sandbox", "fail template"] {
+    for (words, status, code) in [
+        ("fail model", 500, ErrorCode::ModelFailed),
+        ("fail memory", 507, ErrorCode::InsufficientMemory),
+        ("fail sandbox", 500, ErrorCode::ModelFailed),
+        ("fail template", 500, ErrorCode::ModelFailed),
+        ("fail lock", 500, ErrorCode::ModelFailed),
+    ] {
         let daemon = Setup::fake_load(words).start().await;
-        let status = daemon.until(State::Failed).await;
-        let problem = status.problem.expect("a problem");
-        assert_eq!(problem.code, ErrorCode::ModelFailed, "{words}");
+        let failed = daemon.until(State::Failed).await;
+        let problem = failed.problem.expect("a problem");
+        assert_eq!(problem.code, code, "{words}");
         assert!(problem.hint.is_some(), "{words}: {problem:?}");
         let error = daemon.client().ask_whole("hello").await;
-        error.error(500, ErrorCode::ModelFailed);
+        error.error(status, code);
     }
 }
 

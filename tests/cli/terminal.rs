@@ -207,3 +207,41 @@ async fn an_overflow_in_a_chat_names_both_counts_and_a_way_on() {
     chat.press(CTRL_D);
     assert_eq!(chat.ends().await.0, Some(0));
 }
+
+#[tokio::test]
+async fn the_status_is_watched_in_place_until_ctrl_c() {
+    let daemon = Setup::fake().ready().await;
+    let mut watch = Terminal::start(&daemon, "status --watch 1");
+    watch.shows("0 running, 0 waiting").await;
+    // The second frame goes back over the first.
+    watch.shows("\u{1b}[4A\r").await;
+    let answered = daemon.client().ask("one two three").await.answer().await;
+    answered.done();
+    watch.shows("1 given, 0 refused").await;
+    watch.press(CTRL_C);
+    let (code, screen) = watch.ends().await;
+    assert_eq!(code, Some(0));
+    for left_behind in ["\u{1b}[?25l", "\u{1b}[?1049h"] {
+        assert!(!screen.contains(left_behind), "{screen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_over_a_pipe_is_a_line_each_time() {
+    let daemon = Setup::fake().ready().await;
+    let mut child = daemon
+        .hob()
+        .args(["status", "--watch", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let lines: Vec<String> = lines.take(2).map(Result::unwrap).collect();
+    for line in &lines {
+        assert!(line.starts_with("ready, fake; 0 running"), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line}");
+    }
+    // Its reader is gone, as with `head`.
+    let status = eventually("hob ends", async || child.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+}

@@ -23,7 +23,7 @@ impl Gguf {
             .string("general.architecture", "llama")
             .string("general.name", name)
             .uint32("general.file_type", 0)
-            .uint32("llama.context_length", 8192)
+            .uint32("llama.context_length", 131_072)
             .uint32("llama.block_count", 1)
             .uint32("llama.embedding_length", 8)
             .uint32("llama.feed_forward_length", 8)

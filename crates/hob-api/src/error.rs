@@ -39,6 +39,8 @@ pub enum ErrorCode {
     DeadlineExceeded,
     /// The engine process ended or hung while it worked on this request.
     EngineLost,
+    /// The model does not fit the memory that there is for it.
+    InsufficientMemory,
     /// The model could not be loaded or could not process the request.
     ModelFailed,
     /// A fault in hob itself.
@@ -47,7 +49,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables and tests that must cover all of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
         Self::Unsupported,
         Self::PayloadTooLarge,
@@ -63,6 +65,7 @@ impl ErrorCode {
         Self::Cancelled,
         Self::DeadlineExceeded,
         Self::EngineLost,
+        Self::InsufficientMemory,
         Self::ModelFailed,
         Self::Internal,
     ];
@@ -151,6 +154,7 @@ impl ApiError {
             | ErrorCode::Cancelled
             | ErrorCode::DeadlineExceeded
             | ErrorCode::EngineLost
+            | ErrorCode::InsufficientMemory
             | ErrorCode::ModelFailed
             | ErrorCode::Internal => "server_error",
         }

@@ -57,11 +57,63 @@ pub struct Status {
     pub uptime_s: u64,
     /// hobd's own resident memory in bytes.
     pub hobd_rss_bytes: u64,
+    /// What memory is used for, and how scarce it is.
+    #[serde(default)]
+    pub memory: MemoryStatus,
+    /// How much was answered, and how fast.
+    #[serde(default)]
+    pub work: WorkStatus,
     /// Whether conversations are kept.
     #[serde(default)]
     pub conversations: crate::conversation::ConversationsStatus,
     /// What the sandbox setting asks for: `required`, `degraded` or `off`.
     pub sandbox_setting: String,
+}
+
+/// What memory is used for, in bytes. What the engine needs is computed from the model's header
+/// before it is loaded, and stays known when it is unloaded; `EngineStatus::rss_bytes` is measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// What the engine may take; absent before the first load, or if this machine does not tell.
+    pub budget_bytes: Option<u64>,
+    /// Who set that: `setting`, `cgroup`, `machine` or `unknown`.
+    pub budget_source: String,
+    /// The model's weights.
+    pub weights_bytes: u64,
+    /// The contexts of all requests.
+    pub kv_bytes: u64,
+    /// Intermediate results and the process itself.
+    pub compute_bytes: u64,
+    /// What the prefix cache may take beside the contexts.
+    pub cache_bytes: u64,
+    /// How contexts are kept: `f16`, `q8_0` or `q4_0`.
+    pub kv_type: String,
+    /// Where the weights lie: `mapped` or `copied`, and whether `, locked`.
+    pub weights: String,
+    /// What is given up for want of memory: `none`; the prefix `cache`; also `admission` of new
+    /// requests; also the idle `model`.
+    pub given_up: String,
+    /// What the machine has available.
+    pub available_bytes: u64,
+}
+
+/// How much was answered since hobd started, and how fast lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkStatus {
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests refused or failed.
+    pub failed: u64,
+    /// Tokens of prompts that were computed.
+    pub read_tokens: u64,
+    /// Tokens of prompts that were remembered instead.
+    pub cached_tokens: u64,
+    /// Tokens of answers.
+    pub written_tokens: u64,
+    /// Tokens read in a second, over the last answers that read any, at most 8; 0 before the first.
+    pub read_per_second: f64,
+    /// Tokens written in a second, over the same answers; each request's own speed.
+    pub written_per_second: f64,
 }
 
 /// A model as the engine reports it.

@@ -5,7 +5,9 @@
 //! ```
 //! Options come from the environment: `HOB_ENGINE` (the binary; by default the one beside this
 //! example), `ASK_TOKENS` (128), `ASK_THREADS`, `ASK_RAW` (go on from the text instead of
-//! chatting), `ASK_TIMES` (1), `ASK_SANDBOX=off` (for debuggers), `HOB_ENGINE_LOG=debug`.
+//! chatting), `ASK_TIMES` (1), `ASK_CTX` (2048), `ASK_PARALLEL` (2), `ASK_KV` (f16), `ASK_WEIGHTS`
+//! (mapped), `ASK_LOCK`, `ASK_SANDBOX=off` (for debuggers), `HOB_ENGINE_LOG=debug` (with standard error
+//! going to a pipe, such as `2>&1 | cat`: the engine may not write to files).
 
 #![allow(
     clippy::print_stdout,
@@ -24,10 +26,30 @@ use std::time::Instant;
 use driver::Engine;
 use hob_api::chat::Role;
 use hob_ipc::EngineEvent;
+use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{ChatMessage, Load, Prompt, SandboxPolicy};
 
 fn number(name: &str) -> Option<u32> {
     Some(std::env::var(name).ok()?.parse().unwrap())
+}
+
+/// The value that the variable names, or the first.
+fn chosen<T: Copy, const N: usize>(name: &str, of: [T; N], as_str: fn(T) -> &'static str) -> T {
+    let Ok(wanted) = std::env::var(name) else {
+        return of[0];
+    };
+    *of.iter().find(|value| as_str(**value) == wanted).unwrap()
+}
+
+/// How much memory of which kind a process has, from `/proc`.
+fn memory(pid: u32) -> String {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let wanted = ["Rss:", "Pss:", "Anonymous:", "Locked:", "VmData:", "VmHWM:"];
+    let lines = rollup.lines().chain(status.lines());
+    let found = lines.filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    let words = found.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn beside() -> PathBuf {
@@ -48,21 +70,33 @@ fn main() {
     let load = Load {
         sandbox,
         threads: number("ASK_THREADS"),
+        n_ctx: number("ASK_CTX").unwrap_or(2048),
+        parallel: number("ASK_PARALLEL").unwrap_or(2),
+        kv_type: chosen("ASK_KV", KvType::ALL, KvType::as_str),
+        weights: chosen(
+            "ASK_WEIGHTS",
+            [Weights::Mapped, Weights::Copied],
+            Weights::as_str,
+        ),
+        lock: std::env::var_os("ASK_LOCK").is_some(),
         ..driver::load()
     };
     let binary = std::env::var_os("HOB_ENGINE").map_or_else(beside, PathBuf::from);
     let began = Instant::now();
     let (mut engine, started) = Engine::start(binary, &load, Path::new(model));
     println!("ready after {:.0?}: {started:?}", began.elapsed());
-    let mut log = engine.child.stderr.take().unwrap();
-    std::thread::spawn(move || {
-        let mut line = [0; 4096];
-        while let Ok(bytes @ 1..) = log.read(&mut line) {
-            let _ = std::io::stderr().write_all(&line[..bytes]);
-        }
-    });
+    println!("[{}]", memory(engine.child.id()));
+    if let Some(mut log) = engine.child.stderr.take() {
+        std::thread::spawn(move || {
+            let mut line = [0; 4096];
+            while let Ok(bytes @ 1..) = log.read(&mut line) {
+                let _ = std::io::stderr().write_all(&line[..bytes]);
+            }
+        });
+    }
     for id in 0..number("ASK_TIMES").unwrap_or(1) {
         ask(&mut engine, u64::from(id), question);
+        println!("[{}]", memory(engine.child.id()));
     }
 }
 

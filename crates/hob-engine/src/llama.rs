@@ -8,17 +8,18 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
-use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED};
 
 use crate::inbox::Interrupt;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
@@ -67,7 +68,11 @@ pub fn start_backend(verbose: bool) -> Result<LlamaBackend, LoadError> {
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(file: OwnedFd, progress: &mut dyn FnMut(u8) -> bool) -> Result<LlamaModel, LoadError> {
+pub fn load(
+    file: OwnedFd,
+    weights: Weights,
+    progress: &mut dyn FnMut(u8) -> bool,
+) -> Result<LlamaModel, LoadError> {
     let mut on_progress = |fraction: f32| {
         #[allow(
             clippy::cast_possible_truncation,
@@ -77,7 +82,7 @@ pub fn load(file: OwnedFd, progress: &mut dyn FnMut(u8) -> bool) -> Result<Llama
         let percent = (fraction * 100.0).clamp(0.0, 100.0) as u8;
         progress(percent)
     };
-    raw::load_model(file, &mut on_progress).map_err(|error| {
+    raw::load_model(file, weights, &mut on_progress).map_err(|error| {
         let reason = error.to_string();
         // llama.cpp tells this apart in words only.
         let code = if reason.contains("allocate") || reason.contains("bad_alloc") {
@@ -202,7 +207,7 @@ impl<'m> Llama<'m> {
             let message = "the model has no context or no vocabulary";
             return Err(LoadError::new(LoadFailure::Model, message));
         }
-        let context = new_context(backend, model, n_ctx, load.parallel, threads, interrupt)?;
+        let context = new_context(backend, model, n_ctx, load, threads, interrupt)?;
         let n_batch = N_BATCH.min(context.n_batch());
         let architecture = model
             .meta_val_str("general.architecture")
@@ -295,27 +300,40 @@ fn new_context<'m>(
     backend: &LlamaBackend,
     model: &'m LlamaModel,
     n_ctx: u32,
-    parallel: u32,
+    load: &Load,
     threads: u32,
     interrupt: Arc<Interrupt>,
 ) -> Result<LlamaContext<'m>, LoadError> {
     let memory = |message: &str| LoadError::new(LoadFailure::Memory, message);
     let cells = n_ctx
         .checked_next_multiple_of(256)
-        .and_then(|cells| cells.checked_mul(parallel))
+        .and_then(|cells| cells.checked_mul(load.parallel))
         .ok_or_else(|| memory("the contexts are larger than llama.cpp can count"))?;
-    let n_batch = N_BATCH.min(n_ctx.max(parallel));
+    let n_batch = N_BATCH.min(n_ctx.max(load.parallel));
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
+    // Flash attention is off unless llama.cpp demands it: on a processor it sums in 16 bits when
+    // it writes one token, so that a token that was written would be remembered otherwise than
+    // one that was read, and it was slower there.
+    let flash_attention = if load.kv_type.is_quantized() {
+        LLAMA_FLASH_ATTN_TYPE_ENABLED
+    } else {
+        LLAMA_FLASH_ATTN_TYPE_DISABLED
+    };
+    let kv_type = match load.kv_type {
+        KvType::F16 => KvCacheType::F16,
+        KvType::Q8_0 => KvCacheType::Q8_0,
+        KvType::Q4_0 => KvCacheType::Q4_0,
+    };
     // Each sequence has cells of its own: one request can't take another's, and attention
-    // reads only its own. Flash attention is off: on a processor it sums in 16 bits when it
-    // writes one token, so that a token that was written would be remembered otherwise than one
-    // that was read, and it was slower there. Layers with a sliding window keep that window alone.
+    // reads only its own. Layers with a sliding window keep that window alone.
     let params = LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
-        .with_n_seq_max(parallel)
+        .with_n_seq_max(load.parallel)
         .with_kv_unified(false)
         .with_swa_full(false)
-        .with_flash_attention_policy(LLAMA_FLASH_ATTN_TYPE_DISABLED)
+        .with_flash_attention_policy(flash_attention)
+        .with_type_k(kv_type)
+        .with_type_v(kv_type)
         .with_n_batch(n_batch)
         .with_n_ubatch(n_batch)
         .with_n_threads(threads)

@@ -16,6 +16,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use crate::inbox::Interrupt;
+use hob_ipc::memory::Weights;
 
 /// Closes every descriptor above standard error, so that nothing that hobd's own parent left
 /// open is at hand in the sandbox.
@@ -28,6 +29,21 @@ pub fn close_inherited() -> io::Result<()> {
     let result =
         unsafe { libc::syscall(libc::SYS_close_range, FIRST_TO_CLOSE, libc::c_uint::MAX, 0) };
     if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Keeps all memory in RAM, that of today and of later, from the moment that it is used.
+///
+/// # Errors
+/// As of `mlockall(2)`: without privilege, `RLIMIT_MEMLOCK` bounds what may be locked.
+pub fn lock_memory() -> io::Result<()> {
+    // MCL_ONFAULT leaves out what is reserved and never touched, such as most of each stack.
+    let flags = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
+    // SAFETY: always sound: it changes when pages are in RAM, not what they hold.
+    if unsafe { libc::mlockall(flags) } == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
@@ -67,13 +83,15 @@ const _: () = assert!(
 /// Loads the GGUF at the start of `file`. `progress` is told values from 0 to 1 and stops the
 /// load by returning false.
 ///
-/// The weights are mapped, not copied: pages are shared with the page cache and are dropped
-/// first when memory is short.
+/// Mapped weights are used as they lie in the file: pages are shared with the page cache, and
+/// the kernel drops them first when memory is short. Were ggml let to put them into another order
+/// as well, they would be held twice; it may only where they are read into memory of our own.
 ///
 /// # Errors
 /// [`LoadError`].
 pub fn load_model(
     file: OwnedFd,
+    weights: Weights,
     progress: &mut dyn FnMut(f32) -> bool,
 ) -> Result<LlamaModel, LoadError> {
     unsafe extern "C" fn on_progress(progress: f32, user_data: *mut c_void) -> bool {
@@ -94,7 +112,10 @@ pub fn load_model(
     // SAFETY: a plain function without preconditions.
     let mut params = unsafe { sys::llama_model_default_params() };
     params.n_gpu_layers = 0;
-    params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+    (params.load_mode, params.use_extra_bufts) = match weights {
+        Weights::Mapped => (sys::LLAMA_LOAD_MODE_MMAP, false),
+        Weights::Copied => (sys::LLAMA_LOAD_MODE_NONE, true),
+    };
     // Lazy tensors would be read from the stream after it is closed.
     params.lazy_mode = sys::LLAMA_LAZY_MODE_OFF;
     params.progress_callback = Some(on_progress);

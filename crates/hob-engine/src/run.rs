@@ -12,6 +12,7 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
 use crate::pulse::Pulse;
+use crate::sandbox::limits::{self, LockError};
 use crate::sandbox::{self, LayerError};
 use crate::wire::{self, Events, HandshakeError, Outbox, ReadError};
 use crate::{cpu, raw, serve};
@@ -33,6 +34,8 @@ enum StartError {
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
     Layer(#[from] LayerError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     #[error("this processor lacks {0}, which this build of hob-engine needs")]
     Cpu(String),
     #[error(transparent)]
@@ -47,6 +50,7 @@ impl StartError {
         match self {
             Self::Handshake(_) | Self::Socket(_) => LoadFailure::Protocol,
             Self::Layer(_) => LoadFailure::Sandbox,
+            Self::Lock(_) => LoadFailure::Lock,
             Self::Cpu(_) => LoadFailure::Cpu,
             Self::Load(error) => error.code,
         }
@@ -124,6 +128,9 @@ fn enter_sandbox(
     let mut layers = sandbox::confine(load.sandbox, load.memory_bytes_max, closed)?;
     std::env::set_current_dir("/")?;
     let verbose = std::env::var_os("HOB_ENGINE_LOG").is_some_and(|level| level == "debug");
+    if load.lock {
+        limits::lock_memory(load.memory_bytes_max)?;
+    }
     let backend = llama::start_backend(verbose)?;
     let threads = load.threads.unwrap_or_else(cpu::default_threads).max(1);
     layers.extend(sandbox::close(load.sandbox)?);
@@ -172,7 +179,7 @@ fn load_and_serve(
     pulse: &Pulse,
 ) -> Result<(), StartError> {
     let mut reported = None;
-    let model = llama::load(file, &mut |percent| {
+    let model = llama::load(file, load.weights, &mut |percent| {
         pulse.advance();
         if reported.is_none_or(|last| percent > last) {
             reported = Some(percent);

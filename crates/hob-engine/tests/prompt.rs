@@ -12,6 +12,7 @@ use hob_api::chat::Role;
 use hob_engine::llama::{self, Words};
 use hob_engine::prompt::{Token, Vocabulary, encode_chat, encode_text};
 use hob_engine::template::{ChatTemplate, SpecialTexts};
+use hob_ipc::memory::Weights;
 use hob_ipc::message::ChatMessage;
 use llama_cpp_2::model::LlamaModel;
 use proptest::prelude::*;
@@ -22,7 +23,7 @@ fn model() -> &'static LlamaModel {
         let file = OwnedFd::from(File::open(driver::test_model()).unwrap());
         // The backend is never stopped: dropping its proof of start does nothing.
         let _backend = llama::start_backend(false).unwrap();
-        llama::load(file, &mut |_| true).unwrap()
+        llama::load(file, Weights::Mapped, &mut |_| true).unwrap()
     })
 }
 

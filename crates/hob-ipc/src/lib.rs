@@ -20,6 +20,7 @@
 //! ids, lengths and counts.
 
 pub mod frame;
+pub mod memory;
 pub mod message;
 
 pub use frame::{Decoder, FrameError, encode};

@@ -5,6 +5,8 @@ use hob_api::chat::{Class, Role};
 use hob_api::event::FinishReason;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::{KvType, Weights};
+
 /// Most requests that an engine works on at once.
 pub const PARALLEL_MAX: u32 = 16;
 /// Most layers that an engine reports of its sandbox.
@@ -54,6 +56,12 @@ pub struct Load {
     pub threads: Option<u32>,
     /// Upper bound of the engine's private memory (`RLIMIT_DATA`) in bytes.
     pub memory_bytes_max: Option<u64>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
+    /// Where the weights lie.
+    pub weights: Weights,
+    /// Whether all memory stays in RAM, never swapped out or dropped.
+    pub lock: bool,
     /// A Jinja chat template to use instead of the model's own.
     pub chat_template: Option<String>,
     /// When to write by drafts.
@@ -309,6 +317,8 @@ pub enum LoadFailure {
     Model,
     /// There is not enough memory.
     Memory,
+    /// Memory can't be kept in RAM: the process may not lock as much.
+    Lock,
     /// The chat template can't be compiled.
     Template,
 }

@@ -13,6 +13,7 @@ mod bounded;
 mod error;
 mod memory;
 mod metadata;
+mod repack;
 mod tensors;
 
 #[cfg(test)]
@@ -20,12 +21,14 @@ pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use bounded::BoundedReader;
 pub use error::GgufError;
-pub use memory::Memory;
+pub use memory::{Memory, Shape};
 use metadata::Metadata;
+pub use repack::Kernels;
 
 /// Bytes that a header may take, of which all but a few are the vocabulary.
 pub const MAX_HEADER_BYTES: u64 = 128 << 20;
@@ -74,6 +77,8 @@ pub struct Header {
     pub chat_template: Option<String>,
     /// Bytes of tensor data.
     pub weights_bytes: u64,
+    /// Bytes of tensor data of each type.
+    pub bytes_by_type: BTreeMap<&'static str, u64>,
     /// Tensors in the file.
     pub tensors: u32,
 }

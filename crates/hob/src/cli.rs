@@ -220,6 +220,11 @@ pub(crate) enum Command {
         /// Write one JSON object
         #[arg(long)]
         json: bool,
+
+        /// Show it again every so many seconds, until Ctrl-C
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=3600), conflicts_with = "json")]
+        watch: Option<u32>,
     },
     /// Check everything that an answer needs, with a hint for each problem
     Doctor {

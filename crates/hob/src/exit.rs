@@ -77,9 +77,10 @@ impl From<ErrorCode> for ExitStatus {
             ErrorCode::NotReady | ErrorCode::Busy => Self::NotReady,
             ErrorCode::ContextOverflow => Self::ContextOverflow,
             ErrorCode::DeadlineExceeded | ErrorCode::RequestTimeout => Self::Deadline,
-            ErrorCode::ModelNotFound | ErrorCode::EngineLost | ErrorCode::ModelFailed => {
-                Self::Model
-            }
+            ErrorCode::ModelNotFound
+            | ErrorCode::EngineLost
+            | ErrorCode::InsufficientMemory
+            | ErrorCode::ModelFailed => Self::Model,
             // Also codes that a newer daemon may add.
             _ => Self::Failure,
         }

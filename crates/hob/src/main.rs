@@ -80,7 +80,9 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Conversations { command }) => {
             runtime()?.block_on(conversations::run(command, &global, output))
         }
-        Some(Command::Status { json }) => runtime()?.block_on(status::run(json, &global, output)),
+        Some(Command::Status { json, watch }) => {
+            runtime()?.block_on(status::run(json, watch, &global, output))
+        }
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;

@@ -1,7 +1,9 @@
 //! `hob status`: what the daemon is doing.
 
+mod watch;
+
 use hob_api::conversation::ConversationsStatus;
-use hob_api::status::{EngineStatus, ModelStatus, State, Status};
+use hob_api::status::{EngineStatus, MemoryStatus, ModelStatus, State, Status};
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
@@ -12,16 +14,23 @@ use crate::failure::Failure;
 use crate::output::{Output, Style};
 use crate::render::{bytes, count, counted, span};
 
+use std::time::Duration;
+
 /// Shows the daemon's status. Succeeds if a question would be answered now.
 ///
 /// # Errors
 /// No daemon.
 pub(crate) async fn run(
     json: bool,
+    watch: Option<u32>,
     global: &Global,
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let client = Client::find(global.socket.as_deref()).await?;
+    if let Some(seconds) = watch {
+        let every = Duration::from_secs(seconds.into());
+        return watch::run(&client, every, output).await;
+    }
     let status = client.status().await?;
     let socket = client.socket().display().to_string();
     if json {
@@ -69,7 +78,9 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
     if let Some(engine) = &status.engine {
         rows.push(("engine", self::engine(engine)));
         rows.push(("sandbox", sandbox(engine, &status.sandbox_setting)));
+        rows.extend(memory(&status.memory));
     }
+    rows.extend(scarcity(&status.memory).map(|words| ("scarcity", words.to_owned())));
     let (active, queued, queue_max) = (status.active, status.queued, status.queue_max);
     rows.push((
         "questions",
@@ -132,6 +143,50 @@ fn engine(engine: &EngineStatus) -> String {
         counted(engine.threads.into(), "thread"),
         engine.parallel,
     )
+}
+
+/// What the engine's memory is for; nothing before that is known.
+fn memory(memory: &MemoryStatus) -> Vec<(&'static str, String)> {
+    if memory.weights_bytes == 0 {
+        return Vec::new();
+    }
+    let parts = format!(
+        "weights {} ({}), contexts {} ({}), computing {}",
+        bytes(memory.weights_bytes),
+        memory.weights,
+        bytes(memory.kv_bytes),
+        memory.kv_type,
+        bytes(memory.compute_bytes),
+    );
+    vec![("memory", parts), ("budget", budget(memory))]
+}
+
+/// What the engine may take, and who says so.
+fn budget(memory: &MemoryStatus) -> String {
+    let available = bytes(memory.available_bytes);
+    let Some(budget) = memory.budget_bytes else {
+        return format!("not known; {available} available");
+    };
+    let by = match memory.budget_source.as_str() {
+        "setting" => "engine.memory",
+        "cgroup" => "hobd's control group",
+        _ => "what the machine had",
+    };
+    let cache = match memory.cache_bytes {
+        0 => String::new(),
+        cache => format!(", cache {}", bytes(cache)),
+    };
+    format!("{} ({by}){cache}; {available} available now", bytes(budget))
+}
+
+/// What is given up for want of memory.
+pub(crate) fn scarcity(memory: &MemoryStatus) -> Option<&'static str> {
+    match memory.given_up.as_str() {
+        "cache" => Some("memory is scarce: the prefix cache is given up"),
+        "admission" => Some("memory is scarce: new questions are refused"),
+        "model" => Some("memory is scarce: the model is unloaded when idle, questions are refused"),
+        _ => None,
+    }
 }
 
 /// What is not as usual about the conversations that hobd keeps.

@@ -22,14 +22,17 @@ use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::request::ValidRequest;
 use crate::settings::Settings;
+use crate::supply::Tree;
 
 mod figures;
 mod live;
+mod memory;
 mod metrics;
 mod model;
 mod publication;
 mod task;
 mod wake;
+mod work;
 
 /// Calls that may wait for the daemon's task; more make their callers wait.
 const MESSAGES_MAX: usize = 64;
@@ -49,6 +52,7 @@ pub struct DaemonHandle {
     status: watch::Receiver<Status>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
+    memory: Tree,
     started: Instant,
 }
 
@@ -65,18 +69,21 @@ pub fn start(
     let (status_sender, status) = watch::channel(Status::default());
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::new());
+    let memory = Tree::from_env();
     let handle = DaemonHandle {
         messages,
         conversations: Conversations::start(&settings.conversations),
         status,
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
+        memory: memory.clone(),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);
     let daemon = task::Daemon::new(
         settings,
         store,
+        memory,
         LiveRequests::new(metrics),
         status_sender,
         cancelled,
@@ -125,6 +132,9 @@ impl DaemonHandle {
         let mut status = self.status.borrow().clone();
         status.conversations = self.conversations.status();
         status.uptime_s = self.started.elapsed().as_secs();
+        let machine = self.memory.supply().machine;
+        status.memory.available_bytes = machine.map_or(0, |machine| machine.available);
+        status.work = self.metrics.work();
         status.hobd_rss_bytes = figures::rss_bytes("self");
         if let Some(engine) = &mut status.engine {
             engine.rss_bytes = figures::rss_bytes(&engine.pid.to_string());

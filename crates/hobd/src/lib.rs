@@ -6,15 +6,18 @@
 //! through these files.
 
 pub mod answer;
+pub mod budget;
 pub mod conversations;
 pub mod daemon;
 pub mod engine;
 pub mod frontend;
 pub mod listen;
 pub mod notify;
+pub mod pressure;
 pub mod request;
 pub mod scheduler;
 pub mod settings;
+pub mod supply;
 
 use std::sync::Arc;
 

@@ -30,6 +30,7 @@ pub use self::message::{Action, Bounds, Input};
 use self::pace::Pace;
 use self::queue::Queue;
 use self::requests::{Entry, Stage};
+use crate::pressure::Level;
 
 /// The state machine.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Scheduler {
     /// Set once shutdown began: when running requests must have ended.
     shutdown: Option<Instant>,
     exited: bool,
+    /// What is given up for want of memory.
+    pressure: Level,
     actions: Vec<Action>,
 }
 
@@ -65,6 +68,7 @@ impl Scheduler {
             crashes: VecDeque::new(),
             shutdown: None,
             exited: false,
+            pressure: Level::None,
             actions: Vec::new(),
         }
     }
@@ -96,6 +100,7 @@ impl Scheduler {
             Input::Alive => self.alive(now),
             Input::Ended { id } => self.ended(now, id),
             Input::ModelChanged => self.reload(),
+            Input::Pressure(level) => self.press(now, level),
             Input::Misbehaved => self.lose(errors::misbehaved),
             Input::Gone => self.gone(now),
             Input::Shutdown => self.shut_down(now),
@@ -184,6 +189,9 @@ impl Scheduler {
             }
             Engine::Ready { alive_at, .. } if alive_at + self.bounds.hang_timeout <= now => {
                 self.lose(errors::engine_hung);
+            }
+            Engine::Ready { .. } if self.pressure == Level::Model && self.entries.is_empty() => {
+                self.kill(Next::Sleep);
             }
             Engine::Ready { .. } if self.sleep_at().is_some_and(|at| at <= now) => {
                 self.kill(Next::Sleep);

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 pub use hob_models::locations::Scope;
 
@@ -58,8 +59,14 @@ pub struct EngineSettings {
     pub sandbox: SandboxPolicy,
     /// Tokens of context for each request, 256 to 131072.
     pub n_ctx: u32,
-    /// Requests worked on at once, 1 to 16.
-    pub parallel: u32,
+    /// Requests worked on at once, 1 to 16; `None` for what processors and memory allow.
+    pub parallel: Option<u32>,
+    /// Most memory that the engine may take in bytes; `None` for what there is.
+    pub memory: Option<u64>,
+    /// How keys and values are kept.
+    pub kv_type: KvType,
+    /// Where the weights lie.
+    pub weights: WeightsSetting,
     /// Decode threads; `None` for the physical cores that the process may use.
     pub threads: Option<u32>,
     /// When to write by drafts.
@@ -70,6 +77,36 @@ pub struct EngineSettings {
     pub hang_timeout: Duration,
     /// How long the engine stays without work; zero for ever.
     pub keep_alive: Duration,
+}
+
+/// Where the weights are to lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightsSetting {
+    /// Copied if this processor's kernels like half of them or more in an order other than the
+    /// file's, else mapped.
+    #[default]
+    Auto,
+    /// In the file's pages.
+    Mapped,
+    /// In the engine's own memory.
+    Copied,
+    /// As with `Auto`, and never out of RAM.
+    Locked,
+}
+
+impl WeightsSetting {
+    /// Every value.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Mapped, Self::Copied, Self::Locked];
+
+    /// Its name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Mapped => "mapped",
+            Self::Copied => "copied",
+            Self::Locked => "locked",
+        }
+    }
 }
 
 /// Conversations that hobd keeps.
@@ -176,14 +213,17 @@ impl ConversationSettings {
 }
 
 impl Default for EngineSettings {
-    /// Sized for a board with 2 GiB: two requests with a context each that holds a long prompt.
+    /// Sized for a board with 2 GiB: a context that holds a long prompt.
     /// Slow storage reads a model of a few GiB in less than the load timeout; a slow core does one
     /// batch of prefill, the longest step without progress, well within the hang timeout.
     fn default() -> Self {
         Self {
             sandbox: SandboxPolicy::Required,
             n_ctx: 4096,
-            parallel: 2,
+            parallel: None,
+            memory: None,
+            kv_type: KvType::F16,
+            weights: WeightsSetting::Auto,
             threads: None,
             drafts: Drafts::Auto,
             load_timeout: Duration::from_secs(120),

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::LayerError;
+use crate::raw;
 
 /// Descriptors: the socket twice, standard output and error, the model, and some to spare while
 /// the backend reads `/sys`.
@@ -47,6 +48,49 @@ pub fn die_first() -> Result<(), LayerError> {
     // RLIMIT_FSIZE does not bind files of the proc file system.
     fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ)
         .map_err(|error| LayerError::new("oom-first", error))
+}
+
+/// Why memory can't be kept in RAM.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The kernel refuses.
+    #[error("memory can't be locked: {0}")]
+    Refused(#[from] std::io::Error),
+    /// Some may be locked, but not all that the engine may come to need.
+    #[error("{limit} bytes of memory may be locked (RLIMIT_MEMLOCK), and {needed} may be needed")]
+    Limit {
+        /// What may be locked.
+        limit: u64,
+        /// What may be needed.
+        needed: u64,
+    },
+}
+
+/// Keeps all memory, up to `memory_bytes_max`, in RAM. It is asked for once, before the sandbox
+/// closes, so that the sandbox needs to allow nothing for it.
+///
+/// # Errors
+/// [`LockError`]. Under a limit that is too low, allocations would fail in the middle of answers.
+pub fn lock_memory(memory_bytes_max: Option<u64>) -> Result<(), LockError> {
+    if let Some(limit) = getrlimit(Resource::Memlock).current
+        && !may_lock_anything()
+    {
+        let needed = memory_bytes_max.unwrap_or(u64::MAX);
+        if limit < needed {
+            return Err(LockError::Limit { limit, needed });
+        }
+    }
+    Ok(raw::lock_memory()?)
+}
+
+/// Whether the process has `CAP_IPC_LOCK`, for which there is no limit.
+fn may_lock_anything() -> bool {
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set & (1 << CAP_IPC_LOCK) != 0)
 }
 
 /// Checks that no thread would stay outside the sandbox.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{
     Drafts, FailureCode, Finished, Generate, Load, LoadFailure, Prompt, Ready, Sampling,
     SandboxPolicy,
@@ -67,6 +68,9 @@ pub(crate) fn load() -> Load {
         // Tests run side by side: engines with all cores each would wait for one another.
         threads: Some(1),
         memory_bytes_max: None,
+        kv_type: KvType::F16,
+        weights: Weights::Mapped,
+        lock: false,
         chat_template: None,
         drafts: Drafts::Auto,
     }
@@ -132,8 +136,13 @@ impl Engine {
             .envs(std::env::var_os("HOB_ENGINE_LOG").map(|level| ("HOB_ENGINE_LOG", level)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            // A pipe: the engine may not write to files.
-            .stderr(Stdio::piped())
+            // A pipe: the engine may not write to files. A long log would fill one that nobody
+            // reads while the model loads, and goes to this program's own.
+            .stderr(if std::env::var_os("HOB_ENGINE_LOG").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::piped()
+            })
             .spawn()
             .unwrap();
         Self {

@@ -6,22 +6,56 @@ use super::Header;
 
 /// The engine's `n_ubatch`: tokens worked on in one pass.
 const N_UBATCH: u64 = 256;
-/// The KV cache of a sliding-window layer grows in steps of this many tokens.
-const WINDOW_STEP: u64 = 256;
-/// Bytes of a cached key or value element (f16).
-const F16: u64 = 2;
+/// KV caches grow in steps of this many tokens.
+const CACHE_STEP: u64 = 256;
 /// Bytes of an intermediate result (f32).
 const F32: u64 = 4;
+/// Most rows of scores over the vocabulary that are computed in one pass, of the `n_ubatch` that
+/// llama.cpp sets address space aside for: one for each sequence, and those of drafts.
+const SCORED_ROWS: u64 = 16;
+
+/// What the engine keeps beside weights and caches: its code, the vocabulary, and what libraries
+/// allocate. Measured: resident memory less all buffers that llama.cpp reports.
+const PROCESS_BYTES: u64 = 12 << 20;
+/// The same for each token of the vocabulary: its text, in two maps.
+const PROCESS_BYTES_PER_TOKEN: u64 = 200;
+
+/// How a model is to be loaded, as far as memory depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens of context of each sequence.
+    pub n_ctx: u32,
+    /// Sequences.
+    pub parallel: u32,
+    /// Elements and bytes of a block of keys or values in the KV cache.
+    pub kv_block: (u32, u32),
+    /// Whether attention is computed without keeping all of a layer's scores.
+    pub flash_attention: bool,
+}
+
+impl Shape {
+    /// Keys and values of 16 bits, without flash attention.
+    pub fn new(n_ctx: u32, parallel: u32) -> Self {
+        Self {
+            n_ctx,
+            parallel,
+            kv_block: (1, 2),
+            flash_attention: false,
+        }
+    }
+}
 
 /// Memory that a loaded model needs, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// The weights; mapped from the file, so that the kernel can drop and reread them.
+    /// The weights.
     pub weights: u64,
     /// The KV caches of all sequences.
     pub kv: u64,
-    /// Intermediate results; an estimate that errs upwards.
+    /// Intermediate results and the process itself; an estimate that errs upwards.
     pub compute_estimate: u64,
+    /// Address space that is set aside for intermediate results and never used; no memory.
+    pub unused: u64,
 }
 
 impl Memory {
@@ -34,46 +68,64 @@ impl Memory {
 }
 
 impl Header {
-    /// The memory needed for `parallel` sequences of `n_ctx` tokens each.
+    /// The memory needed for `parallel` sequences of `n_ctx` tokens each, as
+    /// [`Header::memory_of`] of the usual [`Shape`].
+    pub fn memory_needed(&self, n_ctx: u32, parallel: u32) -> Memory {
+        self.memory_of(&Shape::new(n_ctx, parallel))
+    }
+
+    /// The memory needed.
     ///
     /// - Weights: the tensors' bytes.
-    /// - KV: for each sequence and layer `tokens × n_head_kv × (key_length +
-    ///   value_length) × 2` bytes. `tokens` is `n_ctx`, and in a sliding-window layer
-    ///   `min(n_ctx, window + n_ubatch)` rounded up to 256, as llama.cpp sizes it in
-    ///   `llama-kv-cache-iswa.cpp` when the caches are kept apart for each sequence.
-    /// - Compute: llama.cpp reuses one buffer for a pass over `n_ubatch` tokens, so that
-    ///   the largest step counts: the logits (`n_vocab`) or a layer's feed-forward
-    ///   (`3 n_ff + 4 n_embd`), times 4 bytes; and, as the engine works without flash
-    ///   attention, one layer's scores and the mask: `(n_head + 1) × n_ctx` f32 for each
-    ///   token of the pass.
-    pub fn memory_needed(&self, n_ctx: u32, parallel: u32) -> Memory {
-        let n_ctx = u64::from(n_ctx);
-        let window = self.sliding_window.map_or(n_ctx, |window| {
-            n_ctx
-                .min(u64::from(window) + N_UBATCH)
-                .next_multiple_of(WINDOW_STEP)
-        });
-        let per_head = u64::from(self.key_length) + u64::from(self.value_length);
-        let per_sequence = self
-            .n_head_kv
-            .iter()
-            .zip(&self.windowed)
-            .map(|(heads, windowed)| {
-                let tokens = if *windowed { window } else { n_ctx };
-                tokens
-                    .saturating_mul(u64::from(*heads))
-                    .saturating_mul(per_head)
-                    .saturating_mul(F16)
-            })
-            .fold(0, u64::saturating_add);
-        let layer = 3 * u64::from(self.n_ff) + 4 * u64::from(self.n_embd);
-        let widest = layer.max(u64::from(self.vocabulary));
+    /// - KV: for each sequence and layer `tokens × n_head_kv × (key_length + value_length)`
+    ///   elements. `tokens` is `n_ctx`, and in a sliding-window layer `window + n_ubatch` if that
+    ///   is less, rounded up to 256, as llama.cpp sizes it in `llama-kv-cache-iswa.cpp` when the
+    ///   caches are kept apart for each sequence.
+    /// - Compute: for each token of a pass over `n_ubatch`, in 4 bytes each, a layer's feed-forward
+    ///   (`3 n_ff + 4 n_embd`), its ends (`8 n_embd`), the mask (`n_ctx`), and without flash
+    ///   attention one layer's scores (`n_head × n_ctx`); then the vocabulary's scores of the
+    ///   tokens for which they are asked. llama.cpp reuses some of that, so that this errs upwards.
+    pub fn memory_of(&self, shape: &Shape) -> Memory {
+        let n_ctx = u64::from(shape.n_ctx).next_multiple_of(CACHE_STEP);
+        let scores = if shape.flash_attention {
+            1
+        } else {
+            u64::from(self.n_head) + 1
+        };
+        let layer = 3 * u64::from(self.n_ff) + 12 * u64::from(self.n_embd);
+        let vocabulary = u64::from(self.vocabulary);
+        let process = PROCESS_BYTES + vocabulary * PROCESS_BYTES_PER_TOKEN;
         Memory {
             weights: self.weights_bytes,
-            kv: per_sequence.saturating_mul(u64::from(parallel)),
-            compute_estimate: widest
-                .saturating_add(n_ctx.saturating_mul(u64::from(self.n_head) + 1))
-                .saturating_mul(N_UBATCH * F32),
+            kv: self.kv_bytes(n_ctx, shape),
+            compute_estimate: layer
+                .saturating_add(n_ctx.saturating_mul(scores))
+                .saturating_mul(N_UBATCH * F32)
+                .saturating_add(vocabulary * SCORED_ROWS * F32)
+                .saturating_add(process),
+            unused: vocabulary * (N_UBATCH - SCORED_ROWS) * F32,
         }
+    }
+
+    /// The KV caches of all sequences.
+    fn kv_bytes(&self, n_ctx: u64, shape: &Shape) -> u64 {
+        let window = self.sliding_window.map_or(n_ctx, |window| {
+            let needed = u64::from(window) + N_UBATCH;
+            n_ctx.min(needed.next_multiple_of(CACHE_STEP))
+        });
+        let (elements, bytes) = shape.kv_block;
+        let per_head = u64::from(self.key_length) + u64::from(self.value_length);
+        let layers = self.n_head_kv.iter().zip(&self.windowed);
+        let per_sequence = layers.map(|(heads, windowed)| {
+            let tokens = if *windowed { window } else { n_ctx };
+            tokens
+                .saturating_mul(u64::from(*heads))
+                .saturating_mul(per_head)
+        });
+        per_sequence
+            .fold(0, u64::saturating_add)
+            .saturating_mul(u64::from(shape.parallel))
+            .saturating_mul(u64::from(bytes))
+            / u64::from(elements.max(1))
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Tensors {
     pub(super) bytes: u64,
     /// The type that holds most bytes.
     pub(super) main_type: &'static str,
+    /// Bytes of each type.
+    pub(super) by_type: BTreeMap<&'static str, u64>,
 }
 
 /// Reads `count` entries and checks that their data lies in the file, one after the
@@ -84,9 +86,10 @@ pub(super) fn read<R: Read + Seek>(
         elements,
         bytes,
         main_type: by_type
-            .into_iter()
-            .max_by_key(|(_, bytes)| *bytes)
-            .map_or("unknown", |(name, _)| name),
+            .iter()
+            .max_by_key(|(_, bytes)| **bytes)
+            .map_or("unknown", |(name, _)| *name),
+        by_type,
     })
 }
 

@@ -6,6 +6,7 @@ use hob_api::status::Status;
 
 use super::Check;
 use crate::render::bytes;
+use crate::status::scarcity;
 
 /// CPU features without which a model runs at a fraction of its speed.
 #[cfg(target_arch = "x86_64")]
@@ -16,10 +17,6 @@ const CPU_FEATURES: &[&str] = &["asimddp"];
 /// CPU features without which a model runs at a fraction of its speed.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const CPU_FEATURES: &[&str] = &[];
-
-/// Memory that a context and the engine itself need beside the model's weights, in bytes; an
-/// estimate for small models.
-const ENGINE_OVERHEAD_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Kernel, CPU and memory.
 pub(super) fn checks(status: Option<&Status>) -> Vec<Check> {
@@ -91,16 +88,26 @@ fn memory(meminfo: &str, status: Option<&Status>) -> Check {
         return Check::warning("memory", "not known: /proc/meminfo can't be read");
     };
     let free = format!("{} available", bytes(available));
-    let Some(model) = status.and_then(|status| status.model.as_ref()) else {
-        return Check::ok("memory", free);
-    };
+    let scarce = status.and_then(|status| scarcity(&status.memory));
+    if let Some(scarce) = scarce {
+        return Check::warning("memory", format!("{free}; {scarce}"))
+            .hint("end other programs, or choose a smaller model (`hob models list`)");
+    }
     if status
         .and_then(|status| status.engine.as_ref())
         .is_some_and(|e| e.load_ms > 0)
     {
         return Check::ok("memory", format!("{free}, and the model is loaded"));
     }
-    let needed = model.size_bytes.saturating_add(ENGINE_OVERHEAD_BYTES);
+    // hobd's own figure, from the last load.
+    let needed = status.map_or(0, |status| {
+        let memory = &status.memory;
+        let parts = [memory.weights_bytes, memory.kv_bytes, memory.compute_bytes];
+        parts.into_iter().fold(0, u64::saturating_add)
+    });
+    if needed == 0 {
+        return Check::ok("memory", free);
+    }
     let finding = format!("{free}, the model needs about {}", bytes(needed));
     if available >= needed {
         Check::ok("memory", finding)
@@ -121,7 +128,7 @@ fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use hob_api::status::ModelStatus;
+    use hob_api::status::MemoryStatus;
 
     use super::super::Verdict;
     use super::*;
@@ -159,21 +166,22 @@ mod tests {
     fn memory_is_compared_with_the_model() {
         let meminfo = "MemTotal:  2000000 kB\nMemAvailable:    200000 kB\n";
         assert_eq!(meminfo_bytes(meminfo, "MemAvailable"), Some(204_800_000));
-        let with = |size_bytes| {
-            let model = Some(ModelStatus {
-                size_bytes,
+        let with = |weights_bytes, given_up: &str| {
+            let given_up = given_up.to_owned();
+            let needed = MemoryStatus {
+                weights_bytes,
+                kv_bytes: 4_800_000,
+                given_up,
                 ..Default::default()
-            });
-            memory(
-                meminfo,
-                Some(&Status {
-                    model,
-                    ..Default::default()
-                }),
-            )
-            .verdict
+            };
+            let status = Status {
+                memory: needed,
+                ..Default::default()
+            };
+            memory(meminfo, Some(&status)).verdict
         };
-        assert_eq!(with(1_000_000), Verdict::Ok);
-        assert_eq!(with(100_000_000), Verdict::Problem);
+        assert_eq!(with(200_000_000, "none"), Verdict::Ok);
+        assert_eq!(with(200_000_001, "none"), Verdict::Problem);
+        assert_eq!(with(1, "cache"), Verdict::Warning);
     }
 }

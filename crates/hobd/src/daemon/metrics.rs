@@ -2,17 +2,21 @@
 //! says who asked, and none holds text.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hob_api::ErrorCode;
 use hob_api::event::{Timings, Usage};
-use hob_api::status::Status;
+use hob_api::status::{Status, WorkStatus};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use super::work::Work;
+use crate::pressure::Level;
 
 type Labels = [(&'static str, String); 1];
 
@@ -26,8 +30,12 @@ pub(super) struct Metrics {
     first_token: Histogram,
     per_token: Histogram,
     engine_losses: Counter,
+    work: Mutex<Work>,
     requests_now: Family<Labels, Gauge>,
     memory: Family<Labels, Gauge>,
+    engine_memory: Family<Labels, Gauge>,
+    memory_available: Gauge,
+    given_up: Gauge,
     state: Gauge,
     uptime: Gauge<f64, AtomicU64>,
 }
@@ -44,8 +52,12 @@ impl Metrics {
             // From 1 ms (a PC) to 2 s (a large model on a small board).
             per_token: Histogram::new(exponential_buckets(0.001, 2.0, 12)),
             engine_losses: Counter::default(),
+            work: Mutex::default(),
             requests_now: Family::default(),
             memory: Family::default(),
+            engine_memory: Family::default(),
+            memory_available: Gauge::default(),
+            given_up: Gauge::default(),
             state: Gauge::default(),
             uptime: Gauge::default(),
         };
@@ -106,6 +118,23 @@ impl Metrics {
             self.memory.clone(),
         );
         registry.register_with_unit(
+            "engine_memory",
+            "What the engine's memory is for, by kind: weights, kv, compute, cache, and the budget",
+            Unit::Bytes,
+            self.engine_memory.clone(),
+        );
+        registry.register_with_unit(
+            "memory_available",
+            "What the machine has available",
+            Unit::Bytes,
+            self.memory_available.clone(),
+        );
+        registry.register(
+            "memory_given_up",
+            "For want of memory: 0 nothing, 1 the cache, 2 also new requests, 3 also the model",
+            self.given_up.clone(),
+        );
+        registry.register_with_unit(
             "uptime",
             "Since hobd started",
             Unit::Seconds,
@@ -118,6 +147,7 @@ impl Metrics {
         self.requests
             .get_or_create(&[("result", "ok".to_owned())])
             .inc();
+        self.lately().answered(usage, timings);
         let cached = usage.prompt_tokens_details.cached_tokens;
         let drafts = usage.completion_tokens_details;
         for (kind, count) in [
@@ -138,8 +168,18 @@ impl Metrics {
         }
     }
 
+    /// How much was answered, and how fast.
+    pub(super) fn work(&self) -> WorkStatus {
+        self.lately().status()
+    }
+
+    fn lately(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A request failed or was refused.
     pub(super) fn failed(&self, code: ErrorCode) {
+        self.lately().failed();
         let result = name(code);
         self.requests.get_or_create(&[("result", result)]).inc();
     }
@@ -168,6 +208,23 @@ impl Metrics {
         let engine = status.engine.as_ref().map_or(0, |engine| engine.rss_bytes);
         set(&self.memory, "process", "hobd", status.hobd_rss_bytes);
         set(&self.memory, "process", "engine", engine);
+        let memory = &status.memory;
+        for (kind, bytes) in [
+            ("weights", memory.weights_bytes),
+            ("kv", memory.kv_bytes),
+            ("compute", memory.compute_bytes),
+            ("cache", memory.cache_bytes),
+            ("budget", memory.budget_bytes.unwrap_or(0)),
+        ] {
+            let bytes = if status.engine.is_some() { bytes } else { 0 };
+            set(&self.engine_memory, "kind", kind, bytes);
+        }
+        let available = i64::try_from(memory.available_bytes);
+        self.memory_available.set(available.unwrap_or(i64::MAX));
+        let given_up = Level::ALL.iter();
+        let given_up = given_up.take_while(|level| level.as_str() != memory.given_up);
+        self.given_up
+            .set(i64::try_from(given_up.count() % Level::ALL.len()).unwrap_or(0));
         self.state.set(i64::from(status.state.as_u32()));
         #[allow(
             clippy::cast_precision_loss,

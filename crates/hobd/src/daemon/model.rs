@@ -5,20 +5,72 @@ use std::sync::Arc;
 use hob_api::model::DEFAULT_MODEL;
 use hob_api::{ApiError, ErrorCode};
 use hob_models::ModelName;
+use hob_models::gguf::Header;
 use hob_models::store::{OpenModel, Store, StoreError, Verified};
 use tokio::task::JoinHandle;
 
-/// A model being opened and hashed on another thread.
-pub(super) type Opening = JoinHandle<Result<Box<OpenModel>, ApiError>>;
+use crate::budget::{self, Budget, Plan, Refusal, Wish};
+use crate::settings::Settings;
+use crate::supply::Tree;
 
-/// Opens and verifies in the background.
-pub(super) fn open(store: Arc<Store>, verified: Arc<Verified>, name: ModelName) -> Opening {
+/// Most installed models that are looked at for one that fits instead.
+const INSTEAD_MAX: usize = 64;
+
+/// An open, verified model, and how to load it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) model: OpenModel,
+    pub(super) plan: Plan,
+}
+
+/// A model being opened and hashed on another thread.
+pub(super) type Opening = JoinHandle<Result<Box<Opened>, ApiError>>;
+
+/// Opens and verifies in the background, and sees how the model fits into what memory there is
+/// then.
+pub(super) fn open(
+    store: Arc<Store>,
+    verified: Arc<Verified>,
+    name: ModelName,
+    memory: Tree,
+    settings: Arc<Settings>,
+) -> Opening {
     tokio::task::spawn_blocking(move || {
-        store
-            .open_verified(&name, &verified)
-            .map(Box::new)
-            .map_err(|error| refused(&error))
+        let opened = store.open_verified(&name, &verified);
+        let model = opened.map_err(|error| refused(&error))?;
+        let wish = Wish::of(&settings.engine);
+        let budget = Budget::of(settings.engine.memory, &memory.supply());
+        let plan = budget::plan(&model.header, &wish, budget);
+        let plan = plan.map_err(|refusal| {
+            let instead = match refusal {
+                Refusal::TooLarge { .. } => instead(&store, &wish, budget),
+                Refusal::KvType { .. } => None,
+            };
+            refusal.error(name.as_str(), instead.as_ref().map(ModelName::as_str))
+        })?;
+        Ok(Box::new(Opened { model, plan }))
     })
+}
+
+/// The largest installed model that would fit.
+fn instead(store: &Store, wish: &Wish, budget: Budget) -> Option<ModelName> {
+    let mut installed = store.list().ok()?;
+    installed.sort_by_key(|model| std::cmp::Reverse(model.manifest.size_bytes));
+    let fits = |name: &ModelName| -> Option<()> {
+        let file = std::fs::File::open(store.model_path(name)).ok()?;
+        let size = file
+            .metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_file)?
+            .len();
+        let header = Header::read(file, size).ok()?;
+        budget::plan(&header, wish, budget).ok().map(drop)
+    };
+    let names = installed
+        .into_iter()
+        .take(INSTEAD_MAX)
+        .map(|model| model.name);
+    names.into_iter().find(|name| fits(name).is_some())
 }
 
 /// The model that `chosen` names, or the store's default.

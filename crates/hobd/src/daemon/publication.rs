@@ -127,10 +127,18 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
             "there is not enough memory for the model and its context",
             "lower engine.n_ctx or engine.parallel, or choose a smaller model",
         ),
+        LoadFailure::Lock => (
+            "the engine may not keep all of its memory in RAM",
+            "give hobd's unit LimitMEMLOCK=infinity, or set engine.weights = \"auto\"",
+        ),
         LoadFailure::Template => (
             "the model's chat template can't be compiled",
             "choose another model, or another file of this one",
         ),
     };
-    ApiError::new(ErrorCode::ModelFailed, message).hint(hint)
+    let code = match code {
+        LoadFailure::Memory => ErrorCode::InsufficientMemory,
+        _ => ErrorCode::ModelFailed,
+    };
+    ApiError::new(code, message).hint(hint)
 }

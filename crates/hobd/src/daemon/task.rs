@@ -4,23 +4,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hob_api::status::{EngineStatus, ModelStatus, State, Status};
+use hob_api::status::{EngineStatus, MemoryStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{Generate, Load, Ready};
+use hob_ipc::message::{Generate, Load, PARALLEL_MAX, Ready};
 use hob_ipc::{Command, EngineEvent, RequestId};
-use hob_models::store::{OpenModel, Store, Verified, Witness};
+use hob_models::store::{Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::live::{self, LiveRequests};
+use super::memory::{self, Watch};
 use super::publication::{Publication, load_failure};
 use super::wake::{Inputs, Wake};
 use super::{Message, model};
 use crate::answer;
 use crate::engine::{Engine, Exit, Launch, Ledger, Report};
 use crate::notify::Notifier;
+use crate::pressure::Level;
 use crate::request::ValidRequest;
 use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::Settings;
+use crate::supply::Tree;
 
 /// The state behind the loop.
 pub(super) struct Daemon {
@@ -41,6 +44,7 @@ pub(super) struct Daemon {
     /// The engine's last progress counter.
     progress: u64,
     engine_started: Instant,
+    memory: Watch,
     shown: Publication,
     exit: bool,
 }
@@ -49,6 +53,7 @@ impl Daemon {
     pub(super) fn new(
         settings: Arc<Settings>,
         store: Arc<Store>,
+        memory: Tree,
         live: LiveRequests,
         status: watch::Sender<Status>,
         cancelled: mpsc::UnboundedSender<RequestId>,
@@ -57,7 +62,7 @@ impl Daemon {
         let bounds = Bounds {
             queue: settings.limits.queue,
             per_uid: settings.limits.per_uid,
-            parallel: settings.engine.parallel as usize,
+            parallel: settings.engine.parallel.unwrap_or(PARALLEL_MAX) as usize,
             load_timeout: settings.engine.load_timeout,
             hang_timeout: settings.engine.hang_timeout,
             keep_alive: settings.engine.keep_alive,
@@ -67,6 +72,10 @@ impl Daemon {
         status.send_replace(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             queue_max,
+            memory: MemoryStatus {
+                given_up: Level::None.as_str().to_owned(),
+                ..MemoryStatus::default()
+            },
             sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
             ..Status::default()
         });
@@ -85,6 +94,7 @@ impl Daemon {
             ledger: Ledger::default(),
             progress: 0,
             engine_started: Instant::now(),
+            memory: Watch::new(memory),
             shown: Publication::new(status, notifier),
             exit: false,
         }
@@ -95,7 +105,7 @@ impl Daemon {
         // Without a model to load, nothing more happens by itself.
         self.shown.update(&self.scheduler);
         while !self.exit {
-            let wakeup = self.scheduler.wakeup();
+            let wakeup = self.wakeup();
             let wake = inputs.next(self.engine.as_mut(), self.opening.as_mut(), wakeup);
             match wake.await {
                 Wake::Message(message) => self.message(message),
@@ -104,10 +114,33 @@ impl Daemon {
                 Wake::Engine(report) => self.report(report),
                 Wake::Shutdown => self.step(Input::Shutdown),
                 Wake::Watchdog => self.shown.watchdog(),
-                Wake::Time => self.step(Input::Tick),
+                Wake::Time => {
+                    self.look_at_memory();
+                    self.step(Input::Tick);
+                }
             }
             self.shown.update(&self.scheduler);
         }
+    }
+
+    /// When to go on although nothing happens.
+    fn wakeup(&self) -> Option<Instant> {
+        let look = self.memory.wakeup().filter(|_| self.engine.is_none());
+        [self.scheduler.wakeup(), look].into_iter().flatten().min()
+    }
+
+    /// Gives up or takes back what scarcity of memory demands or allows.
+    fn look_at_memory(&mut self) {
+        let Some(level) = self.memory.look(Instant::now()) else {
+            return;
+        };
+        tracing::warn!(
+            giving_up = level.as_str(),
+            "memory is scarcer or easier to come by"
+        );
+        self.shown
+            .modify(|status| level.as_str().clone_into(&mut status.memory.given_up));
+        self.step(Input::Pressure(level));
     }
 
     fn message(&mut self, message: Message) {
@@ -121,6 +154,9 @@ impl Daemon {
 
     fn submit(&mut self, request: ValidRequest) -> Result<answer::Answer, ApiError> {
         self.check_model(request.model.as_deref())?;
+        if self.engine.is_none() {
+            self.look_at_memory();
+        }
         let id = RequestId(self.next_id);
         self.next_id += 1;
         let now = Instant::now();
@@ -191,30 +227,36 @@ impl Daemon {
         Ok(())
     }
 
-    fn opened(&mut self, opened: Result<Box<OpenModel>, ApiError>) {
+    fn opened(&mut self, opened: Result<Box<model::Opened>, ApiError>) {
         self.opening = None;
         match opened {
-            Ok(model) => self.start_engine(*model),
+            Ok(opened) => self.start_engine(*opened),
             Err(error) => {
-                tracing::error!(%error, "the model can't be opened");
+                tracing::error!(%error, "the model can't be loaded");
                 self.step(Input::StartFailed { error });
             }
         }
     }
 
-    fn start_engine(&mut self, model: OpenModel) {
+    fn start_engine(&mut self, opened: model::Opened) {
+        let model::Opened { model, plan } = opened;
         let engine = &self.settings.engine;
         let load = Load {
             version: hob_ipc::VERSION,
             sandbox: engine.sandbox,
-            n_ctx: engine.n_ctx,
-            parallel: engine.parallel,
+            n_ctx: plan.n_ctx,
+            parallel: plan.parallel,
             threads: engine.threads,
-            memory_bytes_max: None,
+            memory_bytes_max: plan.memory_bytes_max(),
+            kv_type: plan.kv_type,
+            weights: plan.weights,
+            lock: plan.lock,
             chat_template: None,
             drafts: engine.drafts,
         };
+        let level = self.memory.level();
         self.shown.modify(|status| {
+            status.memory = memory::status(&plan, level);
             if let Some(shown) = &mut status.model {
                 shown.sha256 = model.sha256.to_string();
                 shown.size_bytes = model.size_bytes;
@@ -234,10 +276,8 @@ impl Daemon {
     fn report(&mut self, report: Report) {
         match report {
             Report::Started(pid) => self.shown.modify(|status| {
-                let parallel = self.settings.engine.parallel;
                 status.engine = Some(EngineStatus {
                     pid,
-                    parallel,
                     ..EngineStatus::default()
                 });
             }),
@@ -304,6 +344,7 @@ impl Daemon {
                     self.progress = progress;
                     self.step(Input::Alive);
                 }
+                self.look_at_memory();
             }
         }
     }
@@ -432,7 +473,9 @@ impl Daemon {
             });
         });
         let (store, verified) = (Arc::clone(&self.store), Arc::clone(&self.verified));
-        self.opening = Some(model::open(store, verified, name));
+        let memory = self.memory.tree().clone();
+        let settings = Arc::clone(&self.settings);
+        self.opening = Some(model::open(store, verified, name, memory, settings));
         None
     }
 

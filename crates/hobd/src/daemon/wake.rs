@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::RequestId;
-use hob_models::store::OpenModel;
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +25,7 @@ pub(super) struct Inputs {
 pub(super) enum Wake {
     Message(Message),
     Cancelled(RequestId),
-    Opened(Result<Box<OpenModel>, ApiError>),
+    Opened(Result<Box<model::Opened>, ApiError>),
     Engine(Report),
     Shutdown,
     Watchdog,
@@ -78,7 +77,7 @@ async fn report(engine: Option<&mut Engine>) -> Report {
     }
 }
 
-async fn opened(opening: Option<&mut model::Opening>) -> Result<Box<OpenModel>, ApiError> {
+async fn opened(opening: Option<&mut model::Opening>) -> Result<Box<model::Opened>, ApiError> {
     let Some(opening) = opening else {
         return std::future::pending().await;
     };

@@ -37,6 +37,7 @@ pub fn appearance(code: ErrorCode) -> Appearance {
         ErrorCode::Cancelled => (499, "org.hobd.Hob1.Error.Cancelled"),
         ErrorCode::DeadlineExceeded => (504, "org.hobd.Hob1.Error.DeadlineExceeded"),
         ErrorCode::EngineLost => (502, "org.hobd.Hob1.Error.EngineLost"),
+        ErrorCode::InsufficientMemory => (507, "org.hobd.Hob1.Error.InsufficientMemory"),
         ErrorCode::ModelFailed => (500, "org.hobd.Hob1.Error.ModelFailed"),
         // `Internal`, and a code that hob-api knows and this table does not: the test below
         // fails for the latter.

@@ -6,6 +6,8 @@ use hob_api::{ApiError, ErrorCode};
 
 /// When a client that finds the queue full may expect room: about one short answer.
 const BUSY_RETRY_MS: u64 = 2_000;
+/// When memory may be easier to come by: as long as `pressure` waits before it believes so.
+const CALM_RETRY_MS: u64 = 10_000;
 /// When a client whose engine was lost may expect the next one.
 const RESTART_RETRY_MS: u64 = 1_000;
 
@@ -21,6 +23,13 @@ pub(super) fn share_full(bound: usize) -> ApiError {
     ApiError::new(ErrorCode::Busy, message)
         .hint("wait for one of them to end, or cancel one")
         .retry_after_ms(BUSY_RETRY_MS)
+}
+
+pub(super) fn memory_scarce() -> ApiError {
+    let message = "memory is scarce on this machine, so no new requests are taken";
+    ApiError::new(ErrorCode::Busy, message)
+        .hint("try again later, or free memory; `hob status` shows what is used")
+        .retry_after_ms(CALM_RETRY_MS)
 }
 
 pub(super) fn too_late(wait: Duration) -> ApiError {

@@ -6,6 +6,8 @@ use hob_api::ApiError;
 use hob_api::chat::Class;
 use hob_ipc::RequestId;
 
+use crate::pressure::Level;
+
 /// What the scheduler keeps to.
 #[derive(Clone, Debug)]
 pub struct Bounds {
@@ -76,6 +78,8 @@ pub enum Input {
     },
     /// The file that the engine loaded is not any more what was verified.
     ModelChanged,
+    /// Memory is as scarce as this now.
+    Pressure(Level),
     /// The engine process broke the protocol and must go.
     Misbehaved,
     /// The engine process is gone.

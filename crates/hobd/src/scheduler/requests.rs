@@ -9,6 +9,7 @@ use hob_ipc::RequestId;
 use super::engine::Engine;
 use super::message::Action;
 use super::{Scheduler, errors};
+use crate::pressure::Level;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -82,11 +83,22 @@ impl Scheduler {
         {
             return Some(error.clone());
         }
+        if self.pressure >= Level::Admission {
+            return Some(errors::memory_scarce());
+        }
         if self.queue.len() >= self.bounds.queue {
             return Some(errors::queue_full(self.bounds.queue));
         }
         let own = self.entries.values().filter(|e| e.uid == uid).count();
         (own >= self.bounds.per_uid).then(|| errors::share_full(self.bounds.per_uid))
+    }
+
+    /// Takes in how scarce memory is. What waits would keep the model loaded for long.
+    pub(super) fn press(&mut self, now: Instant, level: Level) {
+        self.pressure = level;
+        if level == Level::Model {
+            self.end_all(now, errors::memory_scarce, |stage| stage == Stage::Waiting);
+        }
     }
 
     /// Ends a request before the engine did.

@@ -294,3 +294,36 @@ fn a_request_says_how_long_the_engine_stays_after_it() {
     now += Duration::from_secs(1);
     assert_eq!(scheduler.step(now, Input::Tick), [Action::Kill]);
 }
+
+#[test]
+fn scarce_memory_stops_admission_and_then_ends_an_idle_engine() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for id in 1..=3 {
+        scheduler.step(now, request(id, 0, now));
+    }
+    assert_eq!(scheduler.step(now, Input::Pressure(Level::Cache)), []);
+    assert_eq!(scheduler.step(now, Input::Pressure(Level::Admission)), []);
+    let refused = scheduler.step(now, request(4, 1, now));
+    assert!(
+        matches!(&refused[..], [Action::Refuse(_, e)] if e.code == ErrorCode::Busy && e.retry_after_ms.is_some())
+    );
+    // What runs may end; what waits is told.
+    let actions = scheduler.step(now, Input::Pressure(Level::Model));
+    assert_eq!(failures(&actions), [(3, ErrorCode::Busy)]);
+    assert!(!actions.contains(&Action::Kill));
+    scheduler.step(now, Input::Ended { id: RequestId(1) });
+    let actions = scheduler.step(now, Input::Ended { id: RequestId(2) });
+    assert_eq!(actions, [Action::Kill]);
+    scheduler.step(now, Input::Gone);
+    assert_eq!(scheduler.state().0, State::Sleeping);
+    let refused = scheduler.step(now, request(5, 1, now));
+    assert!(matches!(&refused[..], [Action::Refuse(..)]));
+    scheduler.step(now, Input::Pressure(Level::Cache));
+    assert!(
+        scheduler
+            .step(now, request(6, 1, now))
+            .contains(&Action::Start)
+    );
+}

@@ -103,8 +103,26 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "engine.parallel",
         variable: "HOB_ENGINE_PARALLEL",
-        about: "Requests worked on at once. Each takes a context of n_ctx tokens.",
-        slot: |s| Slot::Count(&mut s.engine.parallel, 1..=PARALLEL_MAX),
+        about: "Requests worked on at once. Each takes a context of n_ctx tokens. 0 takes one for each processor, at most 4, as far as their contexts fit half of engine.memory.",
+        slot: |s| Slot::Auto(&mut s.engine.parallel, PARALLEL_MAX),
+    },
+    Key {
+        name: "engine.memory",
+        variable: "HOB_ENGINE_MEMORY",
+        about: "Most memory that the engine may take, in bytes: weights, contexts, intermediate results and cache together. \"auto\" takes what hobd's control group leaves, and what the machine has available less a sixteenth of its memory (at least 64 MiB, at most 512). A model that does not fit is refused, with a proposal.",
+        slot: |s| Slot::AutoBytes(&mut s.engine.memory, 16 << 20),
+    },
+    Key {
+        name: "engine.kv_type",
+        variable: "HOB_ENGINE_KV_TYPE",
+        about: "How contexts are kept. \"f16\" is exact. \"q8_0\" takes about half the memory and \"q4_0\" about a quarter, both less exactly, slower on most processors, and with flash attention.",
+        slot: |s| Slot::KvType(&mut s.engine.kv_type),
+    },
+    Key {
+        name: "engine.weights",
+        variable: "HOB_ENGINE_WEIGHTS",
+        about: "Where the model's weights lie. \"mapped\" uses the file's pages, which the kernel may drop and read again. \"copied\" reads them into memory in the order that is fastest on this processor. \"auto\" copies where that order is another for half of the weights or more. \"locked\" does as \"auto\" and keeps all of the engine's memory in RAM; without privileges hobd needs LimitMEMLOCK for it.",
+        slot: |s| Slot::Weights(&mut s.engine.weights),
     },
     Key {
         name: "engine.threads",

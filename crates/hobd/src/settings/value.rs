@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::model::DEFAULT_MODEL;
+use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 
-use super::SOCKET_PATH_BYTES_MAX;
+use super::{SOCKET_PATH_BYTES_MAX, WeightsSetting};
 use crate::request::MODEL_BYTES_MAX;
+
+/// What stands for a value that hobd finds out.
+const AUTO: &str = "auto";
 
 /// A value as a layer gave it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,12 @@ pub enum Slot<'a> {
     Sandbox(&'a mut SandboxPolicy),
     /// When to write by drafts.
     Drafts(&'a mut Drafts),
+    /// How keys and values are kept.
+    KvType(&'a mut KvType),
+    /// Where the weights lie.
+    Weights(&'a mut WeightsSetting),
+    /// An amount of bytes of at least this, or "auto" for `None`: hobd finds out.
+    AutoBytes(&'a mut Option<u64>, u64),
     /// A count that crosses a wire.
     Count(&'a mut u32, RangeInclusive<u32>),
     /// An amount of bytes.
@@ -70,6 +80,11 @@ impl Slot<'_> {
             Self::Model(_) => format!("a model's name, or \"{DEFAULT_MODEL}\""),
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
             Self::Drafts(_) => "\"auto\", \"off\" or \"always\"".to_owned(),
+            Self::KvType(_) => one_of(KvType::ALL, KvType::as_str),
+            Self::Weights(_) => one_of(WeightsSetting::ALL, WeightsSetting::as_str),
+            Self::AutoBytes(_, least) => {
+                format!("a whole number of bytes, at least {least}, or \"{AUTO}\"")
+            }
             Self::Count(_, range) => whole(range),
             Self::Size(_, range) => whole(range),
             Self::Bytes(_, range) => whole(range),
@@ -91,6 +106,11 @@ impl Slot<'_> {
             Self::Model(model) => quoted(model.as_deref().unwrap_or(DEFAULT_MODEL)),
             Self::Sandbox(policy) => quoted(policy.as_str()),
             Self::Drafts(mode) => quoted(mode.as_str()),
+            Self::KvType(kind) => quoted(kind.as_str()),
+            Self::Weights(weights) => quoted(weights.as_str()),
+            Self::AutoBytes(bytes, _) => {
+                bytes.map_or_else(|| quoted(AUTO), |bytes| bytes.to_string())
+            }
             Self::Count(count, _) => count.to_string(),
             Self::Size(size, _) => size.to_string(),
             Self::Bytes(bytes, _) => bytes.to_string(),
@@ -142,6 +162,11 @@ impl Slot<'_> {
                 let named = |mode: &Drafts| mode.as_str() == text;
                 **mode = Drafts::ALL.into_iter().find(named)?;
             }
+            Self::KvType(kind) => **kind = named(KvType::ALL, KvType::as_str, given)?,
+            Self::Weights(weights) => {
+                **weights = named(WeightsSetting::ALL, WeightsSetting::as_str, given)?;
+            }
+            Self::AutoBytes(bytes, least) => **bytes = bytes_or_auto(given, *least)?,
             Self::Count(count, range) => {
                 **count = within(u32::try_from(given.integer()?).ok()?, range)?;
             }
@@ -206,6 +231,33 @@ impl fmt::Display for Given {
             Self::Other(kind) => f.write_str(kind),
         }
     }
+}
+
+fn one_of<T, const N: usize>(of: [T; N], as_str: fn(T) -> &'static str) -> String {
+    let names = of.map(|value| quoted(as_str(value)));
+    let [first @ .., last] = names.as_slice() else {
+        return String::new();
+    };
+    format!("{} or {last}", first.join(", "))
+}
+
+fn named<T: Copy, const N: usize>(
+    of: [T; N],
+    as_str: fn(T) -> &'static str,
+    given: &Given,
+) -> Option<T> {
+    let text = given.text()?;
+    of.into_iter().find(|value| as_str(*value) == text)
+}
+
+/// The inner `None` is hobd's own choice.
+#[allow(clippy::option_option, reason = "a refusal is not hobd's own choice")]
+fn bytes_or_auto(given: &Given, least: u64) -> Option<Option<u64>> {
+    if given.text() == Some(AUTO) {
+        return Some(None);
+    }
+    let bytes = u64::try_from(given.integer()?).ok()?;
+    (bytes >= least).then_some(Some(bytes))
 }
 
 fn whole<N: fmt::Display>(range: &RangeInclusive<N>) -> String {

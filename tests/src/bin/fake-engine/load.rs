@@ -36,7 +36,7 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
     let words: Vec<&str> = behaviour.split_whitespace().collect();
     let mut ready = Ready {
         n_ctx: load.n_ctx,
-        n_ctx_train: 8192,
+        n_ctx_train: 131_072,
         parameters: 1000,
         architecture: "fake".to_owned(),
         chat: true,

@@ -41,7 +41,8 @@ impl Admin {
     ///
     /// Errors: org.freedesktop.DBus.Error.FileNotFound for a model that is not installed,
     /// .AccessDenied, .InteractiveAuthorizationRequired if the caller could be allowed but the
-    /// call does not let polkit ask; org.hobd.Hob1.Error.ModelFailed, .NotReady.
+    /// call does not let polkit ask; org.hobd.Hob1.Error.ModelFailed, .NotReady,
+    /// .InsufficientMemory (the model does not fit the memory that there is for it).
     async fn load_model(
         &self,
         name: String,

@@ -76,7 +76,8 @@ impl Assistant {
     /// many requests, or another one of the conversation), .ConversationNotFound (the caller's user
     /// has none of this id), .ContextOverflow (the prompt does not fit; both token counts are in the
     /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
-    /// .ModelFailed; and org.freedesktop.DBus.Error.FileNotFound for an unknown model, or none,
+    /// .ModelFailed, .InsufficientMemory (the model does not fit the memory that there is for it);
+    /// and org.freedesktop.DBus.Error.FileNotFound for an unknown model, or none,
     /// .LimitsExceeded for a text that is too long.
     #[zbus(out_args("reply", "details"))]
     async fn ask(
@@ -211,6 +212,15 @@ impl Assistant {
         self.status().load_percent
     }
 
+    /// What the engine's memory is for, in bytes; empty before the first load. Keys: weights t, kv t,
+    /// compute t, cache t, budget t (left out if it is not known), kv_type s, and given_up s, what
+    /// is given up for want of memory: `none`, `cache`, `admission` or `model`. No signal tells of
+    /// changes.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn memory(&self) -> Details {
+        memory_details(&self.status())
+    }
+
     /// Requests that are worked on. No signal tells of changes, as they would tell every client
     /// when another one asks.
     #[zbus(property(emits_changed_signal = "false"))]
@@ -239,6 +249,24 @@ impl Assistant {
     fn status(&self) -> Status {
         self.front.daemon.status().borrow().clone()
     }
+}
+
+fn memory_details(status: &Status) -> Details {
+    let memory = &status.memory;
+    if memory.weights_bytes == 0 {
+        return HashMap::new();
+    }
+    let mut details = Details::from([
+        ("weights", Variant::from(memory.weights_bytes)),
+        ("kv", Variant::from(memory.kv_bytes)),
+        ("compute", Variant::from(memory.compute_bytes)),
+        ("cache", Variant::from(memory.cache_bytes)),
+        ("kv_type", Variant::from(memory.kv_type.clone())),
+        ("given_up", Variant::from(memory.given_up.clone())),
+    ]);
+    let budget = memory.budget_bytes;
+    details.extend(budget.map(|bytes| ("budget", Variant::from(bytes))));
+    details
 }
 
 pub(super) fn model_details(status: &Status) -> Details {

@@ -162,7 +162,7 @@ impl World {
 
     fn anything(&mut self) {
         let error = ApiError::new(ErrorCode::ModelFailed, "simulated");
-        match self.random.below(24) {
+        match self.random.below(26) {
             0..7 => self.submit(),
             7..11 => self.engine_ends_one(),
             11..14 => self.pass_time(),
@@ -183,6 +183,10 @@ impl World {
             }
             21 => self.step(Input::Load),
             22 => self.step(Input::Unload),
+            23 | 24 => {
+                let nth = usize::try_from(self.random.below(4)).unwrap();
+                self.step(Input::Pressure(Level::ALL[nth]));
+            }
             _ if self.engine_alive => self.step(Input::Alive),
             _ => {}
         }
