@@ -12,6 +12,7 @@ pub mod engine;
 pub mod frontend;
 pub mod listen;
 pub mod notify;
+pub mod pins;
 pub mod request;
 pub mod scheduler;
 pub mod settings;

@@ -69,6 +69,7 @@ pub(crate) fn load() -> Load {
         memory_bytes_max: None,
         chat_template: None,
         drafts: Drafts::Auto,
+        cache_bytes_max: 0,
     }
 }
 
@@ -188,11 +189,11 @@ impl Engine {
         }
     }
 
-    /// The next event that is not a heartbeat.
+    /// The next event that is neither a heartbeat nor about the cache.
     pub(crate) fn next_work(&mut self) -> Option<EngineEvent> {
         loop {
             match self.next() {
-                Some(EngineEvent::Heartbeat { .. }) => {}
+                Some(EngineEvent::Heartbeat { .. } | EngineEvent::Cache { .. }) => {}
                 event => return event,
             }
         }
@@ -298,6 +299,8 @@ fn note<const N: usize>(outcomes: &mut [Outcome; N], ids: [u64; N], event: Engin
             total,
         } => of(outcomes, ids, id).prefills.push((processed, total)),
         EngineEvent::Finished(finished) => of(outcomes, ids, finished.id).end = Some(Ok(finished)),
+        // Pinned prefixes go on meanwhile.
+        EngineEvent::Pin { .. } => {}
         EngineEvent::Failed {
             id,
             code,

@@ -28,6 +28,9 @@ pub(super) struct Metrics {
     engine_losses: Counter,
     requests_now: Family<Labels, Gauge>,
     memory: Family<Labels, Gauge>,
+    cache: Family<Labels, Gauge>,
+    pins: Family<Labels, Counter>,
+    snapshot_bytes: Counter,
     state: Gauge,
     uptime: Gauge<f64, AtomicU64>,
 }
@@ -46,6 +49,9 @@ impl Metrics {
             engine_losses: Counter::default(),
             requests_now: Family::default(),
             memory: Family::default(),
+            cache: Family::default(),
+            pins: Family::default(),
+            snapshot_bytes: Counter::default(),
             state: Gauge::default(),
             uptime: Gauge::default(),
         };
@@ -75,6 +81,22 @@ impl Metrics {
             "requests_now",
             "Requests at this moment, by stage: active or queued",
             self.requests_now.clone(),
+        );
+        registry.register(
+            "cache",
+            "Of the prefix cache beside the sequences: bytes, entries, pins and pins_ready",
+            self.cache.clone(),
+        );
+        registry.register(
+            "pin_loads",
+            "Pinned prefixes that became ready, by source: computed or restored; and snapshots that \
+             were damaged",
+            self.pins.clone(),
+        );
+        registry.register(
+            "snapshot_written_bytes",
+            "Bytes of snapshots written to the disk",
+            self.snapshot_bytes.clone(),
         );
         registry.register(
             "state",
@@ -168,6 +190,26 @@ impl Metrics {
         let engine = status.engine.as_ref().map_or(0, |engine| engine.rss_bytes);
         set(&self.memory, "process", "hobd", status.hobd_rss_bytes);
         set(&self.memory, "process", "engine", engine);
+        let cache = &status.cache;
+        for (figure, value) in [
+            ("bytes", cache.bytes),
+            ("entries", cache.entries.into()),
+            ("pins", cache.pins.into()),
+            ("pins_ready", cache.pins_ready.into()),
+        ] {
+            set(&self.cache, "figure", figure, value);
+        }
+        for (result, value) in [
+            ("computed", cache.computed),
+            ("restored", cache.restored),
+            ("damaged", cache.damaged),
+        ] {
+            let counter = self.pins.get_or_create(&[("result", result.to_owned())]);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        let written = self.snapshot_bytes.get();
+        self.snapshot_bytes
+            .inc_by(cache.written_bytes.saturating_sub(written));
         self.state.set(i64::from(status.state.as_u32()));
         #[allow(
             clippy::cast_precision_loss,

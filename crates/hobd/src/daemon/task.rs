@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use hob_api::status::{EngineStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{Generate, Load, Ready};
+use hob_ipc::message::{Generate, Load, PinState, Ready};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::store::{OpenModel, Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,9 +18,12 @@ use super::{Message, model};
 use crate::answer;
 use crate::engine::{Engine, Exit, Launch, Ledger, Report};
 use crate::notify::Notifier;
+use crate::pins::Pins;
 use crate::request::ValidRequest;
 use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::Settings;
+
+mod pins;
 
 /// The state behind the loop.
 pub(super) struct Daemon {
@@ -38,6 +41,7 @@ pub(super) struct Daemon {
     /// Of the file that the engine has.
     witness: Option<Witness>,
     ledger: Ledger,
+    pins: Pins,
     /// The engine's last progress counter.
     progress: u64,
     engine_started: Instant,
@@ -49,6 +53,7 @@ impl Daemon {
     pub(super) fn new(
         settings: Arc<Settings>,
         store: Arc<Store>,
+        pins: Pins,
         live: LiveRequests,
         status: watch::Sender<Status>,
         cancelled: mpsc::UnboundedSender<RequestId>,
@@ -83,6 +88,7 @@ impl Daemon {
             engine: None,
             witness: None,
             ledger: Ledger::default(),
+            pins,
             progress: 0,
             engine_started: Instant::now(),
             shown: Publication::new(status, notifier),
@@ -96,7 +102,12 @@ impl Daemon {
         self.shown.update(&self.scheduler);
         while !self.exit {
             let wakeup = self.scheduler.wakeup();
-            let wake = inputs.next(self.engine.as_mut(), self.opening.as_mut(), wakeup);
+            let wake = inputs.next(
+                self.engine.as_mut(),
+                self.opening.as_mut(),
+                &mut self.pins,
+                wakeup,
+            );
             match wake.await {
                 Wake::Message(message) => self.message(message),
                 Wake::Cancelled(id) => self.abort(id, live::cancelled()),
@@ -105,7 +116,9 @@ impl Daemon {
                 Wake::Shutdown => self.step(Input::Shutdown),
                 Wake::Watchdog => self.shown.watchdog(),
                 Wake::Time => self.step(Input::Tick),
+                Wake::Pins(done) => self.pins_done(done),
             }
+            self.show_cache();
             self.shown.update(&self.scheduler);
         }
     }
@@ -116,6 +129,10 @@ impl Daemon {
             Message::Submit(request, reply) => drop(reply.send(self.submit(*request))),
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
+            Message::Pins(call) => {
+                let outgoing = self.pins.call(call);
+                self.tell_of_pins(outgoing);
+            }
         }
     }
 
@@ -213,7 +230,9 @@ impl Daemon {
             memory_bytes_max: None,
             chat_template: None,
             drafts: engine.drafts,
+            cache_bytes_max: engine.cache_bytes,
         };
+        self.pins.model_opened(&model.sha256.to_string());
         self.shown.modify(|status| {
             if let Some(shown) = &mut status.model {
                 shown.sha256 = model.sha256.to_string();
@@ -222,6 +241,7 @@ impl Daemon {
         });
         self.witness = Some(model.witness);
         self.ledger = Ledger::default();
+        self.ledger.told(&Command::Load(load.clone()));
         self.progress = 0;
         self.engine_started = Instant::now();
         self.engine = Some(Engine::start(Launch {
@@ -266,7 +286,22 @@ impl Daemon {
             EngineEvent::Loading { percent } => self
                 .shown
                 .modify(|status| status.load_percent = u32::from(percent)),
-            EngineEvent::Ready(ready) => self.ready(&ready),
+            EngineEvent::Ready(ready) => {
+                // Pins that were saved come before the first request, which may begin with one.
+                if let Some(outgoing) = self.pins.engine_ready(ready.clone()) {
+                    self.tell_of_pins(outgoing);
+                    self.ready(&ready);
+                }
+            }
+            EngineEvent::Pin { id, state } => {
+                if matches!(state, PinState::Reading { .. }) {
+                    self.step(Input::Busy);
+                }
+                let outgoing = self.pins.progress(id, state);
+                self.tell_of_pins(outgoing);
+            }
+            EngineEvent::PinSaved { id, written } => self.pins.saved(id, written),
+            EngineEvent::Cache { entries, bytes } => self.pins.cache(entries, bytes),
             EngineEvent::LoadFailed { code, message } => {
                 tracing::error!(
                     ?code,
@@ -343,6 +378,7 @@ impl Daemon {
     fn engine_gone(&mut self, exit: &Exit) {
         self.engine = None;
         self.witness = None;
+        self.pins.engine_gone();
         self.shown.modify(forget_engine);
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Message, model};
 use crate::engine::{Engine, Report};
 use crate::notify::Notifier;
+use crate::pins::{self, Pins};
 
 /// Where everything comes in.
 pub(super) struct Inputs {
@@ -31,6 +32,7 @@ pub(super) enum Wake {
     Shutdown,
     Watchdog,
     Time,
+    Pins(pins::Done),
 }
 
 impl Inputs {
@@ -54,6 +56,7 @@ impl Inputs {
         &mut self,
         engine: Option<&mut Engine>,
         opening: Option<&mut model::Opening>,
+        pins: &mut Pins,
         wakeup: Option<Instant>,
     ) -> Wake {
         tokio::select! {
@@ -61,6 +64,7 @@ impl Inputs {
             Some(id) = self.cancellations.recv() => Wake::Cancelled(id),
             report = report(engine) => Wake::Engine(report),
             opened = opened(opening) => Wake::Opened(opened),
+            done = pins.done() => Wake::Pins(done),
             () = self.shutdown.cancelled(), if !self.shutting_down => {
                 self.shutting_down = true;
                 Wake::Shutdown
