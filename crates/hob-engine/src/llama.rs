@@ -440,8 +440,11 @@ impl Model for Llama<'_> {
         let _ = self.context.clear_kv_cache_seq(Some(sequence), None, None);
     }
 
-    fn cuts(&self, tokens: usize) -> bool {
-        self.limits.goes_back && (self.window == 0 || tokens <= self.window as usize)
+    fn cuts(&self, held: usize, to: usize) -> bool {
+        // Beside its window, llama.cpp keeps up to a step's worth of what lies before.
+        let recent = held.saturating_sub(to) <= self.limits.n_batch as usize;
+        let window = self.window as usize;
+        self.limits.goes_back && (window == 0 || held <= window || recent)
     }
 
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {

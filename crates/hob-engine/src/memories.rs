@@ -106,7 +106,7 @@ impl Memories {
     }
 
     /// Chooses a free sequence for a prompt of `reader`'s, and takes what it remembers; without a
-    /// reader the prompt uses nothing. `cuts` tells whether so many tokens can be cut back to fewer.
+    /// reader the prompt uses nothing. `cuts` tells whether so many tokens can be cut back to so many fewer.
     ///
     /// Chosen is what costs the least: tokens to compute now, and tokens that may have to be
     /// computed again later as they are overwritten, which counts the less the longer they were not
@@ -117,7 +117,7 @@ impl Memories {
         reader: Option<Owner>,
         prompt: &[Token],
         is_free: impl Fn(usize) -> bool,
-        cuts: impl Fn(usize) -> bool,
+        cuts: impl Fn(usize, usize) -> bool,
     ) -> Option<Choice> {
         let shelved = self.best_of_shelf(reader, prompt, &cuts);
         let free = (0..self.of.len()).filter(|sequence| is_free(*sequence));
@@ -165,7 +165,7 @@ impl Memories {
         sequence: usize,
         start: Start,
         own: Overlap,
-        cuts: &impl Fn(usize) -> bool,
+        cuts: &impl Fn(usize, usize) -> bool,
     ) -> Choice {
         let lost = self.lost(sequence, start, own);
         let memory = self.of[sequence].take().map(|kept| kept.memory);
@@ -202,7 +202,7 @@ impl Memories {
         &self,
         reader: Option<Owner>,
         prompt: &[Token],
-        cuts: &impl Fn(usize) -> bool,
+        cuts: &impl Fn(usize, usize) -> bool,
     ) -> Option<Start> {
         let reader = reader?;
         let entries = self.shelf.entries().iter().enumerate();
@@ -219,7 +219,7 @@ impl Memories {
         sequence: usize,
         reader: Option<Owner>,
         prompt: &[Token],
-        cuts: &impl Fn(usize) -> bool,
+        cuts: &impl Fn(usize, usize) -> bool,
     ) -> Overlap {
         let kept = self.of[sequence].as_ref();
         let usable = kept.filter(|k| reader.is_some_and(|r| k.memory.owner.serves(r)));
@@ -244,7 +244,7 @@ impl Memories {
         start: Start,
         own: Overlap,
         prompt: &[Token],
-        cuts: &impl Fn(usize) -> bool,
+        cuts: &impl Fn(usize, usize) -> bool,
     ) -> usize {
         let (common, copied) = match start {
             Start::Own => (own.usable, 0),
@@ -257,7 +257,12 @@ impl Memories {
     }
 
     /// What it costs that `lost` tokens of a sequence are overwritten.
-    fn cost_of_loss(&self, sequence: usize, lost: usize, cuts: &impl Fn(usize) -> bool) -> usize {
+    fn cost_of_loss(
+        &self,
+        sequence: usize,
+        lost: usize,
+        cuts: &impl Fn(usize, usize) -> bool,
+    ) -> usize {
         let Some(kept) = self.of[sequence].as_ref().filter(|_| lost > 0) else {
             return 0;
         };
@@ -276,15 +281,16 @@ impl Memories {
 }
 
 /// How much of `prompt` is held by what has seen `held`.
-fn overlap(held: &[Token], prompt: &[Token], cuts: &impl Fn(usize) -> bool) -> Overlap {
+fn overlap(held: &[Token], prompt: &[Token], cuts: &impl Fn(usize, usize) -> bool) -> Overlap {
     let pairs = held.iter().zip(prompt);
     let raw = pairs.take_while(|(known, wanted)| known == wanted).count();
     let common = raw.min(prompt.len().saturating_sub(1));
+    // What is cut goes on from where a prompt that is read whole would have been cut.
+    let on_grid = common - common % GRID;
     let usable = if common == held.len() {
         common
-    } else if cuts(held.len()) {
-        // What is cut goes on from where a prompt that is read whole would have been cut.
-        common - common % GRID
+    } else if cuts(held.len(), on_grid) {
+        on_grid
     } else {
         0
     };

@@ -34,7 +34,7 @@ pub fn place<M: Model>(
     prompt: &[Token],
     is_free: impl Fn(usize) -> bool,
 ) -> Option<Place> {
-    let cuts = |tokens| model.cuts(tokens);
+    let cuts = |held, to| model.cuts(held, to);
     let choice = memories.choose(reader, prompt, is_free, cuts)?;
     let Choice {
         sequence,

@@ -132,8 +132,8 @@ pub trait Model {
     /// Drops what the model remembers of a sequence.
     fn forget(&mut self, sequence: u32);
 
-    /// Whether [`Model::keep`] can cut a sequence of so many tokens back to any fewer.
-    fn cuts(&self, tokens: usize) -> bool;
+    /// Whether [`Model::keep`] can be expected to cut a sequence of `held` tokens back to `to`.
+    fn cuts(&self, held: usize, to: usize) -> bool;
 
     /// What the model remembers of a sequence, as bytes; `None` if there is no memory for them.
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>>;

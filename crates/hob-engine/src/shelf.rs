@@ -100,12 +100,17 @@ impl Shelf {
     }
 
     /// Whether `owner` finds at least these tokens here.
-    pub fn covers(&self, owner: Owner, tokens: &[Token], cuts: impl Fn(usize) -> bool) -> bool {
+    pub fn covers(
+        &self,
+        owner: Owner,
+        tokens: &[Token],
+        cuts: impl Fn(usize, usize) -> bool,
+    ) -> bool {
         self.entries.iter().any(|entry| {
             let whole = entry.tokens.len() == tokens.len();
             entry.owner.serves(owner)
                 && entry.tokens.starts_with(tokens)
-                && (whole || cuts(entry.tokens.len()))
+                && (whole || cuts(entry.tokens.len(), tokens.len()))
         })
     }
 
@@ -272,9 +277,9 @@ mod tests {
         assert!(shelf.put(ALMA, tokens(0, 60), vec![0; 100]));
         let lengths: Vec<_> = shelf.entries().iter().map(|e| e.tokens.len()).collect();
         assert_eq!(lengths, [40, 60], "Bruno's and the longer one of Alma's");
-        assert!(shelf.covers(ALMA, &tokens(0, 48), |_| true));
-        assert!(!shelf.covers(ALMA, &tokens(0, 48), |_| false));
-        assert!(!shelf.covers(BRUNO, &tokens(0, 48), |_| true));
+        assert!(shelf.covers(ALMA, &tokens(0, 48), |_, _| true));
+        assert!(!shelf.covers(ALMA, &tokens(0, 48), |_, _| false));
+        assert!(!shelf.covers(BRUNO, &tokens(0, 48), |_, _| true));
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Model for Mirror {
         self.seen[sequence as usize].clear();
     }
 
-    fn cuts(&self, _: usize) -> bool {
+    fn cuts(&self, _: usize, _: usize) -> bool {
         !self.keeps_nothing
     }
 

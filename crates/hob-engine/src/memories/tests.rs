@@ -25,7 +25,7 @@ fn memories(shelf_bytes: usize, of: &[(Owner, &[Token])]) -> Memories {
 }
 
 fn choice(memories: &mut Memories, prompt: &[Token]) -> Choice {
-    let choice = memories.choose(Some(OWNER), prompt, |_| true, |_| true);
+    let choice = memories.choose(Some(OWNER), prompt, |_| true, |_, _| true);
     choice.unwrap_or_else(|| panic!("all sequences are free"))
 }
 
@@ -71,10 +71,10 @@ fn what_is_cut_is_cut_on_the_grid_and_before_the_last_token() {
 #[test]
 fn what_can_not_be_cut_is_used_whole_or_not_at_all() {
     let mut memories = memories(0, &[(OWNER, &tokens(100))]);
-    let choice = memories.choose(Some(OWNER), &other(70, 80), |_| true, |_| false);
+    let choice = memories.choose(Some(OWNER), &other(70, 80), |_| true, |_, _| false);
     assert_eq!(choice.map(|choice| choice.common), Some(0));
     memories.keep(0, memory(OWNER, &tokens(100)));
-    let choice = memories.choose(Some(OWNER), &tokens(120), |_| true, |_| false);
+    let choice = memories.choose(Some(OWNER), &tokens(120), |_| true, |_, _| false);
     assert_eq!(choice.map(|choice| choice.common), Some(100));
 }
 
@@ -108,7 +108,7 @@ fn nothing_is_shared_between_users() {
     memories.shelf.put(OTHER, tokens(45), vec![0; 9]);
     assert_eq!(choose(&mut memories, &tokens(50)), (0, 0));
     memories.keep(0, memory(OWNER, &tokens(40)));
-    let choice = memories.choose(None, &tokens(50), |_| true, |_| true);
+    let choice = memories.choose(None, &tokens(50), |_| true, |_, _| true);
     assert_eq!(choice.map(|choice| choice.common), Some(0));
 }
 
@@ -120,7 +120,7 @@ fn what_everybody_has_serves_everybody_who_remembers_at_all() {
         .pin(PinId(1), Owner::Everyone, tokens(64), vec![0; 9]);
     assert_eq!(pinned, Ok(vec![]));
     assert_eq!(choose(&mut memories, &tokens(80)), (0, 64));
-    let choice = memories.choose(None, &tokens(80), |_| true, |_| true);
+    let choice = memories.choose(None, &tokens(80), |_| true, |_, _| true);
     assert_eq!(choice.map(|choice| choice.common), Some(0));
 }
 
@@ -128,9 +128,9 @@ fn what_everybody_has_serves_everybody_who_remembers_at_all() {
 fn only_free_sequences_are_chosen() {
     let mut memories = memories(0, &[(OWNER, &tokens(70)), (OWNER, &tokens(32))]);
     let free = |sequence| sequence == 1;
-    let choice = memories.choose(Some(OWNER), &tokens(70), free, |_| true);
+    let choice = memories.choose(Some(OWNER), &tokens(70), free, |_, _| true);
     assert_eq!(choice.map(|c| (c.sequence, c.common)), Some((1, 32)));
-    let none = memories.choose(Some(OWNER), &tokens(70), |_| false, |_| true);
+    let none = memories.choose(Some(OWNER), &tokens(70), |_| false, |_, _| true);
     assert_eq!(none, None);
 }
 
@@ -213,7 +213,7 @@ proptest! {
             memories.shelf.put(owner, tokens, vec![0; 50]);
         }
         let entries = memories.shelf.entries().to_vec();
-        let choice = memories.choose(Some(OWNER), &prompt, |_| true, |_| cuts);
+        let choice = memories.choose(Some(OWNER), &prompt, |_| true, |_, _| cuts);
         let choice = choice.ok_or_else(|| TestCaseError::fail("all are free"))?;
         prop_assert!(choice.common < prompt.len());
         let (owner, tokens) = match &choice.source {
