@@ -14,6 +14,8 @@ mod conversations;
 mod door;
 #[path = "dbus/hostile.rs"]
 mod hostile;
+#[path = "dbus/pins.rs"]
+mod pins;
 #[path = "dbus/programs.rs"]
 mod programs;
 #[path = "dbus/refusals.rs"]

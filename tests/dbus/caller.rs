@@ -25,6 +25,13 @@ pub(crate) trait Assistant {
         text: &str,
         options: Options<'_>,
     ) -> zbus::Result<(OwnedObjectPath, zbus::OwnedFd)>;
+    fn pin_prefix(
+        &self,
+        name: &str,
+        messages: &[(&str, Options<'_>)],
+        options: Options<'_>,
+    ) -> zbus::Result<()>;
+    fn unpin_prefix(&self, name: &str) -> zbus::Result<()>;
     fn complete(
         &self,
         messages: &[(&str, Options<'_>)],

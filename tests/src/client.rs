@@ -127,6 +127,12 @@ impl Client {
         self.exchange(request(Method::PATCH, path, "", body)).await
     }
 
+    /// `PUT path` with JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Reply {
+        let body = body.to_string().into();
+        self.exchange(request(Method::PUT, path, "", body)).await
+    }
+
     /// `DELETE path`.
     pub async fn delete(&self, path: &str) -> Reply {
         self.exchange(request(Method::DELETE, path, "", Bytes::new()))

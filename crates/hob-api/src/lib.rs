@@ -16,6 +16,7 @@ pub mod dbus;
 pub mod error;
 pub mod event;
 pub mod model;
+pub mod pin;
 pub mod status;
 
 pub use error::{ApiError, ErrorCode};

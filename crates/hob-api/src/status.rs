@@ -66,6 +66,9 @@ pub struct Status {
     /// Whether conversations are kept.
     #[serde(default)]
     pub conversations: crate::conversation::ConversationsStatus,
+    /// What is kept beside the running requests so that later ones need not be read again.
+    #[serde(default)]
+    pub cache: CacheStatus,
     /// What the sandbox setting asks for: `required`, `degraded` or `off`.
     pub sandbox_setting: String,
 }
@@ -114,6 +117,29 @@ pub struct WorkStatus {
     pub read_per_second: f64,
     /// Tokens written in a second, over the same answers; each request's own speed.
     pub written_per_second: f64,
+}
+
+/// The prefix cache in memory, pinned prefixes and their snapshots. Of everybody together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// Prefixes kept beside the sequences, pinned ones included.
+    pub entries: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Most bytes.
+    pub bytes_max: u64,
+    /// Pinned prefixes.
+    pub pins: u32,
+    /// Those of them that are ready.
+    pub pins_ready: u32,
+    /// Pinned prefixes that the model read, since hobd started.
+    pub computed: u64,
+    /// Pinned prefixes restored from snapshots, since hobd started.
+    pub restored: u64,
+    /// Snapshots that were damaged or did not fit, since hobd started.
+    pub damaged: u64,
+    /// Bytes of snapshots written to the disk since hobd started.
+    pub written_bytes: u64,
 }
 
 /// A model as the engine reports it.

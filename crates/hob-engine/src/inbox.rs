@@ -1,6 +1,7 @@
 //! Commands on their way from the thread that reads them to the decode thread, and how a cancel
 //! or an urgent request gets ahead of a step that is under way.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,9 @@ use std::time::Instant;
 
 use hob_api::chat::Class;
 use hob_ipc::RequestId;
-use hob_ipc::message::Generate;
+use hob_ipc::message::{Generate, Pin, PinId};
+
+use crate::saved::Saved;
 
 /// Commands that wait for the decode thread. More stay in the socket.
 const COMMANDS_MAX: usize = 64;
@@ -20,6 +23,14 @@ pub enum Inbound {
     Generate(Box<Generate>, Instant),
     /// Stop a request.
     Cancel(RequestId),
+    /// Keep a prefix; with its state, if one came along.
+    Pin(Box<Pin>, Option<Saved>),
+    /// Let go of a pinned prefix.
+    Unpin(PinId),
+    /// Write a pinned prefix's state into this memory.
+    SavePin(PinId, OwnedFd),
+    /// Keep at most so many bytes beside the sequences.
+    LimitCache(u64),
 }
 
 /// Both ends.
@@ -55,6 +66,7 @@ impl Sender {
         match &command {
             Inbound::Cancel(id) => self.interrupt.cancel(*id),
             Inbound::Generate(request, _) => self.interrupt.arrived(request.class),
+            _ => {}
         }
         self.commands.send(command)
     }
@@ -94,6 +106,7 @@ impl Inbox {
         match command {
             Inbound::Cancel(id) => self.interrupt.forget(*id),
             Inbound::Generate(request, _) => self.interrupt.taken(request.class),
+            _ => {}
         }
     }
 }
@@ -111,8 +124,8 @@ pub struct Interrupt {
 /// What may end a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
-    /// The cancel of the one request that it works for.
-    pub request: RequestId,
+    /// The cancel of the one request that it works for, if it works for one.
+    pub request: Option<RequestId>,
     /// The arrival of a request that is at least so urgent, if any arrival may.
     pub arrival: Option<Class>,
 }
@@ -132,7 +145,8 @@ impl State {
     fn ended(&self) -> bool {
         self.ends.is_some_and(|ends| {
             let urgent = |class: &Class| ends.arrival.is_some_and(|least| *class <= least);
-            self.cancelled.contains(&ends.request) || self.arrived.iter().any(urgent)
+            ends.request.is_some_and(|id| self.cancelled.contains(&id))
+                || self.arrived.iter().any(urgent)
         })
     }
 }
@@ -146,6 +160,14 @@ impl Interrupt {
     /// Begins a step that these may end, or nothing.
     pub fn begin(&self, ends: Option<Ends>) {
         self.change(|state| state.ends = ends);
+    }
+
+    /// Begins a step that works for no request, and that any comes before.
+    pub fn begin_idle(&self) {
+        self.begin(Some(Ends {
+            request: None,
+            arrival: Class::ALL.last().copied(),
+        }));
     }
 
     /// Whether a request's cancel is on its way to the decode thread.
@@ -193,7 +215,10 @@ mod tests {
     use hob_ipc::message::{Prompt, Sampling};
 
     fn ends(request: RequestId, arrival: Option<Class>) -> Ends {
-        Ends { request, arrival }
+        Ends {
+            request: Some(request),
+            arrival,
+        }
     }
 
     #[test]

@@ -220,6 +220,7 @@ impl<'m> Llama<'m> {
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
+            state_format: state_format(),
         };
         Ok(Self {
             context,
@@ -232,6 +233,7 @@ impl<'m> Llama<'m> {
                 n_batch,
                 parallel: load.parallel,
                 goes_back: !raw::is_recurrent(model),
+                cache_bytes: usize::try_from(load.cache_bytes_max).unwrap_or(usize::MAX),
             },
             window: raw::sliding_window(model),
             ready,
@@ -275,6 +277,14 @@ impl<'m> Llama<'m> {
         }
         Ok(())
     }
+}
+
+/// What the bytes of a saved state depend on, beside the model's file: whatever changes them, or what
+/// the numbers in them mean, must change this.
+fn state_format() -> String {
+    let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
+    let processor = std::env::consts::ARCH;
+    format!("binding {binding}, protocol {protocol}, {processor}, k f16, v f16, no flash attention")
 }
 
 fn compile_template(
@@ -446,5 +456,32 @@ impl Model for Llama<'_> {
     fn forget(&mut self, sequence: u32) {
         // Removing a whole sequence never fails; the error is a number above i32::MAX.
         let _ = self.context.clear_kv_cache_seq(Some(sequence), None, None);
+    }
+
+    fn cuts(&self, held: usize, to: usize) -> bool {
+        // Beside its window, llama.cpp keeps up to a step's worth of what lies before.
+        let recent = held.saturating_sub(to) <= self.limits.n_batch as usize;
+        let window = self.window as usize;
+        self.limits.goes_back && (window == 0 || held <= window || recent)
+    }
+
+    fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
+        let id = i32::try_from(sequence)
+            .ok()
+            .filter(|_| sequence < self.limits.parallel)?;
+        raw::save_sequence(&self.context, id)
+    }
+
+    fn restore(&mut self, sequence: u32, tokens: usize, state: &[u8]) -> bool {
+        let Ok(id) = i32::try_from(sequence) else {
+            return false;
+        };
+        if sequence >= self.limits.parallel || tokens >= self.limits.n_ctx as usize {
+            return false;
+        }
+        self.forget(sequence);
+        let restored = raw::restore_sequence(&mut self.context, id, state);
+        let known = self.context.kv_cache_seq_pos_max(id) + 1;
+        restored && usize::try_from(known) == Ok(tokens)
     }
 }

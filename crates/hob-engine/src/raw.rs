@@ -7,16 +7,23 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::io::{self, Write};
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::inbox::Interrupt;
 use hob_ipc::memory::Weights;
+
+/// The version of llama.cpp's binding: the format of a saved state may change with it. A test
+/// compares it with the one that is built.
+pub const BINDING_VERSION: &str = "0.1.161";
 
 /// Closes every descriptor above standard error, so that nothing that hobd's own parent left
 /// open is at hand in the sandbox.
@@ -195,6 +202,54 @@ pub fn stop_when_raised(
     inner.abort_callback = Some(is_raised);
     inner.abort_callback_data = interrupt.cast_mut().cast();
     params
+}
+
+/// What `context` remembers of a sequence, in llama.cpp's own format; `None` if there is no memory
+/// for it, or nothing to save.
+pub fn save_sequence(context: &LlamaContext<'_>, sequence: i32) -> Option<Vec<u8>> {
+    let whole = LlamaStateSeqFlags::empty();
+    let bytes = context.state_seq_get_size_ext(sequence, whole);
+    let mut state = Vec::new();
+    state.try_reserve_exact(bytes).ok()?;
+    state.resize(bytes, 0);
+    // SAFETY: the buffer has as many bytes as the same sequence, unchanged since, needs.
+    let written = unsafe { context.state_seq_get_data_ext(state.as_mut_ptr(), sequence, whole) };
+    (bytes > 0 && written == bytes).then_some(state)
+}
+
+/// Puts into a sequence what [`save_sequence`] gave. False if llama.cpp refuses it.
+pub fn restore_sequence(context: &mut LlamaContext<'_>, sequence: i32, state: &[u8]) -> bool {
+    // SAFETY: the slice is alive, and llama.cpp reads no further than its length.
+    unsafe { context.state_seq_set_data_ext(state, sequence, LlamaStateSeqFlags::empty()) }
+}
+
+/// Writes `parts`, one after another, into the memory behind `memory`, which must be as large as
+/// they are. It is mapped, as this process may write to no file, of whatever kind.
+///
+/// # Errors
+/// If the sizes differ, or the memory can't be mapped.
+pub fn fill(memory: impl AsFd, parts: &[&[u8]]) -> io::Result<()> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let size = rustix::fs::fstat(&memory)?.st_size;
+    if bytes == 0 || u64::try_from(size) != Ok(bytes as u64) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps no other. hobd sealed
+    // the memory against shrinking before it handed it over, so that no page of it goes away.
+    let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, &memory, 0)? };
+    let mut at = 0;
+    for part in parts {
+        // SAFETY: all parts together fit the mapping, and nobody else in this process has it.
+        unsafe {
+            let to = start.cast::<u8>().add(at);
+            std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+        }
+        at += part.len();
+    }
+    // SAFETY: the mapping above, which nothing refers to any more.
+    unsafe { munmap(start, bytes)? };
+    Ok(())
 }
 
 /// Longest log line that is passed on, in bytes. Lines may quote strings of the model.

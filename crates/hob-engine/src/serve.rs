@@ -13,14 +13,18 @@ use hob_ipc::{EngineEvent, RequestId};
 
 use crate::drafts::{Acceptance, StepCosts};
 use crate::inbox::{Inbound, Inbox};
-use crate::memories::{Choice, Memories};
+use crate::memories::{Memories, Memory};
 use crate::outgoing::Outgoing;
+use crate::pins::Pins;
 use crate::prompt::Token;
 use crate::pulse::Pulse;
+use crate::recall::{self, Place, sequence_id};
+use crate::shelf::Owner;
 use crate::slots::{self, Pace, Slot};
 use crate::text::Answer;
 use crate::wire::Events;
 
+mod reading;
 mod step;
 
 /// Time between reports of progress with one prompt, and before the first.
@@ -37,6 +41,8 @@ pub struct Limits {
     /// Whether a sequence can go back by the rows of one step. One that can't loses all that it
     /// knew with a step that is stopped, and can try no drafts.
     pub goes_back: bool,
+    /// Most bytes of what sequences held before that are kept beside them; any number.
+    pub cache_bytes: usize,
 }
 
 /// One token for the model to see.
@@ -125,6 +131,16 @@ pub trait Model {
 
     /// Drops what the model remembers of a sequence.
     fn forget(&mut self, sequence: u32);
+
+    /// Whether [`Model::keep`] can be expected to cut a sequence of `held` tokens back to `to`.
+    fn cuts(&self, held: usize, to: usize) -> bool;
+
+    /// What the model remembers of a sequence, as bytes; `None` if there is no memory for them.
+    fn save(&mut self, sequence: u32) -> Option<Vec<u8>>;
+
+    /// Puts what was saved of `tokens` tokens into a sequence, in place of what it holds. False if
+    /// that failed: then the sequence must be forgotten.
+    fn restore(&mut self, sequence: u32, tokens: usize, state: &[u8]) -> bool;
 }
 
 /// Serves until the commands end, with `Ok`, or hobd is gone.
@@ -141,7 +157,9 @@ pub fn serve<M: Model>(
     let limits = model.limits();
     let mut server = Server {
         slots: (0..limits.parallel).map(|_| None).collect(),
-        memories: Memories::new(limits.parallel as usize),
+        memories: Memories::new(limits.parallel as usize, limits.cache_bytes),
+        pins: Pins::default(),
+        cache_reported: (0, 0),
         pace_alone: Pace::new(slots::STEP_ALONE, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, limits.n_batch as usize),
         model,
@@ -157,8 +175,9 @@ pub fn serve<M: Model>(
     };
     loop {
         let working = server.slots.iter().any(Option::is_some);
-        pulse.set_working(working);
-        let command = if working {
+        let reading = !working && server.pins.has_work();
+        pulse.set_working(working || reading);
+        let command = if working || reading {
             match inbox.try_receive() {
                 Ok(command) => Some(command),
                 Err(TryRecvError::Empty) => None,
@@ -171,15 +190,15 @@ pub fn serve<M: Model>(
             }
         };
         match command {
-            Some(Inbound::Generate(request, received)) => {
-                pulse.set_working(true);
-                server.start(*request, received)?;
+            Some(command) => {
+                let another = matches!(command, Inbound::Generate(..));
+                server.obey(command)?;
+                if !another {
+                    server.events.flush()?;
+                    continue;
+                }
             }
-            Some(Inbound::Cancel(id)) => {
-                server.cancel(id)?;
-                server.events.flush()?;
-                continue;
-            }
+            None if reading => server.read_pins()?,
             None => {}
         }
         // Also after a request: making tokens of a long prompt takes a while, and a burst of them
@@ -203,6 +222,9 @@ struct Server<'a, M: Model> {
     pace_shared: Pace,
     drafts: Drafts,
     costs: StepCosts,
+    pins: Pins,
+    /// Entries and bytes on the shelf, as hobd knows them.
+    cache_reported: (u32, u64),
     arrivals: u64,
     /// Steps that read.
     turns: u64,
@@ -211,13 +233,28 @@ struct Server<'a, M: Model> {
 }
 
 impl<M: Model> Server<'_, M> {
+    fn obey(&mut self, command: Inbound) -> io::Result<()> {
+        match command {
+            Inbound::Generate(request, received) => {
+                self.pulse.set_working(true);
+                self.pause_reading();
+                self.start(*request, received)
+            }
+            Inbound::Cancel(id) => self.cancel(id),
+            Inbound::Pin(pin, state) => self.pin(&pin, state),
+            Inbound::Unpin(id) => self.unpin(id),
+            Inbound::SavePin(id, memory) => self.save_pin(id, &memory),
+            Inbound::LimitCache(bytes) => self.limit_cache(bytes),
+        }
+    }
+
     fn start(&mut self, request: Generate, received: Instant) -> io::Result<()> {
         let id = request.id;
         self.pulse.advance();
         let admitted = self.admit(request, received);
         self.pulse.advance();
         match admitted {
-            Ok(()) => Ok(()),
+            Ok(()) => self.report_cache(),
             Err(failure) => self.report(id, failure),
         }
     }
@@ -276,17 +313,22 @@ impl<M: Model> Server<'_, M> {
     /// A sequence for a prompt, and how many of its tokens that holds already.
     fn place(&mut self, owner: Option<u32>, prompt: &[Token]) -> Result<(usize, usize), Failure> {
         let slots = &self.slots;
-        let choice = self
-            .memories
-            .choose(owner, prompt, |place| slots[place].is_none());
-        let Some(Choice { sequence, common }) = choice else {
+        let is_free = |place: usize| slots[place].is_none();
+        let reader = owner.map(Owner::User);
+        let place = recall::place(self.model, &mut self.memories, reader, prompt, is_free);
+        let Some(Place {
+            sequence,
+            cached,
+            lost,
+        }) = place
+        else {
             return Err(self.overcommitted());
         };
-        let kept = common > 0 && self.model.keep(sequence_id(sequence), common);
-        if !kept {
-            self.model.forget(sequence_id(sequence));
+        if let Some(id) = lost {
+            // hobd is gone if this fails, and the next event tells.
+            let _ = self.spoilt(id);
         }
-        Ok((sequence, if kept { common } else { 0 }))
+        Ok((sequence, cached))
     }
 
     fn overcommitted(&self) -> Failure {
@@ -327,14 +369,12 @@ impl<M: Model> Server<'_, M> {
 
     fn release(&mut self, place: usize) -> Option<Slot<M::Sampler>> {
         let slot = self.slots[place].take()?;
-        let sequence = sequence_id(place);
-        match slot.owner {
-            Some(owner) if slot.seen > 0 && self.model.keep(sequence, slot.seen) => {
-                let seen = slot.tokens[..slot.seen].to_vec();
-                self.memories.keep(place, owner, seen);
-            }
-            _ => self.model.forget(sequence),
-        }
+        let memory = slot.owner.map(|uid| Memory {
+            owner: Owner::User(uid),
+            tokens: slot.tokens[..slot.seen].to_vec(),
+            prompt_len: slot.prompt_len,
+        });
+        recall::remember(self.model, &mut self.memories, place, slot.seen, memory);
         Some(slot)
     }
 
@@ -347,11 +387,6 @@ impl<M: Model> Server<'_, M> {
             prompt_tokens: failure.prompt_tokens,
         })
     }
-}
-
-fn sequence_id(place: usize) -> u32 {
-    // Places are counted from a number that came as u32.
-    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 fn cancelled() -> Failure {

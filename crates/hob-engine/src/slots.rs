@@ -105,13 +105,7 @@ impl<S> Slot<S> {
     /// Steps end on the grid or with the prompt: so a prompt is computed in the same way however
     /// quick the board happened to be.
     fn share(&self, room: usize) -> usize {
-        let end = self.seen + room;
-        if end >= self.tokens.len() {
-            return self.to_read();
-        }
-        let on_grid = end - end % GRID;
-        let end = if on_grid > self.seen { on_grid } else { end };
-        end - self.seen
+        share(self.seen, self.tokens.len(), room)
     }
 
     /// Tokens of the answer so far.
@@ -144,6 +138,17 @@ impl<S> Slot<S> {
 
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
+/// How many of `whole` tokens go into a step with so much room, after the first `seen`.
+pub fn share(seen: usize, whole: usize, room: usize) -> usize {
+    let end = seen + room;
+    if end >= whole {
+        return whole.saturating_sub(seen);
+    }
+    let on_grid = end - end % GRID;
+    let end = if on_grid > seen { on_grid } else { end };
+    end - seen
 }
 
 /// One slot's share of a step.

@@ -1,6 +1,7 @@
 //! The socket to hobd: the first message with the model's descriptor, then frames both ways.
 
-use std::io::{self, IoSliceMut, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::inbox::{Inbound, Sender};
+use crate::saved;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::message::Load;
 use hob_ipc::{Command, Decoder, EngineEvent, FrameError};
@@ -62,7 +64,7 @@ pub struct Handshake {
 /// [`HandshakeError`].
 pub fn receive_load(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
     let mut decoder = Decoder::new(COMMAND_BYTES_MAX);
-    let mut descriptors = Vec::new();
+    let mut descriptors = VecDeque::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         if let Some(command) = decoder.next::<Command>()? {
@@ -75,7 +77,7 @@ pub fn receive_load(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
                 });
             }
             let count = descriptors.len();
-            return match (descriptors.pop(), count) {
+            return match (descriptors.pop_front(), count) {
                 (Some(model), 1) => Ok(Handshake {
                     load,
                     model,
@@ -95,7 +97,7 @@ pub fn receive_load(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
 fn receive_once(
     socket: impl AsFd,
     buffer: &mut [u8],
-    descriptors: &mut Vec<OwnedFd>,
+    descriptors: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
     // Room for one more than is allowed, so that a second one is seen and refused.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -134,36 +136,66 @@ pub enum ReadError {
     /// A second `Load`.
     #[error("hobd sent Load twice")]
     SecondLoad,
+    /// A message without its descriptor, or descriptors without a message.
+    #[error("hobd sent a message with other descriptors than it needs")]
+    Descriptors,
 }
 
 /// Passes commands on until the stream ends or nobody takes them any more.
 ///
+/// A descriptor comes with the first byte of the message that it belongs to, and the kernel ends a
+/// read after such a byte's piece of the stream: so there is never more than one for a message that
+/// is not whole yet.
+///
 /// # Errors
 /// [`ReadError`] for anything but a clean end.
 pub fn read_commands(
-    mut stream: impl Read,
+    socket: impl AsFd,
     mut decoder: Decoder,
     commands: &Sender,
 ) -> Result<(), ReadError> {
+    let mut descriptors = VecDeque::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         while let Some(command) = decoder.next::<Command>()? {
-            let inbound = match command {
-                Command::Generate(request) => Inbound::Generate(request, Instant::now()),
-                Command::Cancel { id } => Inbound::Cancel(id),
-                Command::Load(_) => return Err(ReadError::SecondLoad),
+            let descriptor = if command.brings_descriptor() {
+                Some(descriptors.pop_front().ok_or(ReadError::Descriptors)?)
+            } else {
+                None
             };
-            if commands.send(inbound).is_err() {
+            if commands.send(inbound(command, descriptor)?).is_err() {
                 return Ok(());
             }
         }
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(bytes) => decoder.push(&buffer[..bytes]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+        let whole = decoder.is_empty();
+        if descriptors.len() > usize::from(!whole) {
+            return Err(ReadError::Descriptors);
+        }
+        match receive_once(&socket, &mut buffer, &mut descriptors)? {
+            0 => return Ok(()),
+            bytes => decoder.push(&buffer[..bytes]),
         }
     }
+}
+
+fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, ReadError> {
+    Ok(match (command, descriptor) {
+        (Command::Generate(request), _) => Inbound::Generate(request, Instant::now()),
+        (Command::Cancel { id }, _) => Inbound::Cancel(id),
+        (Command::Pin(pin), memory) => {
+            // Copied here, so that descriptors do not pile up and the decode thread goes on.
+            let saved = match (memory, pin.state_bytes) {
+                (Some(memory), Some(bytes)) => saved::read(memory, bytes).ok().flatten(),
+                _ => None,
+            };
+            Inbound::Pin(pin, saved)
+        }
+        (Command::Unpin { id }, _) => Inbound::Unpin(id),
+        (Command::SavePin { id }, Some(memory)) => Inbound::SavePin(id, memory),
+        (Command::SavePin { .. }, None) => return Err(ReadError::Descriptors),
+        (Command::LimitCache { bytes }, _) => Inbound::LimitCache(bytes),
+        (Command::Load(_), _) => return Err(ReadError::SecondLoad),
+    })
 }
 
 /// Where events go.

@@ -13,6 +13,7 @@ use hob_ipc::{Command, EngineEvent, RequestId};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hob-engine");
 const OWNER: u32 = 1000;
+const SHELF_BYTES: u64 = 64 << 20;
 const QUESTIONS: [&str; 3] = [
     "What is the capital of France?",
     "What is the capital of Italy?",
@@ -62,9 +63,14 @@ impl Talk {
 }
 
 fn start(model: &Path, parallel: u32) -> Engine {
+    start_with(model, parallel, 0)
+}
+
+fn start_with(model: &Path, parallel: u32, cache_bytes_max: u64) -> Engine {
     let load = Load {
         parallel,
         n_ctx: 2048,
+        cache_bytes_max,
         ..load()
     };
     Engine::start(BINARY, &load, model).0
@@ -75,9 +81,10 @@ fn two_talks(
     model: &Path,
     (sentences, turns): (usize, usize),
     parallel: u32,
+    cache_bytes_max: u64,
     owner: Option<u32>,
 ) -> [Talk; 2] {
-    let mut engine = start(model, parallel);
+    let mut engine = start_with(model, parallel, cache_bytes_max);
     let mut talks = ["Alma", "Bruno"].map(|of| Talk::begin(of, sentences));
     let mut id = 0;
     for question in &QUESTIONS[..turns] {
@@ -91,15 +98,17 @@ fn two_talks(
 
 fn assert_same_answers(model: &Path, sentences: usize, turns: usize) {
     let size = (sentences, turns);
-    let without = two_talks(model, size, 2, None);
-    let with = two_talks(model, size, 2, Some(OWNER));
-    let evicted = two_talks(model, size, 1, Some(OWNER));
+    let without = two_talks(model, size, 2, 0, None);
+    let with = two_talks(model, size, 2, 0, Some(OWNER));
+    let evicted = two_talks(model, size, 1, 0, Some(OWNER));
+    let shelved = two_talks(model, size, 1, SHELF_BYTES, Some(OWNER));
     let story_tokens = u32::try_from(sentences * 12).unwrap();
     for (at, talk) in without.iter().enumerate() {
         assert!(talk.cached.iter().all(|cached| *cached == 0));
         assert!(talk.answers[0].contains("Paris"), "{:?}", talk.answers);
         assert_eq!(talk.answers, with[at].answers);
         assert_eq!(talk.answers, evicted[at].answers);
+        assert_eq!(talk.answers, shelved[at].answers);
         // Each later turn computes its question alone.
         assert_eq!(with[at].cached[0], 0);
         assert!(
@@ -109,7 +118,9 @@ fn assert_same_answers(model: &Path, sentences: usize, turns: usize) {
             "{:?}",
             with[at].cached
         );
-        // Each evicts the other, and the common part of two stories is a token or so.
+        // With one sequence each displaces the other, and finds itself on the shelf.
+        assert_eq!(with[at].cached, shelved[at].cached);
+        // Without a shelf each evicts the other, and the common part of two stories is a token or so.
         assert!(
             evicted[at].cached.iter().all(|cached| *cached < 8),
             "{:?}",
@@ -189,4 +200,49 @@ fn nobody_profits_from_what_another_asked() {
     assert_eq!(private.finished().cached_tokens, 0);
     let own = engine.ask(with_owner(4, &text, Some(OWNER + 1)));
     assert!(own.finished().cached_tokens > 200);
+}
+
+#[test]
+fn several_users_conversations_come_back_from_the_shelf_and_no_other_user_profits() {
+    let owners = [OWNER, OWNER + 1, OWNER + 2];
+    for model in [test_model(), sliding_model()] {
+        // All say the same, so that only the owner tells them apart.
+        let talk = || Talk::begin("Alma", 12);
+        let mut alone = talk();
+        let mut fresh = start(&model, 1);
+        let mut engine = start_with(&model, 1, SHELF_BYTES);
+        let mut talks = owners.map(|_| talk());
+        let mut id = 0;
+        for question in &QUESTIONS[..2] {
+            alone.ask(&mut fresh, 1, None, question);
+            for (owner, talk) in owners.iter().zip(&mut talks) {
+                id += 1;
+                talk.ask(&mut engine, id, Some(*owner), question);
+            }
+        }
+        for talk in &talks {
+            assert_eq!(talk.answers, alone.answers);
+            assert_eq!(talk.cached[0], 0, "the first turn is nobody else's");
+            assert!(talk.cached[1] > 150, "{:?}", talk.cached);
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_is_lowered_frees_the_shelf_at_once() {
+    let mut engine = start_with(&test_model(), 1, SHELF_BYTES);
+    engine.ask(with_owner(1, &story("Alma", 20), Some(OWNER)));
+    engine.generate(with_owner(2, &story("Bruno", 20), Some(OWNER)));
+    engine.send(&Command::LimitCache { bytes: 1000 });
+    let mut reports = Vec::new();
+    while reports.last() != Some(&(0, 0)) {
+        if let Some(EngineEvent::Cache { entries, bytes }) = engine.next() {
+            reports.push((entries, bytes));
+        }
+    }
+    assert_eq!(reports[0].0, 1, "Alma's: {reports:?}");
+    assert!(reports[0].1 > 100_000);
+    engine.outcomes([2]);
+    let again = engine.ask(with_owner(3, &story("Alma", 20), Some(OWNER)));
+    assert!(again.finished().cached_tokens < 16);
 }

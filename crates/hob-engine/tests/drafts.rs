@@ -112,6 +112,18 @@ impl Model for Repeater {
     fn forget(&mut self, sequence: u32) {
         self.seen[sequence as usize].clear();
     }
+
+    fn cuts(&self, _: usize, _: usize) -> bool {
+        self.limits.goes_back
+    }
+
+    fn save(&mut self, _: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn restore(&mut self, _: u32, _: usize, _: &[u8]) -> bool {
+        false
+    }
 }
 
 #[derive(Default)]
@@ -183,7 +195,7 @@ proptest! {
         n_batch in 4_u32..40,
         always in any::<bool>(),
     ) {
-        let limits = Limits { n_ctx, n_batch, parallel: 3, goes_back: true };
+        let limits = Limits { n_ctx, n_batch, parallel: 3, goes_back: true, cache_bytes: 0 };
         let requests: Vec<_> = requests
             .into_iter()
             .zip(1..)
@@ -215,6 +227,7 @@ fn drafts_save_steps_and_a_request_can_do_without() {
         n_batch: 32,
         parallel: 1,
         goes_back: true,
+        cache_bytes: 0,
     };
     let request = complete(1, "abcbaabcbaabcba", 200);
     let run = |request: &Generate, limits, mode| {
@@ -235,6 +248,7 @@ fn drafts_save_steps_and_a_request_can_do_without() {
     assert_eq!(run(&without, limits, Drafts::Always).0.drafted_tokens, 0);
     let fixed = Limits {
         goes_back: false,
+        cache_bytes: 0,
         ..limits
     };
     assert_eq!(run(&request, fixed, Drafts::Always).0.drafted_tokens, 0);

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use hob_engine::pulse::Pulse;
 use hob_engine::serve::{Failure, Limits, Model, Row, Step, serve};
 use hob_engine::wire::{Events, ReadError, read_commands};
 use hob_ipc::frame::COMMAND_BYTES_MAX;
-use hob_ipc::message::{Drafts, FailureCode, Finished, Generate, Prompt, Sampling};
+use hob_ipc::message::{Drafts, FailureCode, Finished, Generate, PinId, Prompt, Sampling};
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 
 /// Says the prompt backwards, one byte a token, then ends. Checks what it is asked.
@@ -30,6 +31,8 @@ struct Mirror {
     rows_max: usize,
     /// Whether it can't go back to an earlier place in a sequence.
     keeps_nothing: bool,
+    /// Whether what it saved is of no use to it.
+    restores_nothing: bool,
     /// Rows of all steps.
     rows_seen: usize,
     /// Steps that take until something ends them.
@@ -53,12 +56,14 @@ impl Mirror {
                 n_batch,
                 parallel,
                 goes_back: true,
+                cache_bytes: 0,
             },
             seen: vec![Vec::new(); parallel as usize],
             rows: Vec::new(),
             fails_in: None,
             rows_max: 0,
             keeps_nothing: false,
+            restores_nothing: false,
             rows_seen: 0,
             hangs: None,
         }
@@ -140,6 +145,20 @@ impl Model for Mirror {
 
     fn forget(&mut self, sequence: u32) {
         self.seen[sequence as usize].clear();
+    }
+
+    fn cuts(&self, _: usize, _: usize) -> bool {
+        !self.keeps_nothing
+    }
+
+    fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
+        Some(self.seen[sequence as usize].clone())
+    }
+
+    fn restore(&mut self, sequence: u32, tokens: usize, state: &[u8]) -> bool {
+        assert_eq!(state.len(), tokens);
+        self.seen[sequence as usize] = state.to_vec();
+        !self.restores_nothing
     }
 }
 
@@ -591,7 +610,10 @@ fn a_cancel_ends_a_step_that_reads_whoever_else_is_there() {
 fn the_reader_takes_frames_apart_and_stops_at_nonsense() {
     let read = |stream: &[u8]| {
         let (sender, receiver) = inbox();
-        let end = read_commands(stream, Decoder::new(COMMAND_BYTES_MAX), &sender);
+        let (mut hobd, engine) = UnixStream::pair().unwrap();
+        hobd.write_all(stream).unwrap();
+        drop(hobd);
+        let end = read_commands(&engine, Decoder::new(COMMAND_BYTES_MAX), &sender);
         let taken = std::iter::from_fn(|| receiver.try_receive().ok());
         (end, taken.count())
     };
@@ -600,5 +622,38 @@ fn the_reader_takes_frames_apart_and_stops_at_nonsense() {
     let (end, count) = read(&[cancel.clone(), cancel.clone()].concat());
     assert!(end.is_ok() && count == 2);
     let (end, count) = read(&[&cancel[..], &[3, 0, 0, 0], b"no!"].concat());
-    assert!(matches!(end, Err(ReadError::Frame(_))) && count == 1);
+    assert!(matches!(end, Err(ReadError::Frame(_))) && count == 1); // A message that comes with a descriptor, without one.
+    let save = frame(&Command::SavePin { id: PinId(1) });
+    let (end, count) = read(&[cancel, save].concat());
+    assert!(matches!(end, Err(ReadError::Descriptors)) && count == 1);
+}
+
+/// Alma's prompt, Bruno's in the same sequence, and Alma's next turn: the rows that this took, and
+/// what was cached of the last.
+fn displaced_and_back(restores: bool) -> (usize, u32) {
+    let mut model = Mirror::new(256, 64, 1);
+    model.limits.cache_bytes = 10_000;
+    model.restores_nothing = !restores;
+    let record = Record::default();
+    let (sender, receiver) = inbox();
+    let texts = ["a".repeat(48), "b".repeat(48), "a".repeat(48) + "z"];
+    for (id, text) in (1..).zip(&texts) {
+        // Each takes one step and ends with it, before the next is taken: there is one place.
+        let request = Box::new(Generate {
+            max_tokens: 1,
+            ..of_owner(id, text, 1000)
+        });
+        let request = Inbound::Generate(request, Instant::now());
+        sender.send(request).unwrap();
+    }
+    drop(sender);
+    serve(&mut model, Drafts::Off, &receiver, &record, &Pulse::new()).unwrap();
+    let last = record.end(3).unwrap();
+    (model.rows_seen, last.cached_tokens)
+}
+
+#[test]
+fn what_was_displaced_is_restored_or_else_computed() {
+    assert_eq!(displaced_and_back(true), (48 + 48 + 1, 48));
+    assert_eq!(displaced_and_back(false), (48 + 48 + 49, 0));
 }

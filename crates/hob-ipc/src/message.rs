@@ -13,6 +13,10 @@ pub const PARALLEL_MAX: u32 = 16;
 pub const LAYERS_MAX: usize = 16;
 /// Longest name of a layer or an architecture in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Longest description of the format of a saved state in bytes.
+pub const STATE_FORMAT_BYTES_MAX: usize = 200;
+/// Most pinned prefixes that an engine is given.
+pub const PINS_MAX: usize = 64;
 
 /// A request's number, unique for the life of hobd and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +24,17 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub struct RequestId(pub u64);
 
 impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A pinned prefix's number, unique for the life of hobd and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PinId(pub u64);
+
+impl std::fmt::Display for PinId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
@@ -39,6 +54,53 @@ pub enum Command {
         /// Which one.
         id: RequestId,
     },
+    /// Keep a prefix in memory: restored from the memory whose descriptor comes with this, if one
+    /// does, else read when there is nothing else to do.
+    Pin(Box<Pin>),
+    /// Let go of a pinned prefix.
+    Unpin {
+        /// Which one.
+        id: PinId,
+    },
+    /// Write a pinned prefix's state into the memory whose descriptor comes with this; answered by
+    /// [`EngineEvent::PinSaved`].
+    SavePin {
+        /// Which one.
+        id: PinId,
+    },
+    /// Keep at most so many bytes of what sequences held before, from now on.
+    LimitCache {
+        /// 0 to keep nothing.
+        bytes: u64,
+    },
+}
+
+impl Command {
+    /// Whether a descriptor comes with the message's first byte.
+    pub fn brings_descriptor(&self) -> bool {
+        match self {
+            Self::Load(_) | Self::SavePin { .. } => true,
+            Self::Pin(pin) => pin.state_bytes.is_some(),
+            Self::Generate(_)
+            | Self::Cancel { .. }
+            | Self::Unpin { .. }
+            | Self::LimitCache { .. } => false,
+        }
+    }
+}
+
+/// A prefix to keep in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Its number.
+    pub id: PinId,
+    /// The user whose requests may begin with it; `None` for everybody's.
+    pub owner: Option<u32>,
+    /// What the conversations begin with.
+    pub messages: Vec<ChatMessage>,
+    /// Bytes of the saved state that comes with this, if one does: what an engine of the same model
+    /// and [`Ready::state_format`] wrote.
+    pub state_bytes: Option<u64>,
 }
 
 /// How to load.
@@ -64,6 +126,9 @@ pub struct Load {
     pub lock: bool,
     /// A Jinja chat template to use instead of the model's own.
     pub chat_template: Option<String>,
+    /// Most bytes of what sequences held before that are kept beside them; see
+    /// [`Command::LimitCache`].
+    pub cache_bytes_max: u64,
     /// When to write by drafts.
     pub drafts: Drafts,
 }
@@ -251,6 +316,27 @@ pub enum EngineEvent {
         /// it is far too long.
         prompt_tokens: u32,
     },
+    /// How far a pinned prefix is.
+    Pin {
+        /// Which one.
+        id: PinId,
+        /// How far.
+        state: PinState,
+    },
+    /// The answer to [`Command::SavePin`].
+    PinSaved {
+        /// Which one.
+        id: PinId,
+        /// Whether the memory holds its state now: not if it was let go of meanwhile.
+        written: bool,
+    },
+    /// What is kept beside the sequences has changed.
+    Cache {
+        /// How many prefixes.
+        entries: u32,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// The engine's reader thread lives, and the decode thread got this far.
     Heartbeat {
         /// Batches decoded, model tensors loaded and requests ended: grows while work is done.
@@ -278,6 +364,54 @@ pub struct Ready {
     pub threads: u32,
     /// Requests worked on at once.
     pub parallel: u32,
+    /// What a saved state depends on beside the model's file: versions, processor, number formats.
+    /// Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
+    pub state_format: String,
+}
+
+/// How far a pinned prefix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinState {
+    /// The saved state does not fit what was pinned or can't be used; the prefix will be read.
+    Refused,
+    /// It is being read, or waits to be read on; sent at most a few times a second.
+    Reading {
+        /// Tokens read so far.
+        processed: u32,
+        /// Tokens in all.
+        total: u32,
+    },
+    /// Requests that begin with it go on from it.
+    Ready {
+        /// Its tokens.
+        tokens: u32,
+        /// Bytes of its saved state, for [`Command::SavePin`].
+        bytes: u64,
+        /// Whether it was restored, not read.
+        restored: bool,
+    },
+    /// It can't be kept.
+    Failed {
+        /// Why.
+        reason: PinFailure,
+    },
+}
+
+/// Why a prefix can't be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinFailure {
+    /// Conversations that begin so have too few tokens in common.
+    TooShort,
+    /// It does not leave room for a question.
+    TooLong,
+    /// There is no chat template, or it refuses the messages.
+    Template,
+    /// The cache has no room for it. It is read again when the limit is raised.
+    NoRoom,
+    /// llama.cpp could not decode.
+    Decode,
 }
 
 /// A complete answer.

@@ -40,6 +40,28 @@ pub fn conversations_dir(scope: Scope) -> Result<PathBuf, NoHome> {
     }
 }
 
+/// The folder of what users pinned.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn pins_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/lib/hob/pins")),
+        Scope::User => Ok(user()?.data_dir().join("pins")),
+    }
+}
+
+/// The folder of snapshots, which can be made again.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn snapshots_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/cache/hob/snapshots")),
+        Scope::User => Ok(user()?.cache_dir().join("snapshots")),
+    }
+}
+
 /// The Unix socket that hobd answers on.
 ///
 /// Sessions without a runtime folder (a container, `su`) get the state folder's.
@@ -115,6 +137,8 @@ mod tests {
         for place in [
             models_dir(Scope::User),
             conversations_dir(Scope::User),
+            pins_dir(Scope::User),
+            snapshots_dir(Scope::User),
             socket_path(Scope::User),
             state_dir(Scope::User),
             config_dir(Scope::User),

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::conversations::ConversationsCommand;
 use crate::failure::Failure;
 use crate::models::{ModelsCommand, ModelsOptions};
+use crate::pins::PinsCommand;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -214,6 +215,12 @@ pub(crate) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: ConversationsCommand,
+    },
+    /// List, add and remove instructions that the daemon keeps ready
+    Pins {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PinsCommand,
     },
     /// Show what the daemon is doing
     Status {

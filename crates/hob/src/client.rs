@@ -5,6 +5,7 @@
 
 mod conversations;
 mod discovery;
+mod pins;
 
 use std::future::poll_fn;
 use std::io;

@@ -1,7 +1,7 @@
 //! `hob`: the command line of hobd, the assistant on this board.
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
-//! [`chat`], [`mod@conversations`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
+//! [`chat`], [`mod@conversations`], [`mod@pins`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -19,6 +19,7 @@ mod generate;
 mod lines;
 mod models;
 mod output;
+mod pins;
 mod question;
 mod render;
 mod status;
@@ -83,6 +84,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Status { json, watch }) => {
             runtime()?.block_on(status::run(json, watch, &global, output))
         }
+        Some(Command::Pins { command }) => runtime()?.block_on(pins::run(command, &global, output)),
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;

@@ -3,7 +3,7 @@
 mod watch;
 
 use hob_api::conversation::ConversationsStatus;
-use hob_api::status::{EngineStatus, MemoryStatus, ModelStatus, State, Status};
+use hob_api::status::{CacheStatus, EngineStatus, MemoryStatus, ModelStatus, State, Status};
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
@@ -86,6 +86,7 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
         "questions",
         format!("{active} running, {queued} waiting (at most {queue_max})"),
     ));
+    rows.extend(cache(&status.cache).map(|value| ("cache", value)));
     rows.extend(conversations(&status.conversations).map(|value| ("chats", value)));
     if status.engine_losses > 0 {
         let losses = status.engine_losses;
@@ -187,6 +188,23 @@ pub(crate) fn scarcity(memory: &MemoryStatus) -> Option<&'static str> {
         "model" => Some("memory is scarce: the model is unloaded when idle, questions are refused"),
         _ => None,
     }
+}
+
+/// Shown while there is something in it, or pinned.
+fn cache(cache: &CacheStatus) -> Option<String> {
+    if cache.entries == 0 && cache.pins == 0 {
+        return None;
+    }
+    let held = format!("{} of {}", bytes(cache.bytes), bytes(cache.bytes_max));
+    let pins = match cache.pins {
+        0 => String::new(),
+        pins => format!(
+            ", {} of {} ready",
+            cache.pins_ready,
+            counted(pins.into(), "pin")
+        ),
+    };
+    Some(held + &pins)
 }
 
 /// What is not as usual about the conversations that hobd keeps.

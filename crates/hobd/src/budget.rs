@@ -119,7 +119,7 @@ impl Wish {
             kv_type: settings.kv_type,
             weights: settings.weights,
             kernels: Kernels::here(),
-            cache: 0,
+            cache: settings.cache_bytes,
         }
     }
 

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hob_api::model::{ModelEntry, ModelList};
+use hob_api::pin::Pin;
 use hob_api::status::{State, Status};
 use hob_api::{ApiError, ErrorCode};
+use hob_ipc::message::ChatMessage;
 use hob_models::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use self::metrics::Metrics;
 use crate::answer::Answer;
 use crate::conversations::Conversations;
 use crate::notify::Notifier;
+use crate::pins::{self, Owner, PinName};
 use crate::request::ValidRequest;
 use crate::settings::Settings;
 use crate::supply::Tree;
@@ -42,6 +45,7 @@ enum Message {
     Submit(Box<ValidRequest>, oneshot::Sender<Result<Answer, ApiError>>),
     Load(String, oneshot::Sender<Result<(), ApiError>>),
     Unload(oneshot::Sender<Result<(), ApiError>>),
+    Pins(pins::Call),
 }
 
 /// A front door's way to the daemon. Cheap to clone.
@@ -195,6 +199,55 @@ impl DaemonHandle {
     /// `not_ready` if no model is loaded or loading.
     pub async fn unload_model(&self) -> Result<(), ApiError> {
         self.call(Message::Unload).await
+    }
+
+    /// Pins messages under a name, in place of what had it before. Returns when that is stored; the
+    /// model reads them when it has nothing else to do.
+    ///
+    /// # Errors
+    /// `quota_exceeded`, `busy`, `internal` if the disk fails, `not_ready` when hobd is ending.
+    pub async fn put_pin(
+        &self,
+        owner: Owner,
+        name: PinName,
+        messages: Vec<ChatMessage>,
+    ) -> Result<Pin, ApiError> {
+        self.call(|reply| {
+            Message::Pins(pins::Call::Put {
+                owner,
+                name,
+                messages,
+                reply,
+            })
+        })
+        .await
+    }
+
+    /// Unpins a name.
+    ///
+    /// # Errors
+    /// `not_found`, and those of [`DaemonHandle::put_pin`].
+    pub async fn remove_pin(&self, owner: Owner, name: PinName) -> Result<(), ApiError> {
+        self.call(|reply| Message::Pins(pins::Call::Remove { owner, name, reply }))
+            .await
+    }
+
+    /// One pin, with its messages.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn pin(&self, owner: Owner, name: PinName) -> Result<Pin, ApiError> {
+        self.call(|reply| Message::Pins(pins::Call::Get { owner, name, reply }))
+            .await
+    }
+
+    /// The owner's pins, by name.
+    ///
+    /// # Errors
+    /// `not_ready` when hobd is ending.
+    pub async fn pins(&self, owner: Owner) -> Result<Vec<Pin>, ApiError> {
+        self.call(|reply| Message::Pins(pins::Call::List { owner, reply }))
+            .await
     }
 
     async fn call<T>(

@@ -3,6 +3,7 @@
 //! hobd takes the engine for hostile once a model is parsed: [`Ledger`] refuses what breaks the
 //! protocol, and the daemon then kills the process.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,10 +65,13 @@ pub struct Exit {
     pub stderr_tail: String,
 }
 
+/// A command, and the descriptor that goes with it if it needs one.
+type Outgoing = (Command, Option<OwnedFd>);
+
 /// One engine process. Dropping this kills it.
 #[derive(Debug)]
 pub struct Engine {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Outgoing>,
     reports: mpsc::Receiver<Report>,
     kill: CancellationToken,
 }
@@ -109,7 +113,17 @@ impl Engine {
     /// # Errors
     /// [`NotReading`] if `COMMANDS_MAX` commands wait already, or the engine is gone.
     pub fn send(&self, command: Command) -> Result<(), NotReading> {
-        self.commands.try_send(command).map_err(|_| NotReading)
+        self.send_with(command, None)
+    }
+
+    /// Sends a command with the descriptor that it needs, without waiting.
+    ///
+    /// # Errors
+    /// As of [`Engine::send`].
+    pub fn send_with(&self, command: Command, fd: Option<OwnedFd>) -> Result<(), NotReading> {
+        self.commands
+            .try_send((command, fd))
+            .map_err(|_| NotReading)
     }
 
     /// Kills the process; [`Report::Gone`] follows.
@@ -121,7 +135,7 @@ impl Engine {
 /// One engine's life.
 async fn run(
     launch: Launch,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Outgoing>,
     reports: mpsc::Sender<Report>,
     kill: CancellationToken,
 ) {
@@ -139,13 +153,13 @@ async fn run(
 async fn serve(
     process: Process,
     launch: Launch,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Outgoing>,
     reports: &mpsc::Sender<Report>,
     kill: &CancellationToken,
 ) -> Exit {
     let Process {
         mut child,
-        mut socket,
+        socket,
         stderr,
     } = process;
     let tail = tokio::spawn(stderr::tail(stderr));
@@ -155,7 +169,7 @@ async fn serve(
     let conversation = async {
         let frame = hob_ipc::encode(&Command::Load(launch.load), COMMAND_BYTES_MAX);
         let sent = match frame {
-            Ok(frame) => process::send_with_fd(&mut socket, &frame, &launch.model).await,
+            Ok(frame) => process::send_with_fd(&socket, &frame, &launch.model).await,
             Err(error) => Err(std::io::Error::other(error)),
         };
         drop(launch.model);
@@ -217,11 +231,15 @@ async fn read(mut reader: OwnedReadHalf, reports: &mpsc::Sender<Report>) {
 }
 
 /// Writes commands until the engine does not take them, or hobd drops its end.
-async fn write(mut writer: OwnedWriteHalf, mut commands: mpsc::Receiver<Command>) {
-    while let Some(command) = commands.recv().await {
+async fn write(mut writer: OwnedWriteHalf, mut commands: mpsc::Receiver<Outgoing>) {
+    while let Some((command, fd)) = commands.recv().await {
         match hob_ipc::encode(&command, COMMAND_BYTES_MAX) {
             Ok(frame) => {
-                if writer.write_all(&frame).await.is_err() {
+                let sent = match fd {
+                    Some(fd) => process::send_with_fd(writer.as_ref(), &frame, &fd).await,
+                    None => writer.write_all(&frame).await,
+                };
+                if sent.is_err() {
                     return;
                 }
             }

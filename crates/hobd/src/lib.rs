@@ -13,6 +13,7 @@ pub mod engine;
 pub mod frontend;
 pub mod listen;
 pub mod notify;
+pub mod pins;
 pub mod pressure;
 pub mod request;
 pub mod scheduler;

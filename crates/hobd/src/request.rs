@@ -17,6 +17,7 @@ use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
+use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
@@ -110,6 +111,31 @@ pub fn parse_conversation(body: &[u8]) -> Result<ConversationFields, ApiError> {
         return Ok(ConversationFields::default());
     }
     parse(body, fields::CONVERSATION)
+}
+
+/// The body of `PUT /hob/v1/pins/NAME`.
+///
+/// # Errors
+/// `invalid_request`, naming the field.
+pub fn parse_pin(body: &[u8]) -> Result<Vec<Message>, ApiError> {
+    let fields: PinFields = parse(body, fields::PIN)?;
+    Ok(fields.messages)
+}
+
+/// The messages of a pin, checked.
+///
+/// # Errors
+/// `invalid_request` if they are out of bounds.
+pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
+    let messages = bounded_messages(messages)?;
+    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+    if bytes <= PIN_TEXT_BYTES_MAX {
+        return Ok(messages);
+    }
+    let message = format!("`messages` of a pin must be at most {PIN_TEXT_BYTES_MAX} bytes of text");
+    Err(invalid(format!("{message}, not {bytes}"))
+        .hint("pin the part that conversations have in common")
+        .param("messages"))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {

@@ -98,6 +98,7 @@ impl Scheduler {
             Input::Ready { parallel } => self.ready(now, parallel),
             Input::LoadFailed { error } => self.kill(Next::Fail(error)),
             Input::Alive => self.alive(now),
+            Input::Busy => self.busy(now),
             Input::Ended { id } => self.ended(now, id),
             Input::ModelChanged => self.reload(),
             Input::Pressure(level) => self.press(now, level),

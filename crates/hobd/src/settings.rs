@@ -46,6 +46,10 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// Conversations that hobd keeps.
     pub conversations: ConversationSettings,
+    /// Pinned prefixes.
+    pub pins: PinSettings,
+    /// Snapshots of pinned prefixes.
+    pub snapshots: SnapshotSettings,
     /// Bounds on requests and clients.
     pub limits: Limits,
     /// What a request gets that does not say otherwise.
@@ -77,6 +81,24 @@ pub struct EngineSettings {
     pub hang_timeout: Duration,
     /// How long the engine stays without work; zero for ever.
     pub keep_alive: Duration,
+    /// Most bytes of what sequences held before that are kept beside them.
+    pub cache_bytes: u64,
+}
+
+/// Pinned prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinSettings {
+    /// The folder of what users pinned.
+    pub dir: PathBuf,
+}
+
+/// Snapshots of pinned prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// Their folder.
+    pub dir: PathBuf,
+    /// Most bytes of all of them; 0 for none.
+    pub bytes: u64,
 }
 
 /// Where the weights are to lie.
@@ -175,6 +197,10 @@ pub struct Places {
     pub models_dir: PathBuf,
     /// The folder of the database of conversations.
     pub conversations_dir: PathBuf,
+    /// The folder of what users pinned.
+    pub pins_dir: PathBuf,
+    /// The folder of snapshots.
+    pub snapshots_dir: PathBuf,
     /// The engine's binary.
     pub engine: PathBuf,
 }
@@ -191,6 +217,13 @@ impl Settings {
             model: None,
             engine: EngineSettings::default(),
             conversations: ConversationSettings::in_folder(places.conversations_dir),
+            pins: PinSettings {
+                dir: places.pins_dir,
+            },
+            snapshots: SnapshotSettings {
+                dir: places.snapshots_dir,
+                bytes: 512 << 20,
+            },
             limits: Limits::default(),
             sampling: SamplingDefaults::default(),
         }
@@ -229,6 +262,7 @@ impl Default for EngineSettings {
             load_timeout: Duration::from_secs(120),
             hang_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(300),
+            cache_bytes: 64 << 20,
         }
     }
 }

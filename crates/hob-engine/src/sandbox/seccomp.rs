@@ -38,6 +38,10 @@ const ALWAYS: &[(i64, &str)] = &[
         libc::SYS_recvfrom,
         "commands from the socket, when the standard library receives",
     ),
+    (
+        libc::SYS_recvmsg,
+        "commands from the socket, with descriptors of memory that hobd shares",
+    ),
     (libc::SYS_close, "the model's descriptor after loading"),
     // The model, through its open descriptor.
     (libc::SYS_lseek, "the model's size and parts"),

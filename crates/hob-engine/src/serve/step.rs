@@ -30,7 +30,7 @@ impl<M: Model> Server<'_, M> {
         }
         let alone = slots::alone(&self.slots);
         let ends = alone.map(|request| Ends {
-            request,
+            request: Some(request),
             arrival: None,
         });
         self.inbox.interrupt().begin(ends);
@@ -181,7 +181,7 @@ impl<M: Model> Server<'_, M> {
             &mut self.pace_shared
         };
         self.inbox.interrupt().begin(Some(Ends {
-            request: slot.id,
+            request: Some(slot.id),
             arrival: long.then(|| slot.urgency(started)),
         }));
         let plan = slots::reading(&self.slots, place, speed.chunk());

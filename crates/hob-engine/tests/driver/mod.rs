@@ -73,6 +73,7 @@ pub(crate) fn load() -> Load {
         lock: false,
         chat_template: None,
         drafts: Drafts::Auto,
+        cache_bytes_max: 0,
     }
 }
 
@@ -197,11 +198,11 @@ impl Engine {
         }
     }
 
-    /// The next event that is not a heartbeat.
+    /// The next event that is neither a heartbeat nor about the cache.
     pub(crate) fn next_work(&mut self) -> Option<EngineEvent> {
         loop {
             match self.next() {
-                Some(EngineEvent::Heartbeat { .. }) => {}
+                Some(EngineEvent::Heartbeat { .. } | EngineEvent::Cache { .. }) => {}
                 event => return event,
             }
         }
@@ -307,6 +308,8 @@ fn note<const N: usize>(outcomes: &mut [Outcome; N], ids: [u64; N], event: Engin
             total,
         } => of(outcomes, ids, id).prefills.push((processed, total)),
         EngineEvent::Finished(finished) => of(outcomes, ids, finished.id).end = Some(Ok(finished)),
+        // Pinned prefixes go on meanwhile.
+        EngineEvent::Pin { .. } => {}
         EngineEvent::Failed {
             id,
             code,

@@ -36,6 +36,9 @@ pub(super) struct Metrics {
     engine_memory: Family<Labels, Gauge>,
     memory_available: Gauge,
     given_up: Gauge,
+    cache: Family<Labels, Gauge>,
+    pins: Family<Labels, Counter>,
+    snapshot_bytes: Counter,
     state: Gauge,
     uptime: Gauge<f64, AtomicU64>,
 }
@@ -58,6 +61,9 @@ impl Metrics {
             engine_memory: Family::default(),
             memory_available: Gauge::default(),
             given_up: Gauge::default(),
+            cache: Family::default(),
+            pins: Family::default(),
+            snapshot_bytes: Counter::default(),
             state: Gauge::default(),
             uptime: Gauge::default(),
         };
@@ -87,6 +93,22 @@ impl Metrics {
             "requests_now",
             "Requests at this moment, by stage: active or queued",
             self.requests_now.clone(),
+        );
+        registry.register(
+            "cache",
+            "Of the prefix cache beside the sequences: bytes, entries, pins and pins_ready",
+            self.cache.clone(),
+        );
+        registry.register(
+            "pin_loads",
+            "Pinned prefixes that became ready, by source: computed or restored; and snapshots that \
+             were damaged",
+            self.pins.clone(),
+        );
+        registry.register(
+            "snapshot_written_bytes",
+            "Bytes of snapshots written to the disk",
+            self.snapshot_bytes.clone(),
         );
         registry.register(
             "state",
@@ -225,6 +247,26 @@ impl Metrics {
         let given_up = given_up.take_while(|level| level.as_str() != memory.given_up);
         self.given_up
             .set(i64::try_from(given_up.count() % Level::ALL.len()).unwrap_or(0));
+        let cache = &status.cache;
+        for (figure, value) in [
+            ("bytes", cache.bytes),
+            ("entries", cache.entries.into()),
+            ("pins", cache.pins.into()),
+            ("pins_ready", cache.pins_ready.into()),
+        ] {
+            set(&self.cache, "figure", figure, value);
+        }
+        for (result, value) in [
+            ("computed", cache.computed),
+            ("restored", cache.restored),
+            ("damaged", cache.damaged),
+        ] {
+            let counter = self.pins.get_or_create(&[("result", result.to_owned())]);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        let written = self.snapshot_bytes.get();
+        self.snapshot_bytes
+            .inc_by(cache.written_bytes.saturating_sub(written));
         self.state.set(i64::from(status.state.as_u32()));
         #[allow(
             clippy::cast_precision_loss,

@@ -1,7 +1,7 @@
 //! What the daemon tells about itself: its status, to watchers, load callers and systemd; and
 //! why a load failed.
 
-use hob_api::status::{ModelStatus, State, Status};
+use hob_api::status::{CacheStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::message::LoadFailure;
 use tokio::sync::{oneshot, watch};
@@ -40,6 +40,15 @@ impl Publication {
 
     pub(super) fn modify(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// Shows figures of the cache, if they have changed.
+    pub(super) fn show_cache(&self, figures: CacheStatus) {
+        self.status.send_if_modified(|status| {
+            let changed = status.cache != figures;
+            status.cache = figures;
+            changed
+        });
     }
 
     pub(super) fn model(&self) -> Option<ModelStatus> {

@@ -4,26 +4,31 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hob_api::status::{EngineStatus, MemoryStatus, ModelStatus, State, Status};
+use hob_api::status::{EngineStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{Generate, Load, PARALLEL_MAX, Ready};
+use hob_ipc::message::{Generate, PARALLEL_MAX, PinState};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::store::{Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::live::{self, LiveRequests};
-use super::memory::{self, Watch};
+use super::memory::Watch;
 use super::publication::{Publication, load_failure};
 use super::wake::{Inputs, Wake};
 use super::{Message, model};
 use crate::answer;
-use crate::engine::{Engine, Exit, Launch, Ledger, Report};
+use crate::engine::{Engine, Ledger, Report};
 use crate::notify::Notifier;
+use crate::pins::Pins;
 use crate::pressure::Level;
 use crate::request::ValidRequest;
 use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::Settings;
 use crate::supply::Tree;
+
+mod engine;
+mod memory;
+mod pins;
 
 /// The state behind the loop.
 pub(super) struct Daemon {
@@ -41,6 +46,9 @@ pub(super) struct Daemon {
     /// Of the file that the engine has.
     witness: Option<Witness>,
     ledger: Ledger,
+    pins: Pins,
+    /// The prefix cache's part of the memory budget in bytes, by the plan for the model.
+    cache_planned: u64,
     /// The engine's last progress counter.
     progress: u64,
     engine_started: Instant,
@@ -68,6 +76,7 @@ impl Daemon {
             keep_alive: settings.engine.keep_alive,
             shutdown_grace: settings.limits.shutdown_grace,
         };
+        let pins = Pins::open(&settings);
         let queue_max = u32::try_from(settings.limits.queue).unwrap_or(u32::MAX);
         status.send_replace(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -92,6 +101,8 @@ impl Daemon {
             engine: None,
             witness: None,
             ledger: Ledger::default(),
+            pins,
+            cache_planned: 0,
             progress: 0,
             engine_started: Instant::now(),
             memory: Watch::new(memory),
@@ -106,7 +117,12 @@ impl Daemon {
         self.shown.update(&self.scheduler);
         while !self.exit {
             let wakeup = self.wakeup();
-            let wake = inputs.next(self.engine.as_mut(), self.opening.as_mut(), wakeup);
+            let wake = inputs.next(
+                self.engine.as_mut(),
+                self.opening.as_mut(),
+                &mut self.pins,
+                wakeup,
+            );
             match wake.await {
                 Wake::Message(message) => self.message(message),
                 Wake::Cancelled(id) => self.abort(id, live::cancelled()),
@@ -118,7 +134,9 @@ impl Daemon {
                     self.look_at_memory();
                     self.step(Input::Tick);
                 }
+                Wake::Pins(done) => self.pins_done(done),
             }
+            self.show_cache();
             self.shown.update(&self.scheduler);
         }
     }
@@ -129,26 +147,16 @@ impl Daemon {
         [self.scheduler.wakeup(), look].into_iter().flatten().min()
     }
 
-    /// Gives up or takes back what scarcity of memory demands or allows.
-    fn look_at_memory(&mut self) {
-        let Some(level) = self.memory.look(Instant::now()) else {
-            return;
-        };
-        tracing::warn!(
-            giving_up = level.as_str(),
-            "memory is scarcer or easier to come by"
-        );
-        self.shown
-            .modify(|status| level.as_str().clone_into(&mut status.memory.given_up));
-        self.step(Input::Pressure(level));
-    }
-
     fn message(&mut self, message: Message) {
         // A caller that is gone does not need the reply.
         match message {
             Message::Submit(request, reply) => drop(reply.send(self.submit(*request))),
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
+            Message::Pins(call) => {
+                let outgoing = self.pins.call(call);
+                self.tell_of_pins(outgoing);
+            }
         }
     }
 
@@ -238,41 +246,6 @@ impl Daemon {
         }
     }
 
-    fn start_engine(&mut self, opened: model::Opened) {
-        let model::Opened { model, plan } = opened;
-        let engine = &self.settings.engine;
-        let load = Load {
-            version: hob_ipc::VERSION,
-            sandbox: engine.sandbox,
-            n_ctx: plan.n_ctx,
-            parallel: plan.parallel,
-            threads: engine.threads,
-            memory_bytes_max: plan.memory_bytes_max(),
-            kv_type: plan.kv_type,
-            weights: plan.weights,
-            lock: plan.lock,
-            chat_template: None,
-            drafts: engine.drafts,
-        };
-        let level = self.memory.level();
-        self.shown.modify(|status| {
-            status.memory = memory::status(&plan, level);
-            if let Some(shown) = &mut status.model {
-                shown.sha256 = model.sha256.to_string();
-                shown.size_bytes = model.size_bytes;
-            }
-        });
-        self.witness = Some(model.witness);
-        self.ledger = Ledger::default();
-        self.progress = 0;
-        self.engine_started = Instant::now();
-        self.engine = Some(Engine::start(Launch {
-            binary: self.settings.engine_path.clone(),
-            model: model.file,
-            load,
-        }));
-    }
-
     fn report(&mut self, report: Report) {
         match report {
             Report::Started(pid) => self.shown.modify(|status| {
@@ -306,7 +279,22 @@ impl Daemon {
             EngineEvent::Loading { percent } => self
                 .shown
                 .modify(|status| status.load_percent = u32::from(percent)),
-            EngineEvent::Ready(ready) => self.ready(&ready),
+            EngineEvent::Ready(ready) => {
+                // Pins that were saved come before the first request, which may begin with one.
+                if let Some(outgoing) = self.pins.engine_ready(ready.clone()) {
+                    self.tell_of_pins(outgoing);
+                    self.ready(&ready);
+                }
+            }
+            EngineEvent::Pin { id, state } => {
+                if matches!(state, PinState::Reading { .. }) {
+                    self.step(Input::Busy);
+                }
+                let outgoing = self.pins.progress(id, state);
+                self.tell_of_pins(outgoing);
+            }
+            EngineEvent::PinSaved { id, written } => self.pins.saved(id, written),
+            EngineEvent::Cache { entries, bytes } => self.pins.cache(entries, bytes),
             EngineEvent::LoadFailed { code, message } => {
                 tracing::error!(
                     ?code,
@@ -346,58 +334,6 @@ impl Daemon {
                 }
                 self.look_at_memory();
             }
-        }
-    }
-
-    fn ready(&mut self, ready: &Ready) {
-        let load_ms = u64::try_from(self.engine_started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(
-            model = self.shown.model_name(),
-            architecture = ready.architecture.as_str(),
-            n_ctx = ready.n_ctx,
-            threads = ready.threads,
-            load_ms,
-            "ready"
-        );
-        self.shown.modify(|status| {
-            if let Some(model) = &mut status.model {
-                model.architecture.clone_from(&ready.architecture);
-                model.parameters = ready.parameters;
-                model.n_ctx = ready.n_ctx;
-                model.n_ctx_train = ready.n_ctx_train;
-                model.chat = ready.chat;
-            }
-            if let Some(engine) = &mut status.engine {
-                engine.threads = ready.threads;
-                engine.parallel = ready.parallel;
-                engine.load_ms = load_ms;
-            }
-        });
-        let name = self.shown.model_name();
-        for (id, wanted) in self.live.insisting_on_other_than(&name) {
-            self.abort(id, model::not_loaded(&wanted, &name));
-        }
-        let parallel = ready.parallel as usize;
-        self.step(Input::Ready { parallel });
-    }
-
-    fn engine_gone(&mut self, exit: &Exit) {
-        self.engine = None;
-        self.witness = None;
-        self.shown.modify(forget_engine);
-        if self.scheduler.expects_end() {
-            tracing::info!(status = exit.status.as_str(), "the engine ended");
-        } else {
-            self.shown.modify(|status| status.engine_losses += 1);
-            tracing::error!(
-                status = exit.status.as_str(),
-                stderr = exit.stderr_tail.as_str(),
-                "the engine was lost"
-            );
-        }
-        self.step(Input::Gone);
-        if self.scheduler.state().0 == State::Sleeping {
-            self.shown.modify(|status| status.model = None);
         }
     }
 
@@ -456,39 +392,6 @@ impl Daemon {
         }
     }
 
-    fn start(&mut self) -> Option<Input> {
-        let name = match model::resolve(&self.store, self.chosen.as_deref()) {
-            Ok(name) => name,
-            Err(error) => {
-                tracing::warn!(%error, "there is no model to load");
-                self.shown.modify(|status| status.model = None);
-                return Some(Input::StartFailed { error });
-            }
-        };
-        self.shown.modify(|status| {
-            status.load_percent = 0;
-            status.model = Some(ModelStatus {
-                name: name.to_string(),
-                ..ModelStatus::default()
-            });
-        });
-        let (store, verified) = (Arc::clone(&self.store), Arc::clone(&self.verified));
-        let memory = self.memory.tree().clone();
-        let settings = Arc::clone(&self.settings);
-        self.opening = Some(model::open(store, verified, name, memory, settings));
-        None
-    }
-
-    fn kill(&mut self) -> Option<Input> {
-        if let Some(engine) = &self.engine {
-            engine.kill();
-            return None;
-        }
-        // There is no process yet, only a file being read; nobody waits for it any more.
-        self.opening = None;
-        Some(Input::Gone)
-    }
-
     /// Whether somebody wrote to the file that the engine maps: what it makes of that is the answer
     /// of no model that was ever verified.
     fn model_changed(&self) -> bool {
@@ -518,19 +421,5 @@ impl Daemon {
         }
         tracing::error!("the engine does not read its commands");
         Some(Input::Misbehaved)
-    }
-}
-
-/// What is no longer true when the engine is gone.
-fn forget_engine(status: &mut Status) {
-    status.engine = None;
-    status.load_percent = 0;
-    if let Some(model) = status.model.take() {
-        status.model = Some(ModelStatus {
-            name: model.name,
-            sha256: model.sha256,
-            size_bytes: model.size_bytes,
-            ..ModelStatus::default()
-        });
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Message, model};
 use crate::engine::{Engine, Report};
 use crate::notify::Notifier;
+use crate::pins::{self, Pins};
 
 /// Where everything comes in.
 pub(super) struct Inputs {
@@ -30,6 +31,7 @@ pub(super) enum Wake {
     Shutdown,
     Watchdog,
     Time,
+    Pins(pins::Done),
 }
 
 impl Inputs {
@@ -53,6 +55,7 @@ impl Inputs {
         &mut self,
         engine: Option<&mut Engine>,
         opening: Option<&mut model::Opening>,
+        pins: &mut Pins,
         wakeup: Option<Instant>,
     ) -> Wake {
         tokio::select! {
@@ -60,6 +63,7 @@ impl Inputs {
             Some(id) = self.cancellations.recv() => Wake::Cancelled(id),
             report = report(engine) => Wake::Engine(report),
             opened = opened(opening) => Wake::Opened(opened),
+            done = pins.done() => Wake::Pins(done),
             () = self.shutdown.cancelled(), if !self.shutting_down => {
                 self.shutting_down = true;
                 Wake::Shutdown

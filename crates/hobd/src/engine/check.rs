@@ -1,10 +1,13 @@
 //! What an engine may say when. It parses untrusted models, so hobd believes nothing that does
 //! not fit what it asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use hob_ipc::message::{Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX};
-use hob_ipc::{EngineEvent, RequestId};
+use hob_ipc::message::{
+    Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX, PinId, PinState,
+    STATE_FORMAT_BYTES_MAX,
+};
+use hob_ipc::{Command, EngineEvent, RequestId};
 
 /// Longest token of any vocabulary, in bytes, with much room: bounds how much text may come.
 const TOKEN_BYTES_MAX: u64 = 1024;
@@ -27,6 +30,12 @@ pub enum Violation {
     /// An event that does not fit the engine's phase.
     #[error("an event out of turn")]
     OutOfTurn,
+    /// An event for a pinned prefix that it was not given, or not asked about.
+    #[error("an event for pin {0}, which it was not asked about")]
+    ForeignPin(PinId),
+    /// More memory than it was allowed, or more tokens than there are.
+    #[error("impossible figures of the cache")]
+    Cache,
     /// A name that is too long, or too many of them.
     #[error("an oversized or malformed description of itself")]
     Description,
@@ -39,6 +48,12 @@ pub struct Ledger {
     percent: u8,
     n_ctx: u32,
     requests: HashMap<RequestId, Account>,
+    /// Pinned prefixes that it was ever given: events about one may cross its `Unpin`.
+    pins: HashSet<PinId>,
+    /// Pinned prefixes that it was asked to save.
+    saves: HashSet<PinId>,
+    /// Most bytes that its cache was ever allowed.
+    cache_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -57,6 +72,19 @@ impl Ledger {
         self.requests.insert(request.id, account);
     }
 
+    /// Notes that the engine was given a command about its cache.
+    pub fn told(&mut self, command: &Command) {
+        match command {
+            Command::Load(load) => self.cache_bytes_max = load.cache_bytes_max,
+            Command::Pin(pin) => drop(self.pins.insert(pin.id)),
+            Command::SavePin { id } => drop(self.saves.insert(*id)),
+            Command::LimitCache { bytes } => {
+                self.cache_bytes_max = self.cache_bytes_max.max(*bytes);
+            }
+            Command::Generate(_) | Command::Cancel { .. } | Command::Unpin { .. } => {}
+        }
+    }
+
     /// Checks an event, and notes what follows from it.
     ///
     /// # Errors
@@ -68,7 +96,10 @@ impl Ledger {
             EngineEvent::Ready(ready) => {
                 self.loading(100)?;
                 let sane = (1..=PARALLEL_MAX).contains(&ready.parallel) && ready.n_ctx > 0;
-                if !sane || !is_name(&ready.architecture) {
+                let format = &ready.state_format;
+                let described =
+                    is_name(&ready.architecture) && is_text(format, STATE_FORMAT_BYTES_MAX);
+                if !sane || !described {
                     return Err(Violation::Description);
                 }
                 self.ready = true;
@@ -92,6 +123,16 @@ impl Ledger {
                 let gone = self.requests.remove(id);
                 gone.map(drop).ok_or(Violation::ForeignRequest(*id))
             }
+            EngineEvent::Pin { id, state } => self.pin(*id, *state),
+            EngineEvent::PinSaved { id, .. } => {
+                let asked = self.saves.remove(id);
+                asked.then_some(()).ok_or(Violation::ForeignPin(*id))
+            }
+            EngineEvent::Cache { entries, bytes } => {
+                // Each entry has some bytes.
+                let sane = *bytes <= self.cache_bytes_max && u64::from(*entries) <= *bytes;
+                sane.then_some(()).ok_or(Violation::Cache)
+            }
         }
     }
 
@@ -109,6 +150,23 @@ impl Ledger {
         }
         self.percent = percent;
         Ok(())
+    }
+
+    fn pin(&self, id: PinId, state: PinState) -> Result<(), Violation> {
+        if !self.pins.contains(&id) {
+            return Err(Violation::ForeignPin(id));
+        }
+        let sane = match state {
+            PinState::Reading { processed, total } => processed <= total && total <= self.n_ctx,
+            PinState::Ready { tokens, bytes, .. } => {
+                // The state's bytes lie within the cache, and so do the tokens that are saved with
+                // it but for their number.
+                let room = self.cache_bytes_max.saturating_add(size_of::<u32>() as u64);
+                tokens <= self.n_ctx && (1..=room).contains(&bytes)
+            }
+            PinState::Refused | PinState::Failed { .. } => true,
+        };
+        sane.then_some(()).ok_or(Violation::Cache)
     }
 
     fn account(&mut self, id: RequestId) -> Result<&mut Account, Violation> {
@@ -144,5 +202,9 @@ impl Ledger {
 
 /// Names go to clients and terminals: short, printable ASCII.
 fn is_name(text: &str) -> bool {
-    text.len() <= NAME_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+    is_text(text, NAME_BYTES_MAX)
+}
+
+fn is_text(text: &str, bytes_max: usize) -> bool {
+    text.len() <= bytes_max && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -55,16 +55,23 @@ impl Process {
 
 /// Writes `frame`, with `fd` attached to its first byte.
 pub(super) async fn send_with_fd(
-    socket: &mut UnixStream,
+    socket: &UnixStream,
     frame: &[u8],
     fd: &impl AsFd,
 ) -> std::io::Result<()> {
-    let sent = socket
-        .async_io(Interest::WRITABLE, || {
-            send_once(socket.as_fd(), frame, fd.as_fd())
-        })
-        .await?;
-    socket.write_all(&frame[sent..]).await
+    let first = || send_once(socket.as_fd(), frame, fd.as_fd());
+    let mut sent = socket.async_io(Interest::WRITABLE, first).await?;
+    while sent < frame.len() {
+        let rest = || {
+            Ok(rustix::net::send(
+                socket,
+                &frame[sent..],
+                SendFlags::NOSIGNAL,
+            )?)
+        };
+        sent += socket.async_io(Interest::WRITABLE, rest).await?;
+    }
+    Ok(())
 }
 
 fn send_once(socket: BorrowedFd<'_>, frame: &[u8], fd: BorrowedFd<'_>) -> std::io::Result<usize> {

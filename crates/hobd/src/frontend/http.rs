@@ -10,6 +10,7 @@ mod conversations;
 mod guard;
 mod hangup;
 mod openai;
+mod pins;
 mod places;
 mod reply;
 mod routes;

@@ -118,6 +118,9 @@ pub(super) static CONVERSATION: Fields = &[&[
     optional("system", Shape::Text),
 ]];
 
+/// `PUT /hob/v1/pins/NAME`.
+pub(super) static PIN: Fields = &[&[required("messages", Shape::List(&MESSAGE))]];
+
 /// `null` alone has no effect, and that was dropped already.
 fn never(_: &Value) -> bool {
     false

@@ -102,6 +102,12 @@ impl Scheduler {
         }
     }
 
+    pub(super) fn busy(&mut self, now: Instant) {
+        if let Engine::Ready { worked_at, .. } = &mut self.engine {
+            *worked_at = now;
+        }
+    }
+
     pub(super) fn kill(&mut self, next: Next) {
         if matches!(self.engine, Engine::Loading { .. } | Engine::Ready { .. }) {
             self.engine = Engine::Ending(next);

@@ -71,6 +71,8 @@ pub enum Input {
     },
     /// The engine lives, and is idle or makes progress.
     Alive,
+    /// The engine works of its own accord: it reads what is pinned. That counts as work.
+    Busy,
     /// The engine ended a request, well or not; its reader has been told.
     Ended {
         /// Which one.

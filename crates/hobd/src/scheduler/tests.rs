@@ -268,6 +268,20 @@ fn an_engine_without_work_sleeps_after_a_while_and_the_next_request_wakes_it() {
 }
 
 #[test]
+fn an_engine_that_reads_what_is_pinned_stays() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::new(bounds());
+    ready(&mut scheduler, now);
+    for _ in 0..100 {
+        now += bounds().keep_alive / 4;
+        assert_eq!(scheduler.step(now, Input::Alive), []);
+        assert_eq!(scheduler.step(now, Input::Busy), []);
+    }
+    now += bounds().keep_alive;
+    assert_eq!(scheduler.step(now, Input::Tick), [Action::Kill]);
+}
+
+#[test]
 fn a_request_says_how_long_the_engine_stays_after_it() {
     let mut now = Instant::now();
     let mut scheduler = Scheduler::new(bounds());

@@ -20,6 +20,8 @@ pub fn default_file() -> String {
         socket: "/run/hob/hob.sock".into(),
         models_dir: "/var/lib/hob/models".into(),
         conversations_dir: "/var/lib/hob/conversations".into(),
+        pins_dir: "/var/lib/hob/pins".into(),
+        snapshots_dir: "/var/cache/hob/snapshots".into(),
         engine: super::ENGINE_PATH.into(),
     };
     let mut settings = Settings::defaults(Scope::System, places);

@@ -39,7 +39,7 @@ impl Key {
 }
 
 /// The tables of a settings file, in the order of [`KEYS`].
-pub const TABLES: [(&str, &str); 5] = [
+pub const TABLES: [(&str, &str); 7] = [
     ("", "Where things lie, and which doors are open."),
     ("engine", "The sandboxed process that runs the model."),
     (
@@ -53,6 +53,14 @@ pub const TABLES: [(&str, &str); 5] = [
     (
         "conversations",
         "Conversations that hobd keeps for its users, each of whom sees their own alone.",
+    ),
+    (
+        "pins",
+        "Beginnings of conversations that are kept ready, as `hob pins` makes them.",
+    ),
+    (
+        "snapshots",
+        "What the model made of pinned beginnings, on the disk: restored when the model is loaded again.",
     ),
 ];
 
@@ -153,6 +161,12 @@ pub const KEYS: &[Key] = &[
         variable: "HOB_ENGINE_KEEP_ALIVE",
         about: "How long the model stays in memory when nobody asks; the next request loads it again. 0s keeps it for ever. A request may say otherwise with keep_alive_ms.",
         slot: |s| Slot::Time(&mut s.engine.keep_alive, Duration::ZERO..=DAY),
+    },
+    Key {
+        name: "engine.cache",
+        variable: "HOB_ENGINE_CACHE",
+        about: "Most bytes in which the engine keeps what it has read, beside what it works on: the beginnings of other conversations, and pinned ones. 0 keeps nothing.",
+        slot: |s| Slot::Bytes(&mut s.engine.cache_bytes, 0..=64 << 30),
     },
     Key {
         name: "limits.queue",
@@ -279,5 +293,23 @@ pub const KEYS: &[Key] = &[
         variable: "HOB_CONVERSATIONS_BYTES_PER_UID",
         about: "Most bytes of text in all conversations of one user. An answer beyond it still comes, and is not stored.",
         slot: |s| Slot::Bytes(&mut s.conversations.bytes_per_uid, 64 << 10..=1 << 30),
+    },
+    Key {
+        name: "pins.dir",
+        variable: "HOB_PINS_DIR",
+        about: "The folder of what users pinned, which hobd alone can read.",
+        slot: |s| Slot::Path(&mut s.pins.dir),
+    },
+    Key {
+        name: "snapshots.dir",
+        variable: "HOB_SNAPSHOTS_DIR",
+        about: "The folder of snapshots, which hobd alone can read. What is lost in it is computed again.",
+        slot: |s| Slot::Path(&mut s.snapshots.dir),
+    },
+    Key {
+        name: "snapshots.bytes",
+        variable: "HOB_SNAPSHOTS_BYTES",
+        about: "Most bytes of all snapshots; the oldest go first. 0 writes none.",
+        slot: |s| Slot::Bytes(&mut s.snapshots.bytes, 0..=1 << 40),
     },
 ];

@@ -102,6 +102,14 @@ impl Places {
                 Some(folder) => folder.join("conversations"),
                 None => locations::conversations_dir(scope)?,
             },
+            pins_dir: match given("STATE_DIRECTORY") {
+                Some(folder) => folder.join("pins"),
+                None => locations::pins_dir(scope)?,
+            },
+            snapshots_dir: match given("CACHE_DIRECTORY") {
+                Some(folder) => folder.join("snapshots"),
+                None => locations::snapshots_dir(scope)?,
+            },
             engine: engine_beside(hobd),
         };
         let config = match given("CONFIGURATION_DIRECTORY") {

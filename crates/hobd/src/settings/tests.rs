@@ -19,6 +19,8 @@ fn places() -> Places {
         socket: "/run/hob/hob.sock".into(),
         models_dir: "/var/lib/hob/models".into(),
         conversations_dir: "/var/lib/hob/conversations".into(),
+        pins_dir: "/var/lib/hob/pins".into(),
+        snapshots_dir: "/var/cache/hob/snapshots".into(),
         engine: super::ENGINE_PATH.into(),
     }
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use hob_ipc::message::{Generate, Ready, RequestId};
+use hob_ipc::message::{Generate, PinFailure, PinState, Ready, RequestId};
 use hob_ipc::{Command, EngineEvent};
 
 use crate::wire::Wire;
@@ -48,6 +48,14 @@ fn main() -> anyhow::Result<()> {
                 }
                 spawn(wire.clone(), *generate, ready.clone(), cancelled);
             }
+            Command::Pin(pin) => wire.send(&EngineEvent::Pin {
+                id: pin.id,
+                state: PinState::Failed {
+                    reason: PinFailure::NoRoom,
+                },
+            }),
+            Command::SavePin { id } => wire.send(&EngineEvent::PinSaved { id, written: false }),
+            Command::Unpin { .. } | Command::LimitCache { .. } => {}
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
                     cancelled.store(true, Ordering::Relaxed);

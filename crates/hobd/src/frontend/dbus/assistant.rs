@@ -22,6 +22,8 @@ use super::conversation::Conversation;
 use super::failure::{Failure, without_nul};
 use super::options::{Arguments, Dict, Method, Opening};
 use super::request::Details;
+use crate::pins::{PinName, owner_of};
+use crate::request;
 
 /// The object's main interface.
 #[derive(Debug)]
@@ -162,6 +164,45 @@ impl Assistant {
         Conversation::open(&self.front, opening, &header, connection).await
     }
 
+    /// Keeps what conversations begin with ready, for the caller's user: the model reads it when it
+    /// has nothing else to do, and a question behind it is then answered at once. It is stored, and
+    /// restored after a restart. Of root and of hobd's own user it serves everybody.
+    ///
+    /// `name` is 1 to 64 of A-Z a-z 0-9 . _ -, not beginning with a dot; what had it before is
+    /// replaced. `messages` are as those of Complete, usually one with the role `system`, at most
+    /// 65536 bytes together. There are no `options` yet.
+    ///
+    /// Returns when the pin is stored. Errors: org.hobd.Hob1.Error.QuotaExceeded (8 pins a user, 64
+    /// in all), .Busy.
+    async fn pin_prefix(
+        &self,
+        name: String,
+        messages: Vec<WireMessage<'_>>,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Failure> {
+        let name = PinName::parse(&name)?;
+        let messages = request::pin_messages(Arguments::prefix(messages, &options)?)?;
+        let uid = super::uid_of(connection, &super::sender(&header)?).await?;
+        let put = self.front.daemon.put_pin(owner_of(uid), name, messages);
+        put.await?;
+        Ok(())
+    }
+
+    /// Undoes PinPrefix. A name that the caller's user did not pin is
+    /// org.freedesktop.DBus.Error.UnknownObject.
+    async fn unpin_prefix(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Failure> {
+        let name = PinName::parse(&name)?;
+        let uid = super::uid_of(connection, &super::sender(&header)?).await?;
+        Ok(self.front.daemon.remove_pin(owner_of(uid), name).await?)
+    }
+
     /// The version of hob.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
@@ -174,12 +215,13 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this hobd does: `ask`, `stream`, `complete`, and `conversations` if it keeps any.
+    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, and `conversations` if it keeps
+    /// any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
         let conversations = conversations.then_some("conversations");
-        ["ask", "stream", "complete"]
+        ["ask", "stream", "complete", "pins"]
             .into_iter()
             .chain(conversations)
             .collect()

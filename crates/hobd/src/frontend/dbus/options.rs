@@ -196,6 +196,15 @@ impl Arguments {
         Ok(arguments)
     }
 
+    /// The arguments of `PinPrefix`: messages as those of `Complete`, and no options yet.
+    pub(super) fn prefix(
+        messages: Vec<(String, Dict<'_>)>,
+        options: &Dict<'_>,
+    ) -> Result<Vec<Message>, ApiError> {
+        none(options)?;
+        Ok(Self::conversation(messages, Dict::new())?.chat.messages)
+    }
+
     fn empty() -> Self {
         Self {
             chat: ChatRequest {

@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, guard, stream};
+use super::{body, conversations, guard, pins, stream};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -56,6 +56,7 @@ pub(super) fn router(door: Door) -> Router {
         .route("/hob/v1/load", post(load))
         .route("/hob/v1/unload", post(unload))
         .merge(conversations::router())
+        .merge(pins::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(guard::local_programs_only))

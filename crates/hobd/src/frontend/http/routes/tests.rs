@@ -30,6 +30,8 @@ impl Bare {
             socket: folder.path().join("sock"),
             models_dir: folder.path().join("models"),
             conversations_dir: folder.path().join("conversations"),
+            pins_dir: folder.path().join("pins"),
+            snapshots_dir: folder.path().join("snapshots"),
             engine: folder.path().join("no-engine"),
         };
         let store = Store::open(&places.models_dir);

@@ -1,0 +1,67 @@
+//! What all conversations that begin with the same messages have in common, in tokens.
+
+use hob_api::chat::Role;
+use hob_ipc::message::{ChatMessage, FailureCode, PinFailure, Prompt};
+
+use crate::prompt::Token;
+use crate::serve::Model;
+use crate::slots::GRID;
+
+/// Continuations as unlike one another as text can be: where their tokens part, any may. White space
+/// is among them, as it may become one token with what stands before.
+const CONTINUATIONS: [&str; 4] = ["Hello", "7 + 5", "\n\n- x", "…"];
+
+/// The tokens with which every conversation begins that begins with `messages`, up to the last
+/// multiple of [`GRID`].
+///
+/// # Errors
+/// [`PinFailure`].
+pub fn common_tokens<M: Model>(
+    model: &M,
+    messages: &[ChatMessage],
+) -> Result<Vec<Token>, PinFailure> {
+    let mut common: Option<Vec<Token>> = None;
+    for text in CONTINUATIONS {
+        let mut conversation = messages.to_vec();
+        // Most templates want user and assistant to take turns, the user last.
+        if messages.last().is_some_and(|last| last.role == Role::User) {
+            conversation.push(message(Role::Assistant, text));
+            conversation.push(message(Role::User, "x"));
+        } else {
+            conversation.push(message(Role::User, text));
+        }
+        let tokens =
+            model
+                .tokenize(&Prompt::Chat(conversation))
+                .map_err(|failure| match failure.code {
+                    FailureCode::ContextOverflow => PinFailure::TooLong,
+                    _ => PinFailure::Template,
+                })?;
+        common = Some(match common {
+            None => tokens,
+            Some(before) => shared(before, &tokens),
+        });
+    }
+    let mut common = common.unwrap_or_default();
+    common.truncate(common.len() - common.len() % GRID);
+    let n_ctx = model.limits().n_ctx as usize;
+    match common.len() {
+        0 => Err(PinFailure::TooShort),
+        tokens if tokens + GRID > n_ctx => Err(PinFailure::TooLong),
+        _ => Ok(common),
+    }
+}
+
+fn shared(mut tokens: Vec<Token>, others: &[Token]) -> Vec<Token> {
+    let pairs = tokens.iter().zip(others);
+    let common = pairs.take_while(|(one, other)| one == other).count();
+    tokens.truncate(common);
+    tokens
+}
+
+fn message(role: Role, content: &str) -> ChatMessage {
+    ChatMessage {
+        role,
+        content: content.to_owned(),
+    }
+}

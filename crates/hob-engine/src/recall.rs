@@ -1,0 +1,91 @@
+//! Giving a prompt a sequence and what is known of it already, and remembering what a sequence held
+//! when its request ends.
+
+use hob_ipc::message::PinId;
+
+use crate::memories::{Choice, Memories, Memory, Source};
+use crate::prompt::Token;
+use crate::serve::Model;
+use crate::shelf::Owner;
+
+/// A sequence for a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The sequence.
+    pub sequence: usize,
+    /// How many tokens of the prompt it holds.
+    pub cached: usize,
+    /// A pinned prefix that turned out to be of no use and is gone.
+    pub lost: Option<PinId>,
+}
+
+/// The number of the sequence at `place`.
+pub fn sequence_id(place: usize) -> u32 {
+    // Places are counted from a number that came as u32.
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+/// Makes a free sequence hold as much of `prompt` as is remembered for `reader`. What it held before
+/// goes to the shelf. `None` if no sequence is free.
+pub fn place<M: Model>(
+    model: &mut M,
+    memories: &mut Memories,
+    reader: Option<Owner>,
+    prompt: &[Token],
+    is_free: impl Fn(usize) -> bool,
+) -> Option<Place> {
+    let cuts = |held, to| model.cuts(held, to);
+    let choice = memories.choose(reader, prompt, is_free, cuts)?;
+    let Choice {
+        sequence,
+        common,
+        source,
+        displaced,
+    } = choice;
+    let id = sequence_id(sequence);
+    if let Some(memory) = displaced
+        && let Some(state) = model.save(id)
+    {
+        memories.shelf.put(memory.owner, memory.tokens, state);
+    }
+    let mut lost = None;
+    let held = match source {
+        Source::Nothing => false,
+        Source::Sequence => model.keep(id, common),
+        Source::Shelf {
+            tokens,
+            state,
+            entry,
+        } => {
+            let restored = model.restore(id, tokens, &state);
+            if !restored {
+                lost = memories.shelf.remove(entry);
+            }
+            restored && model.keep(id, common)
+        }
+    };
+    if !held {
+        model.forget(id);
+    }
+    Some(Place {
+        sequence,
+        cached: if held { common } else { 0 },
+        lost,
+    })
+}
+
+/// Remembers the first `seen` tokens of a sequence that is free now, if the model still does.
+pub fn remember<M: Model>(
+    model: &mut M,
+    memories: &mut Memories,
+    sequence: usize,
+    seen: usize,
+    memory: Option<Memory>,
+) {
+    match memory {
+        Some(memory) if seen > 0 && model.keep(sequence_id(sequence), seen) => {
+            memories.keep(sequence, memory);
+        }
+        _ => model.forget(sequence_id(sequence)),
+    }
+}

@@ -1,0 +1,46 @@
+//! The caller's pins in the daemon.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use hob_api::pin::{Pin, PinDeleted, PinFields, PinList};
+use hyper::Method;
+
+use super::{Client, ClientError, REPLY_TIMEOUT};
+
+const PATH: &str = "/hob/v1/pins";
+
+impl Client {
+    /// All of them, by name.
+    pub(crate) async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
+        let list = self.call(Method::GET, PATH, Bytes::new(), REPLY_TIMEOUT);
+        list.await.map(|list: PinList| list.data)
+    }
+
+    /// Pins something.
+    pub(crate) async fn put_pin(&self, name: &str, fields: &PinFields) -> Result<Pin, ClientError> {
+        let body = self.encode(fields)?;
+        self.call(Method::PUT, &path(name), body, REPLY_TIMEOUT)
+            .await
+    }
+
+    /// Unpins it.
+    pub(crate) async fn delete_pin(&self, name: &str) -> Result<PinDeleted, ClientError> {
+        self.call(Method::DELETE, &path(name), Bytes::new(), REPLY_TIMEOUT)
+            .await
+    }
+}
+
+/// The pin's path. What can't be in a name is escaped, for the daemon to refuse.
+fn path(name: &str) -> String {
+    let mut path = format!("{PATH}/");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string can't fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
+}

@@ -1,0 +1,196 @@
+//! `hob pins`: what the daemon keeps ready for this user.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueHint};
+use hob_api::chat::{Content, Message, Role};
+use hob_api::pin::{PIN_TEXT_BYTES_MAX, Pin, PinFields, PinList, PinState};
+
+use crate::ask::to_json;
+use crate::clean::clean_line;
+use crate::cli::Global;
+use crate::client::Client;
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::render::bytes;
+
+/// What to do with pins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinsCommand {
+    /// List them
+    List {
+        /// Write one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep instructions ready, in place of what had the name before
+    Add {
+        /// A name of your choice
+        name: String,
+        /// A file with the instructions as text [default: stdin]
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, default_value = "-")]
+        file: PathBuf,
+        /// Write one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop keeping one ready
+    Remove {
+        /// Its name
+        name: String,
+        /// Write one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the command says.
+///
+/// # Errors
+/// No daemon, no such pin, or what the daemon refuses.
+pub(crate) async fn run(
+    command: PinsCommand,
+    global: &Global,
+    output: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let client = Client::find(global.socket.as_deref()).await?;
+    match command {
+        PinsCommand::List { json } => {
+            let data = client.pins().await?;
+            if json {
+                let object = "list".to_owned();
+                output.write(&to_json(&PinList { object, data })?)?;
+            } else {
+                output.write(&table(&data))?;
+            }
+        }
+        PinsCommand::Add { name, file, json } => {
+            let fields = PinFields {
+                messages: vec![Message {
+                    role: Role::System,
+                    content: Content::Text(read(&file)?),
+                    name: None,
+                }],
+            };
+            let pin = client.put_pin(&name, &fields).await?;
+            if json {
+                output.write(&to_json(&pin)?)?;
+            } else {
+                output.remark(&format!("(pinned {})", clean_line(&pin.name)));
+            }
+        }
+        PinsCommand::Remove { name, json } => {
+            let deleted = client.delete_pin(&name).await?;
+            if json {
+                output.write(&to_json(&deleted)?)?;
+            } else {
+                output.remark(&format!("(unpinned {})", clean_line(&deleted.name)));
+            }
+        }
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// The text of a file, or of stdin for `-`.
+fn read(file: &Path) -> Result<String, Failure> {
+    let stdin = file == Path::new("-");
+    let shown = if stdin {
+        "stdin".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    let failed = |error: io::Error| Failure::io(&shown, &error);
+    let source: Box<dyn Read> = if stdin {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(failed)?)
+    };
+    let mut text = Vec::new();
+    // One byte more than fits, so that what is too long is refused and not cut.
+    let most = PIN_TEXT_BYTES_MAX as u64 + 1;
+    source.take(most).read_to_end(&mut text).map_err(failed)?;
+    if text.len() > PIN_TEXT_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "{shown} has more than {PIN_TEXT_BYTES_MAX} bytes, the most that can be pinned"
+        ))
+        .hint("pin the part that questions have in common"));
+    }
+    String::from_utf8(text)
+        .map_err(|_| Failure::usage(format!("{shown} is not UTF-8 text")).hint("give a text file"))
+}
+
+/// One line for each.
+fn table(pins: &[Pin]) -> String {
+    let mut text = String::new();
+    for pin in pins {
+        let name = clean_line(&pin.name);
+        let shared = if pin.shared { ", for everybody" } else { "" };
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{name:<24}  {}{shared}", state(pin));
+    }
+    text
+}
+
+fn state(pin: &Pin) -> String {
+    let saved = if pin.saved { ", saved" } else { "" };
+    match pin.state {
+        PinState::Waiting => format!("waiting{saved}"),
+        PinState::Reading => format!("reading, {} of {} tokens", pin.processed, pin.tokens),
+        PinState::Ready => {
+            let source = pin.source.map_or("", |source| source.as_str());
+            format!(
+                "ready, {} tokens, {}, {source}{saved}",
+                pin.tokens,
+                bytes(pin.bytes)
+            )
+        }
+        PinState::Failed => {
+            let problem = pin.problem.as_deref().unwrap_or("no reason given");
+            format!("failed: {}", clean_line(problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hob_api::pin::PinSource;
+
+    #[test]
+    fn a_table_for_people() {
+        let pin = |name: &str, state| Pin {
+            name: name.to_owned(),
+            state,
+            processed: 64,
+            tokens: 2000,
+            ..Pin::default()
+        };
+        let ready = Pin {
+            bytes: 47 << 20,
+            source: Some(PinSource::Restored),
+            saved: true,
+            shared: true,
+            ..pin("persona", PinState::Ready)
+        };
+        let failed = Pin {
+            problem: Some("no \u{1b}[2Jroom".to_owned()),
+            ..pin("z", PinState::Failed)
+        };
+        let pins = [
+            ready,
+            pin("b", PinState::Reading),
+            pin("w", PinState::Waiting),
+            failed,
+        ];
+        insta::assert_snapshot!(table(&pins), @r"
+        persona                   ready, 2000 tokens, 47.0 MiB, restored, saved, for everybody
+        b                         reading, 64 of 2000 tokens
+        w                         waiting
+        z                         failed: no ␛[2Jroom
+        ");
+    }
+}

@@ -1,0 +1,158 @@
+//! The engine's life as the daemon's task leads it: from a model's name to an engine that is ready,
+//! and to its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hob_api::status::{ModelStatus, State, Status};
+use hob_ipc::Command;
+use hob_ipc::message::{Load, Ready};
+
+use super::Daemon;
+use crate::daemon::{memory, model};
+use crate::engine::{Engine, Exit, Launch, Ledger};
+use crate::scheduler::Input;
+
+impl Daemon {
+    pub(super) fn start(&mut self) -> Option<Input> {
+        let name = match model::resolve(&self.store, self.chosen.as_deref()) {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::warn!(%error, "there is no model to load");
+                self.shown.modify(|status| status.model = None);
+                return Some(Input::StartFailed { error });
+            }
+        };
+        self.shown.modify(|status| {
+            status.load_percent = 0;
+            status.model = Some(ModelStatus {
+                name: name.to_string(),
+                ..ModelStatus::default()
+            });
+        });
+        let (store, verified) = (Arc::clone(&self.store), Arc::clone(&self.verified));
+        let memory = self.memory.tree().clone();
+        let settings = Arc::clone(&self.settings);
+        self.opening = Some(model::open(store, verified, name, memory, settings));
+        None
+    }
+
+    pub(super) fn start_engine(&mut self, opened: model::Opened) {
+        let model::Opened { model, plan } = opened;
+        self.cache_planned = plan.cache;
+        let cache = self.cache_allowed();
+        // There is no engine to tell yet: it is loaded with this bound.
+        let _ = self.pins.limit_cache(cache);
+        let engine = &self.settings.engine;
+        let load = Load {
+            version: hob_ipc::VERSION,
+            sandbox: engine.sandbox,
+            n_ctx: plan.n_ctx,
+            parallel: plan.parallel,
+            threads: engine.threads,
+            memory_bytes_max: plan.memory_bytes_max(),
+            kv_type: plan.kv_type,
+            weights: plan.weights,
+            lock: plan.lock,
+            chat_template: None,
+            drafts: engine.drafts,
+            cache_bytes_max: cache,
+        };
+        let level = self.memory.level();
+        self.pins.model_opened(&model.sha256.to_string());
+        self.shown.modify(|status| {
+            status.memory = memory::status(&plan, level);
+            if let Some(shown) = &mut status.model {
+                shown.sha256 = model.sha256.to_string();
+                shown.size_bytes = model.size_bytes;
+            }
+        });
+        self.witness = Some(model.witness);
+        self.ledger = Ledger::default();
+        self.ledger.told(&Command::Load(load.clone()));
+        self.progress = 0;
+        self.engine_started = Instant::now();
+        self.engine = Some(Engine::start(Launch {
+            binary: self.settings.engine_path.clone(),
+            model: model.file,
+            load,
+        }));
+    }
+
+    pub(super) fn kill(&mut self) -> Option<Input> {
+        if let Some(engine) = &self.engine {
+            engine.kill();
+            return None;
+        }
+        // There is no process yet, only a file being read; nobody waits for it any more.
+        self.opening = None;
+        Some(Input::Gone)
+    }
+
+    pub(super) fn ready(&mut self, ready: &Ready) {
+        let load_ms = u64::try_from(self.engine_started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            model = self.shown.model_name(),
+            architecture = ready.architecture.as_str(),
+            n_ctx = ready.n_ctx,
+            threads = ready.threads,
+            load_ms,
+            "ready"
+        );
+        self.shown.modify(|status| {
+            if let Some(model) = &mut status.model {
+                model.architecture.clone_from(&ready.architecture);
+                model.parameters = ready.parameters;
+                model.n_ctx = ready.n_ctx;
+                model.n_ctx_train = ready.n_ctx_train;
+                model.chat = ready.chat;
+            }
+            if let Some(engine) = &mut status.engine {
+                engine.threads = ready.threads;
+                engine.parallel = ready.parallel;
+                engine.load_ms = load_ms;
+            }
+        });
+        let name = self.shown.model_name();
+        for (id, wanted) in self.live.insisting_on_other_than(&name) {
+            self.abort(id, model::not_loaded(&wanted, &name));
+        }
+        let parallel = ready.parallel as usize;
+        self.step(Input::Ready { parallel });
+    }
+
+    pub(super) fn engine_gone(&mut self, exit: &Exit) {
+        self.engine = None;
+        self.witness = None;
+        self.pins.engine_gone();
+        self.shown.modify(forget_engine);
+        if self.scheduler.expects_end() {
+            tracing::info!(status = exit.status.as_str(), "the engine ended");
+        } else {
+            self.shown.modify(|status| status.engine_losses += 1);
+            tracing::error!(
+                status = exit.status.as_str(),
+                stderr = exit.stderr_tail.as_str(),
+                "the engine was lost"
+            );
+        }
+        self.step(Input::Gone);
+        if self.scheduler.state().0 == State::Sleeping {
+            self.shown.modify(|status| status.model = None);
+        }
+    }
+}
+
+/// What is no longer true when the engine is gone.
+fn forget_engine(status: &mut Status) {
+    status.engine = None;
+    status.load_percent = 0;
+    if let Some(model) = status.model.take() {
+        status.model = Some(ModelStatus {
+            name: model.name,
+            sha256: model.sha256,
+            size_bytes: model.size_bytes,
+            ..ModelStatus::default()
+        });
+    }
+}

@@ -1,0 +1,36 @@
+//! What the daemon's task does about pinned prefixes: it carries between [`crate::pins::Pins`] and
+//! the engine.
+
+use super::Daemon;
+use crate::pins::{Done, Outgoing};
+use crate::scheduler::Input;
+
+impl Daemon {
+    /// Takes in what the disk has done.
+    pub(super) fn pins_done(&mut self, done: Done) {
+        let outgoing = self.pins.take_in(done);
+        self.tell_of_pins(outgoing);
+        if let Some((ready, outgoing)) = self.pins.released() {
+            self.tell_of_pins(outgoing);
+            self.ready(&ready);
+        }
+    }
+
+    /// Tells the engine of pins.
+    pub(super) fn tell_of_pins(&mut self, outgoing: Vec<Outgoing>) {
+        for (command, fd) in outgoing {
+            self.ledger.told(&command);
+            let Some(engine) = &self.engine else { return };
+            if engine.send_with(command, fd).is_err() {
+                tracing::error!("the engine does not read its commands");
+                return self.step(Input::Misbehaved);
+            }
+        }
+    }
+
+    /// Shows figures of the cache to whoever looks.
+    pub(super) fn show_cache(&self) {
+        let figures = self.pins.figures();
+        self.shown.show_cache(figures);
+    }
+}

@@ -1,0 +1,124 @@
+//! Pinned prefixes: what users want ready, kept across the engine's life and hobd's own.
+//!
+//! ```text
+//! doors ──► Pins (in the daemon's task) ──► the engine: Pin, SavePin, Unpin
+//!             │ ▲
+//!             ▼ │ jobs, one after another
+//!            disk: definitions in the state folder, snapshots in the cache folder
+//! ```
+//!
+//! [`Pins`] is the state; it does no I/O. [`disk`] is the one thread that touches the two folders.
+//! A snapshot reaches an engine only as sealed memory that was checked against its checksum, so that
+//! what was checked is what is used; anything that does not fit is deleted and computed again.
+
+use hob_api::pin::PIN_NAME_BYTES_MAX;
+use hob_api::{ApiError, ErrorCode};
+use hob_ipc::message::ChatMessage;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+mod definitions;
+mod disk;
+mod entry;
+mod memory;
+mod registry;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use disk::Done;
+pub use registry::{Call, Outgoing, Pins};
+
+/// Most pins of one owner.
+pub const PINS_PER_OWNER_MAX: usize = 8;
+
+/// Whose a pin is: a user's, or everybody's (`None`), which an administrator pinned.
+pub type Owner = Option<u32>;
+
+/// Whose the pins of the user `uid` are: those of root and of hobd's own user serve everybody.
+pub fn owner_of(uid: u32) -> Owner {
+    let own = rustix::process::geteuid().as_raw();
+    (uid != 0 && uid != own).then_some(uid)
+}
+
+/// A pin's name: 1 to 64 of `a-z A-Z 0-9 . _ -`, not beginning with a dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PinName(String);
+
+impl PinName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// `invalid_request`.
+    pub fn parse(name: &str) -> Result<Self, ApiError> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let valid = (1..=PIN_NAME_BYTES_MAX).contains(&name.len())
+            && !name.starts_with('.')
+            && name.bytes().all(plain);
+        if valid {
+            return Ok(Self(name.to_owned()));
+        }
+        let message = "the pin's name is not valid";
+        Err(ApiError::new(ErrorCode::InvalidRequest, message)
+            .param("name")
+            .hint("give 1 to 64 of the characters A-Z, a-z, 0-9, dot, _ and -, not a dot first"))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PinName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::parse(&name).map_err(|error| error.message)
+    }
+}
+
+impl From<PinName> for String {
+    fn from(name: PinName) -> Self {
+        name.0
+    }
+}
+
+/// What was pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Definition {
+    owner: Owner,
+    name: PinName,
+    messages: Vec<ChatMessage>,
+}
+
+impl Definition {
+    /// Stands for owner and text: no owner can tell from a snapshot what another pinned.
+    fn text_id(&self) -> TextId {
+        let mut hash = Sha256::new();
+        // Serializing plain data into memory does not fail.
+        let text = serde_json::to_vec(&(self.owner, &self.messages)).unwrap_or_default();
+        hash.update(text);
+        TextId(hex(&hash.finalize()))
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.messages.iter().map(|m| m.content.len()).sum()
+    }
+}
+
+/// The sha256 of a pin's owner and text, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct TextId(String);
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,269 @@
+//! The one thread that touches the folders of pins and snapshots. Jobs are done one after another,
+//! so that what lies on the disk is always what the last one said.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hob_api::ApiError;
+use hob_api::pin::Pin;
+use hob_ipc::message::{PINS_MAX, PinId};
+use rustix::fs::OFlags;
+use tokio::sync::{mpsc, oneshot};
+
+use super::definitions::{self, UNFINISHED};
+use super::snapshot::{self, Header, ReadError, Snapshot};
+use super::{Definition, Owner, PinName, TextId};
+use crate::settings::{PinSettings, SnapshotSettings};
+
+/// Jobs that may wait: each pin has at most a few.
+const JOBS_MAX: usize = 8 * PINS_MAX;
+/// Bytes that are left free on the disk.
+const FREE_MARGIN: u64 = 32 << 20;
+const EXTENSION: &str = "snap";
+
+/// Who waits for a pin to be stored.
+pub(crate) type PutReply = oneshot::Sender<Result<Pin, ApiError>>;
+/// Who waits for a pin to be deleted.
+pub(crate) type RemoveReply = oneshot::Sender<Result<(), ApiError>>;
+
+/// Something to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Store a definition.
+    Store(Definition, PutReply),
+    /// Delete a definition.
+    Delete(Owner, PinName, RemoveReply),
+    /// Delete the snapshots of a text, for every model.
+    Forget(TextId),
+    /// Delete one that turned out to be of no use.
+    Discard { model: String, text: TextId },
+    /// Read and check a snapshot of at most so many bytes.
+    Read {
+        id: PinId,
+        model: String,
+        text: TextId,
+        bytes_max: u64,
+    },
+    /// Write a snapshot of what this memory holds.
+    Write {
+        id: PinId,
+        header: Header,
+        memory: File,
+    },
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Stored(Definition, io::Result<()>, PutReply),
+    Deleted(Owner, PinName, io::Result<()>, RemoveReply),
+    Read(PinId, Found),
+    /// Bytes written, if it was.
+    Written(PinId, io::Result<u64>),
+}
+
+/// What reading a snapshot gave.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Whole(Snapshot),
+    /// There is none, or it can't be used now.
+    Nothing,
+    /// It was damaged, and is gone.
+    Damaged,
+}
+
+/// The way to the thread and back.
+#[derive(Debug)]
+pub(super) struct Disk {
+    jobs: mpsc::Sender<Job>,
+    done: mpsc::Receiver<Done>,
+}
+
+impl Disk {
+    /// Starts the thread. Leftovers of an earlier life, and snapshots of what is no longer pinned,
+    /// are deleted first.
+    pub(super) fn start(
+        pins: &PinSettings,
+        snapshots: &SnapshotSettings,
+        known: &[TextId],
+    ) -> Self {
+        let (jobs, job_receiver) = mpsc::channel(JOBS_MAX);
+        let (done_sender, done) = mpsc::channel(JOBS_MAX);
+        let worker = Worker {
+            pins: pins.dir.clone(),
+            snapshots: snapshots.dir.clone(),
+            bytes_max: snapshots.bytes,
+        };
+        let known = known.to_vec();
+        let thread = std::thread::Builder::new().name("pins".to_owned());
+        let started = thread.spawn(move || worker.run(&known, job_receiver, &done_sender));
+        if let Err(error) = started {
+            tracing::error!(%error, "pins can't be kept");
+        }
+        Self { jobs, done }
+    }
+
+    /// Hands in a job, without waiting; gives it back if there is no room.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job) => job,
+        })
+    }
+
+    /// The next thing done; pending for ever if there will be none.
+    pub(super) async fn done(&mut self) -> Done {
+        match self.done.recv().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Worker {
+    pins: PathBuf,
+    snapshots: PathBuf,
+    bytes_max: u64,
+}
+
+impl Worker {
+    fn run(self, known: &[TextId], mut jobs: mpsc::Receiver<Job>, done: &mpsc::Sender<Done>) {
+        self.tidy(known);
+        while let Some(job) = jobs.blocking_recv() {
+            if let Some(result) = self.work(job)
+                && done.blocking_send(result).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn work(&self, job: Job) -> Option<Done> {
+        match job {
+            Job::Store(definition, reply) => {
+                let result = definitions::store(&self.pins, &definition);
+                Some(Done::Stored(definition, result, reply))
+            }
+            Job::Delete(owner, name, reply) => {
+                let result = definitions::delete(&self.pins, owner, &name);
+                Some(Done::Deleted(owner, name, result, reply))
+            }
+            Job::Forget(text) => {
+                self.remove_where(|name| name.starts_with(&text.0));
+                None
+            }
+            Job::Discard { model, text } => {
+                let _ = fs::remove_file(self.path(&model, &text));
+                None
+            }
+            Job::Read {
+                id,
+                model,
+                text,
+                bytes_max,
+            } => Some(Done::Read(id, self.read(&model, &text, bytes_max))),
+            Job::Write { id, header, memory } => {
+                Some(Done::Written(id, self.write(&header, &memory)))
+            }
+        }
+    }
+
+    fn read(&self, model: &str, text: &TextId, bytes_max: u64) -> Found {
+        let path = self.path(model, text);
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path);
+        let read = opened.map_err(ReadError::Io).and_then(|file| {
+            let snapshot = snapshot::read(file, bytes_max)?;
+            // The file's name is a claim; the header, which the checksum covers, is the truth.
+            let claimed = snapshot.header.model == model && snapshot.header.text == *text;
+            claimed.then_some(snapshot).ok_or(ReadError::Damaged)
+        });
+        match read {
+            Ok(snapshot) => Found::Whole(snapshot),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+            Err(ReadError::Damaged) => {
+                tracing::warn!(file = %path.display(), "a snapshot is damaged and is deleted");
+                let _ = fs::remove_file(&path);
+                Found::Damaged
+            }
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "a snapshot can't be used");
+                Found::Nothing
+            }
+        }
+    }
+
+    /// Writes a snapshot, deleting the oldest others if the bound asks for it.
+    fn write(&self, header: &Header, memory: &File) -> io::Result<u64> {
+        definitions::make_private(&self.snapshots)?;
+        let path = self.path(&header.model, &header.text);
+        // The header is a few hundred bytes.
+        let needed = header.bytes + (4 << 10);
+        if needed > self.bytes_max {
+            return Err(io::Error::other("it is larger than snapshots.bytes allows"));
+        }
+        self.make_room(needed, &path)?;
+        let space = rustix::fs::statvfs(&self.snapshots)?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < needed.saturating_add(FREE_MARGIN) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut bytes = 0;
+        definitions::replace(&path, |file| {
+            bytes = snapshot::write(file, header, memory)?;
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn make_room(&self, needed: u64, replaced: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.snapshots)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() && entry.path() != replaced {
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                files.push((modified, metadata.len(), entry.path()));
+            }
+        }
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in files {
+            if total + needed <= self.bytes_max {
+                break;
+            }
+            fs::remove_file(&path)?;
+            total -= bytes;
+        }
+        Ok(())
+    }
+
+    fn tidy(&self, known: &[TextId]) {
+        self.remove_where(|name| {
+            name.ends_with(UNFINISHED) || !known.iter().any(|text| name.starts_with(&text.0))
+        });
+    }
+
+    fn remove_where(&self, unwanted: impl Fn(&str) -> bool) {
+        let Ok(entries) = fs::read_dir(&self.snapshots) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let ours = name.ends_with(&format!(".{EXTENSION}")) || name.ends_with(UNFINISHED);
+            if ours && unwanted(name) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn path(&self, model: &str, text: &TextId) -> PathBuf {
+        self.snapshots
+            .join(format!("{}-{model}.{EXTENSION}", text.0))
+    }
+}

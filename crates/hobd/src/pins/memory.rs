@@ -1,0 +1,34 @@
+//! Memory that hobd and the engine hand each other, as a descriptor.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+/// New memory of `bytes` zero bytes that can be written, and can neither grow nor shrink.
+///
+/// # Errors
+/// As of `memfd_create(2)`.
+pub(super) fn fixed(bytes: u64) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
+    let file = match memfd_create("hob-pin", flags) {
+        // Linux before 6.3 does not know the flag.
+        Err(rustix::io::Errno::INVAL) => {
+            memfd_create("hob-pin", flags.difference(MemfdFlags::NOEXEC_SEAL))?
+        }
+        file => file?,
+    };
+    ftruncate(&file, bytes)?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(File::from(file))
+}
+
+/// Forbids every further change, by anybody.
+///
+/// # Errors
+/// If somebody has it mapped for writing still.
+pub(super) fn seal(memory: impl AsFd) -> io::Result<()> {
+    fcntl_add_seals(memory, SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(())
+}

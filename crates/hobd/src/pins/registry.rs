@@ -1,0 +1,502 @@
+//! Which pins there are, how far each is, and what follows from what happens. No I/O: jobs go to the
+//! [`Disk`], commands for the engine are returned.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use hob_api::pin::{Pin, PinSource, PinState};
+use hob_api::status::CacheStatus;
+use hob_api::{ApiError, ErrorCode};
+use hob_ipc::Command;
+use hob_ipc::message::{ChatMessage, PINS_MAX, PinId, PinState as EngineState, Ready};
+use tokio::sync::oneshot;
+
+use super::disk::{Disk, Done, Found, Job, PutReply, RemoveReply};
+use super::entry::{Entry, Stored};
+use super::snapshot::Header;
+use super::{Definition, Owner, PINS_PER_OWNER_MAX, PinName, definitions, memory};
+use crate::settings::Settings;
+
+/// What a door asks.
+#[derive(Debug)]
+pub enum Call {
+    /// Pin messages under a name.
+    Put {
+        /// Whose it is.
+        owner: Owner,
+        /// Its name.
+        name: PinName,
+        /// What to pin.
+        messages: Vec<ChatMessage>,
+        /// Told when it is stored.
+        reply: PutReply,
+    },
+    /// Unpin a name.
+    Remove {
+        /// Whose it is.
+        owner: Owner,
+        /// Its name.
+        name: PinName,
+        /// Told when it is gone.
+        reply: RemoveReply,
+    },
+    /// The owner's pins, by name.
+    List {
+        /// Whose.
+        owner: Owner,
+        /// Gets them, without their messages.
+        reply: oneshot::Sender<Result<Vec<Pin>, ApiError>>,
+    },
+    /// One pin.
+    Get {
+        /// Whose it is.
+        owner: Owner,
+        /// Its name.
+        name: PinName,
+        /// Gets it.
+        reply: oneshot::Sender<Result<Pin, ApiError>>,
+    },
+}
+
+/// A command for the engine, and the descriptor that goes with it.
+pub type Outgoing = (Command, Option<OwnedFd>);
+
+/// The pins, as the daemon's task holds them.
+#[derive(Debug)]
+pub struct Pins {
+    disk: Disk,
+    entries: BTreeMap<(Owner, PinName), Entry>,
+    next_id: u64,
+    /// Puts that are on their way to the disk.
+    pending: Vec<(Owner, PinName)>,
+    /// The sha256 of the model that is loaded or loading.
+    model: Option<String>,
+    /// The engine, once it is ready and was told of the pins.
+    engine: Option<Ready>,
+    /// A ready engine that waits for snapshots to be read.
+    held: Option<Ready>,
+    cache_bytes: u64,
+    snapshots: bool,
+    figures: CacheStatus,
+}
+
+impl Pins {
+    /// The pins that were stored before. Reads their definitions, which is quick.
+    pub fn open(settings: &Settings) -> Self {
+        let stored = definitions::read_all(&settings.pins.dir);
+        let known: Vec<_> = stored.iter().map(Definition::text_id).collect();
+        let mut pins = Self {
+            disk: Disk::start(&settings.pins, &settings.snapshots, &known),
+            entries: BTreeMap::new(),
+            next_id: 1,
+            pending: Vec::new(),
+            model: None,
+            engine: None,
+            held: None,
+            cache_bytes: settings.engine.cache_bytes,
+            snapshots: settings.snapshots.bytes > 0,
+            figures: CacheStatus {
+                bytes_max: settings.engine.cache_bytes,
+                ..CacheStatus::default()
+            },
+        };
+        for definition in stored {
+            pins.insert(definition);
+        }
+        pins
+    }
+
+    /// The next thing that the disk has done.
+    pub(crate) async fn done(&mut self) -> Done {
+        self.disk.done().await
+    }
+
+    /// Figures for the daemon's status.
+    pub fn figures(&self) -> CacheStatus {
+        let ready = self.entries.values().filter(|e| e.state == PinState::Ready);
+        CacheStatus {
+            pins: count(self.entries.len()),
+            pins_ready: count(ready.count()),
+            ..self.figures.clone()
+        }
+    }
+
+    /// Lowers or raises the bound on what the engine keeps, which it obeys at once.
+    pub fn limit_cache(&mut self, bytes: u64) -> Outgoing {
+        self.cache_bytes = bytes;
+        self.figures.bytes_max = bytes;
+        (Command::LimitCache { bytes }, None)
+    }
+
+    /// Does what a door asks.
+    pub fn call(&mut self, call: Call) -> Vec<Outgoing> {
+        // A caller that is gone does not need the reply.
+        match call {
+            Call::Put {
+                owner,
+                name,
+                messages,
+                reply,
+            } => self.put(owner, name, messages, reply),
+            Call::Remove { owner, name, reply } => self.remove(owner, name, reply),
+            Call::List { owner, reply } => {
+                let own = self
+                    .entries
+                    .values()
+                    .filter(|e| e.definition.owner == owner);
+                drop(reply.send(Ok(own.map(Entry::shown).collect())));
+            }
+            Call::Get { owner, name, reply } => {
+                let found = self.entries.get(&(owner, name));
+                let found = found.map(Entry::shown_whole).ok_or_else(not_found);
+                drop(reply.send(found));
+            }
+        }
+        Vec::new()
+    }
+
+    fn put(&mut self, owner: Owner, name: PinName, messages: Vec<ChatMessage>, reply: PutReply) {
+        let key = (owner, name);
+        if let Some(known) = self.entries.get(&key)
+            && known.definition.messages == messages
+        {
+            return drop(reply.send(Ok(known.shown_whole())));
+        }
+        if let Err(error) = self.check_quota(&key) {
+            return drop(reply.send(Err(error)));
+        }
+        let (owner, name) = key.clone();
+        let definition = Definition {
+            owner,
+            name,
+            messages,
+        };
+        match self.disk.submit(Job::Store(definition, reply)) {
+            Ok(()) => self.pending.push(key),
+            Err(Job::Store(_, reply)) => drop(reply.send(Err(too_many_jobs()))),
+            Err(_) => {}
+        }
+    }
+
+    fn check_quota(&self, key: &(Owner, PinName)) -> Result<(), ApiError> {
+        let there = self.entries.keys().chain(&self.pending);
+        if there.clone().any(|other| other == key) {
+            return Ok(());
+        }
+        let quota = |message: String, hint| {
+            Err(ApiError::new(ErrorCode::QuotaExceeded, message).hint(hint))
+        };
+        if there.clone().filter(|(owner, _)| *owner == key.0).count() >= PINS_PER_OWNER_MAX {
+            let message = format!("you have {PINS_PER_OWNER_MAX} pins, the most allowed");
+            return quota(message, "remove one first");
+        }
+        if there.count() >= PINS_MAX {
+            let message = format!("there are {PINS_MAX} pins of all users, the most allowed");
+            return quota(message, "somebody has to remove one first");
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, owner: Owner, name: PinName, reply: RemoveReply) {
+        let key = (owner, name);
+        if !self.entries.contains_key(&key) && !self.pending.contains(&key) {
+            return drop(reply.send(Err(not_found())));
+        }
+        let (owner, name) = key;
+        if let Err(Job::Delete(_, _, reply)) = self.disk.submit(Job::Delete(owner, name, reply)) {
+            drop(reply.send(Err(too_many_jobs())));
+        }
+    }
+
+    /// A model was opened, and an engine starts with it: its snapshots are read meanwhile.
+    pub fn model_opened(&mut self, sha256: &str) {
+        self.engine_gone();
+        self.model = Some(sha256.to_owned());
+        for entry in self.entries.values_mut() {
+            entry.stored = Stored::Unknown;
+        }
+        self.read_next();
+    }
+
+    /// The engine is ready. Returns what to tell it before any request, or `None` if that has to wait
+    /// for a snapshot that is being read; then [`Pins::released`] says so.
+    pub fn engine_ready(&mut self, ready: Ready) -> Option<Vec<Outgoing>> {
+        self.figures.entries = 0;
+        self.figures.bytes = 0;
+        if self.is_reading() {
+            self.held = Some(ready);
+            return None;
+        }
+        self.engine = Some(ready);
+        Some(self.tell_all())
+    }
+
+    /// The engine that waited for snapshots, if it need not wait any more, and what to tell it.
+    pub fn released(&mut self) -> Option<(Ready, Vec<Outgoing>)> {
+        if self.is_reading() {
+            return None;
+        }
+        let ready = self.held.take()?;
+        self.engine = Some(ready.clone());
+        Some((ready, self.tell_all()))
+    }
+
+    /// The engine is gone, and with it what it held.
+    pub fn engine_gone(&mut self) {
+        self.engine = None;
+        self.held = None;
+        self.model = None;
+        (self.figures.entries, self.figures.bytes) = (0, 0);
+        for entry in self.entries.values_mut() {
+            entry.forget_engine();
+        }
+    }
+
+    /// What the engine keeps beside its sequences.
+    pub fn cache(&mut self, entries: u32, bytes: u64) {
+        (self.figures.entries, self.figures.bytes) = (entries, bytes);
+    }
+
+    /// The engine says how far a pin is.
+    pub fn progress(&mut self, id: PinId, state: EngineState) -> Vec<Outgoing> {
+        let snapshots = self.snapshots;
+        let Some(entry) = self.entries.values_mut().find(|entry| entry.id == id) else {
+            // It was unpinned meanwhile.
+            return Vec::new();
+        };
+        entry.problem = None;
+        match state {
+            EngineState::Refused => {
+                entry.state = PinState::Waiting;
+                entry.stored = Stored::Settled { saved: false };
+                self.figures.damaged += 1;
+                tracing::warn!(pin = %id, "the engine can't use a pin's snapshot; it is read again");
+                if let Some(model) = self.model.clone() {
+                    let text = entry.text.clone();
+                    // What is left behind is overwritten when the pin was read.
+                    let _ = self.disk.submit(Job::Discard { model, text });
+                }
+            }
+            EngineState::Reading { processed, total } => {
+                entry.state = PinState::Reading;
+                (entry.processed, entry.tokens) = (processed, total);
+            }
+            EngineState::Failed { reason } => {
+                entry.state = PinState::Failed;
+                entry.problem = Some(reason);
+                entry.bytes = 0;
+            }
+            EngineState::Ready {
+                tokens,
+                bytes,
+                restored,
+            } => {
+                entry.state = PinState::Ready;
+                (entry.processed, entry.tokens, entry.bytes) = (tokens, tokens, bytes);
+                if restored {
+                    entry.source = Some(PinSource::Restored);
+                    self.figures.restored += 1;
+                } else {
+                    entry.source = Some(PinSource::Computed);
+                    self.figures.computed += 1;
+                }
+                tracing::info!(pin = %id, tokens, bytes, restored, "a pin is ready");
+                let saved = matches!(entry.stored, Stored::Settled { saved: true });
+                if snapshots && !saved && entry.saving.is_none() {
+                    return entry.save(bytes).into_iter().collect();
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// The engine has written a pin's state, or has not.
+    pub fn saved(&mut self, id: PinId, written: bool) {
+        let (Some(model), Some(engine)) = (&self.model, &self.engine) else {
+            return;
+        };
+        let Some(entry) = self.entries.values_mut().find(|entry| entry.id == id) else {
+            return;
+        };
+        let Some(memory) = entry.saving.take().filter(|_| written) else {
+            return;
+        };
+        // From here on not even the engine can change what is checked and stored.
+        if let Err(error) = memory::seal(&memory) {
+            tracing::warn!(pin = %id, %error, "a pin's snapshot can't be taken");
+            return;
+        }
+        let header = Header {
+            model: model.clone(),
+            text: entry.text.clone(),
+            format: engine.state_format.clone(),
+            bytes: entry.bytes,
+        };
+        // With a disk that is that far behind, the next life computes the pin again.
+        let _ = self.disk.submit(Job::Write { id, header, memory });
+    }
+
+    /// Takes in what the disk has done, and returns what to tell the engine.
+    pub(crate) fn take_in(&mut self, done: Done) -> Vec<Outgoing> {
+        match done {
+            Done::Stored(definition, result, reply) => self.stored(definition, result, reply),
+            Done::Deleted(owner, name, Ok(()), reply) => {
+                let outgoing = self.forget(&(owner, name));
+                drop(reply.send(Ok(())));
+                outgoing
+            }
+            Done::Deleted(_, _, Err(error), reply) => {
+                tracing::warn!(%error, "a pin can't be deleted");
+                drop(reply.send(Err(not_stored())));
+                Vec::new()
+            }
+            Done::Read(id, found) => self.looked_for(id, found),
+            Done::Written(id, Ok(bytes)) => {
+                self.figures.written_bytes += bytes;
+                tracing::info!(pin = %id, bytes, "a pin's snapshot was written");
+                let entry = self.entries.values_mut().find(|entry| entry.id == id);
+                // If it is looked for already, for the next engine, that finds it.
+                if let Some(stored @ Stored::Settled { .. }) = entry.map(|e| &mut e.stored) {
+                    *stored = Stored::Settled { saved: true };
+                }
+                Vec::new()
+            }
+            Done::Written(id, Err(error)) => {
+                tracing::warn!(pin = %id, %error, "a pin's snapshot can't be written");
+                Vec::new()
+            }
+        }
+    }
+
+    fn stored(
+        &mut self,
+        definition: Definition,
+        result: io::Result<()>,
+        reply: PutReply,
+    ) -> Vec<Outgoing> {
+        let key = (definition.owner, definition.name.clone());
+        if let Some(at) = self.pending.iter().position(|pending| *pending == key) {
+            self.pending.swap_remove(at);
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, "a pin can't be stored");
+            drop(reply.send(Err(not_stored())));
+            return Vec::new();
+        }
+        let mut outgoing = self.forget(&key);
+        let shown = self.insert(definition).shown_whole();
+        drop(reply.send(Ok(shown)));
+        self.read_next();
+        outgoing.extend(self.tell_all());
+        outgoing
+    }
+
+    /// A snapshot was looked for.
+    fn looked_for(&mut self, id: PinId, found: Found) -> Vec<Outgoing> {
+        if matches!(found, Found::Damaged) {
+            self.figures.damaged += 1;
+        }
+        let model = self.model.as_ref();
+        if let Some(entry) = self.entries.values_mut().find(|entry| entry.id == id)
+            && matches!(entry.stored, Stored::Reading)
+        {
+            entry.stored = match found {
+                Found::Whole(s) if Some(&s.header.model) == model => Stored::Whole(s),
+                _ => Stored::Settled { saved: false },
+            };
+        }
+        self.read_next();
+        self.tell_all()
+    }
+
+    fn insert(&mut self, definition: Definition) -> &Entry {
+        let id = PinId(self.next_id);
+        self.next_id += 1;
+        let key = (definition.owner, definition.name.clone());
+        let entry = Entry::new(id, definition);
+        self.entries.remove(&key);
+        self.entries.entry(key).or_insert(entry)
+    }
+
+    /// Forgets a pin, and its snapshots unless another has the same text.
+    fn forget(&mut self, key: &(Owner, PinName)) -> Vec<Outgoing> {
+        let Some(entry) = self.entries.remove(key) else {
+            return Vec::new();
+        };
+        if self.entries.values().all(|other| other.text != entry.text) {
+            let _ = self.disk.submit(Job::Forget(entry.text));
+        }
+        let unpin = (Command::Unpin { id: entry.id }, None);
+        entry.told.then_some(unpin).into_iter().collect()
+    }
+
+    fn is_reading(&self) -> bool {
+        let undecided = |e: &Entry| matches!(e.stored, Stored::Unknown | Stored::Reading);
+        self.model.is_some() && self.entries.values().any(undecided)
+    }
+
+    /// Reads one more snapshot, if one has not been looked for: one at a time, and together no more
+    /// than the engine can keep.
+    fn read_next(&mut self) {
+        let Some(model) = self.model.clone() else {
+            return;
+        };
+        let reading = |e: &Entry| matches!(e.stored, Stored::Reading);
+        if self.entries.values().any(reading) {
+            return;
+        }
+        let held: u64 = self.entries.values().map(Entry::held_bytes).sum();
+        let bytes_max = self.cache_bytes.saturating_sub(held);
+        let snapshots = self.snapshots;
+        for entry in self.entries.values_mut() {
+            if !matches!(entry.stored, Stored::Unknown) {
+                continue;
+            }
+            let job = Job::Read {
+                id: entry.id,
+                model: model.clone(),
+                text: entry.text.clone(),
+                bytes_max,
+            };
+            if snapshots && bytes_max > 0 && self.disk.submit(job).is_ok() {
+                entry.stored = Stored::Reading;
+                return;
+            }
+            entry.stored = Stored::Settled { saved: false };
+        }
+    }
+
+    /// Tells the engine of every pin that it has not heard of and that is looked for.
+    fn tell_all(&mut self) -> Vec<Outgoing> {
+        let Some(engine) = &self.engine else {
+            return Vec::new();
+        };
+        let format = &engine.state_format;
+        let untold = self.entries.values_mut().filter(|entry| !entry.told);
+        untold.filter_map(|entry| entry.tell(format)).collect()
+    }
+}
+
+fn count(things: usize) -> u32 {
+    u32::try_from(things).unwrap_or(u32::MAX)
+}
+
+fn not_found() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "you have no pin of that name")
+        .hint("GET /hob/v1/pins or `hob pins list` shows what you have")
+}
+
+fn too_many_jobs() -> ApiError {
+    ApiError::new(ErrorCode::Busy, "too many pins are being stored")
+        .hint("try again in a second")
+        .retry_after_ms(1000)
+}
+
+fn not_stored() -> ApiError {
+    ApiError::new(
+        ErrorCode::Internal,
+        "the pin can't be stored or deleted on the disk",
+    )
+    .hint("check the space and the permissions of pins.dir; hobd's log tells more")
+}

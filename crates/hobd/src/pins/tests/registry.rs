@@ -1,0 +1,162 @@
+//! The pins with a disk of their own and an engine that the test plays.
+
+use tokio::sync::oneshot;
+
+use super::*;
+
+fn settings(folder: &Path) -> Settings {
+    let places = Places {
+        socket: folder.join("hob.sock"),
+        models_dir: folder.join("models"),
+        conversations_dir: folder.join("conversations"),
+        pins_dir: folder.join("pins"),
+        snapshots_dir: folder.join("snapshots"),
+        engine: folder.join("hob-engine"),
+    };
+    Settings::defaults(Scope::User, places)
+}
+
+/// Lets the disk work until there is an answer.
+async fn answered<T>(pins: &mut Pins, mut answer: oneshot::Receiver<T>) -> (T, Vec<Outgoing>) {
+    let mut outgoing = Vec::new();
+    loop {
+        if let Ok(answer) = answer.try_recv() {
+            return (answer, outgoing);
+        }
+        let done = pins.done().await;
+        outgoing.extend(pins.take_in(done));
+    }
+}
+
+async fn put(pins: &mut Pins, owner: Owner, name: &str, text: &str) -> Result<Pin, ApiError> {
+    let definition = definition(owner, name, text);
+    let (reply, answer) = oneshot::channel();
+    pins.call(Call::Put {
+        owner,
+        name: definition.name,
+        messages: definition.messages,
+        reply,
+    });
+    answered(pins, answer).await.0
+}
+
+async fn get(pins: &mut Pins, owner: Owner, name: &str) -> Result<Pin, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let name = PinName::parse(name).unwrap();
+    pins.call(Call::Get { owner, name, reply });
+    answered(pins, answer).await.0
+}
+
+#[tokio::test]
+async fn all_users_together_have_a_bound_and_none_sees_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let mut pins = Pins::open(&settings);
+    for uid in 1000..1008 {
+        for name in 0..PINS_PER_OWNER_MAX {
+            let name = format!("p{name}");
+            put(&mut pins, Some(uid), &name, &format!("text of {uid}"))
+                .await
+                .unwrap();
+        }
+    }
+    for owner in [Some(2000), None] {
+        let full = put(&mut pins, owner, "x", "text").await.unwrap_err();
+        assert_eq!(full.code, ErrorCode::QuotaExceeded);
+        let foreign = get(&mut pins, owner, "p0").await.unwrap_err();
+        assert_eq!(foreign.code, ErrorCode::NotFound);
+        let (reply, answer) = oneshot::channel();
+        let name = PinName::parse("p0").unwrap();
+        pins.call(Call::Remove { owner, name, reply });
+        let foreign = answered(&mut pins, answer).await.0.unwrap_err();
+        assert_eq!(foreign.code, ErrorCode::NotFound);
+    }
+    put(&mut pins, Some(1000), "p0", "other text")
+        .await
+        .unwrap();
+    // Another life finds them.
+    let mut pins = Pins::open(&settings);
+    let found = get(&mut pins, Some(1000), "p0").await.unwrap();
+    assert_eq!(found.messages.unwrap()[0].content, "other text");
+    assert_eq!(pins.figures().pins, 64);
+}
+
+fn engine(format: &str) -> Ready {
+    Ready {
+        state_format: format.to_owned(),
+        ..Ready::default()
+    }
+}
+
+/// Opens the model and plays an engine that gets ready: the one pin that it is told of.
+async fn told(pins: &mut Pins, model: &str, format: &str) -> (PinId, Option<Vec<u8>>) {
+    pins.model_opened(model);
+    let mut outgoing = pins.engine_ready(engine(format));
+    while outgoing.is_none() {
+        let done = pins.done().await;
+        assert!(
+            pins.take_in(done).is_empty(),
+            "not before the engine is released"
+        );
+        outgoing = pins.released().map(|(_, outgoing)| outgoing);
+    }
+    let (command, memory) = outgoing.unwrap().pop().unwrap();
+    let Command::Pin(pin) = command else {
+        panic!("{command:?}");
+    };
+    let state = memory.map(|memory| {
+        let mut state = Vec::new();
+        File::from(memory).read_to_end(&mut state).unwrap();
+        state
+    });
+    assert_eq!(
+        pin.state_bytes,
+        state.as_ref().map(|state| state.len() as u64)
+    );
+    (pin.id, state)
+}
+
+#[tokio::test]
+async fn a_state_goes_to_the_disk_once_and_comes_back_for_the_same_engine_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let mut pins = Pins::open(&settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (id, state) = told(&mut pins, "model-1", "format 1").await;
+    assert_eq!(state, None);
+    let ready = |restored| EngineState::Ready {
+        tokens: 32,
+        bytes: 5,
+        restored,
+    };
+    let (command, memory) = pins.progress(id, ready(false)).pop().unwrap();
+    assert_eq!(command, Command::SavePin { id });
+    File::from(memory.unwrap()).write_all(b"state").unwrap();
+    pins.saved(id, true);
+    let done = pins.done().await;
+    pins.take_in(done);
+    let shown = get(&mut pins, None, "a").await.unwrap();
+    assert!(
+        shown.saved && shown.source == Some(PinSource::Computed),
+        "{shown:?}"
+    );
+
+    // The engine is gone, and so is what it held; the state comes back for the next.
+    pins.engine_gone();
+    assert_eq!(
+        get(&mut pins, None, "a").await.unwrap().state,
+        PinState::Waiting
+    );
+    let (id, state) = told(&mut pins, "model-1", "format 1").await;
+    assert_eq!(state.unwrap(), b"state");
+    assert!(
+        pins.progress(id, ready(true)).is_empty(),
+        "it is not written again"
+    );
+    // Not for another build, nor another model, nor when its user has another text.
+    assert_eq!(told(&mut pins, "model-1", "format 2").await.1, None);
+    assert_eq!(told(&mut pins, "model-2", "format 1").await.1, None);
+    assert!(told(&mut pins, "model-1", "format 1").await.1.is_some());
+    put(&mut pins, None, "a", "other text").await.unwrap();
+    assert_eq!(told(&mut pins, "model-1", "format 1").await.1, None);
+}
