@@ -460,9 +460,9 @@ impl Model for Llama<'_> {
 
     fn cuts(&self, held: usize, to: usize) -> bool {
         // Beside its window, llama.cpp keeps up to a step's worth of what lies before.
-        let recent = held.saturating_sub(to) <= self.limits.n_batch as usize;
-        let window = self.window as usize;
-        self.limits.goes_back && (window == 0 || held <= window || recent)
+        let (window, step) = (self.window as usize, self.limits.n_batch as usize);
+        let known = held <= window + step || held.saturating_sub(to) <= step;
+        self.limits.goes_back && (window == 0 || known)
     }
 
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {

@@ -48,30 +48,52 @@ pub fn place<M: Model>(
     {
         memories.shelf.put(memory.owner, memory.tokens, state);
     }
+    let (mut cached, mut lost) = fill(model, memories, id, common, source);
+    if cached == 0 && common > 0 {
+        // It could not be cut after all: something whole may still be of use.
+        let same = |free| free == sequence;
+        if let Some(whole) = memories.choose(reader, prompt, same, |_, _| false) {
+            let (again, spoilt) = fill(model, memories, id, whole.common, whole.source);
+            cached = again;
+            lost = lost.or(spoilt);
+        }
+    }
+    Some(Place {
+        sequence,
+        cached,
+        lost,
+    })
+}
+
+/// Makes a sequence hold the first `common` tokens of a prompt: how many it holds then, all or
+/// none, and a pinned prefix that turned out to be of no use and is gone.
+fn fill<M: Model>(
+    model: &mut M,
+    memories: &mut Memories,
+    sequence: u32,
+    common: usize,
+    source: Source,
+) -> (usize, Option<PinId>) {
     let mut lost = None;
     let held = match source {
         Source::Nothing => false,
-        Source::Sequence => model.keep(id, common),
+        Source::Sequence => model.keep(sequence, common),
         Source::Shelf {
             tokens,
             state,
             entry,
         } => {
-            let restored = model.restore(id, tokens, &state);
+            let restored = model.restore(sequence, tokens, &state);
             if !restored {
                 lost = memories.shelf.remove(entry);
             }
-            restored && model.keep(id, common)
+            restored && model.keep(sequence, common)
         }
     };
     if !held {
-        model.forget(id);
+        model.forget(sequence);
     }
-    Some(Place {
-        sequence,
-        cached: if held { common } else { 0 },
-        lost,
-    })
+    (if held { common } else { 0 }, lost)
 }
 
 /// Remembers the first `seen` tokens of a sequence that is free now, if the model still does.
