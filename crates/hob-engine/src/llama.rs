@@ -220,7 +220,7 @@ impl<'m> Llama<'m> {
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
-            state_format: state_format(),
+            state_format: state_format(load.kv_type),
         };
         Ok(Self {
             context,
@@ -281,10 +281,12 @@ impl<'m> Llama<'m> {
 
 /// What the bytes of a saved state depend on, beside the model's file: whatever changes them, or what
 /// the numbers in them mean, must change this.
-fn state_format() -> String {
+fn state_format(kv_type: KvType) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
     let processor = std::env::consts::ARCH;
-    format!("binding {binding}, protocol {protocol}, {processor}, k f16, v f16, no flash attention")
+    // Flash attention, which lays values out otherwise, follows from the type.
+    let kv_type = kv_type.as_str();
+    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}")
 }
 
 fn compile_template(

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use driver::{Engine, Outcome, complete, load, sliding_model, test_model};
 use hob_api::chat::Role;
+use hob_ipc::memory::KvType;
 use hob_ipc::message::{
     ChatMessage, FailureCode, Generate, Load, Pin, PinFailure, PinId, PinState, Prompt,
 };
@@ -270,6 +271,19 @@ fn what_can_not_be_pinned_says_why() {
     let [refused] = engine.outcomes([1]);
     assert_eq!(refused.failure().0, FailureCode::ContextOverflow);
     engine.send(&Command::Cancel { id: RequestId(1) });
+}
+
+#[test]
+fn the_format_of_a_state_changes_with_the_type_of_its_numbers() {
+    let format = |kv_type| {
+        let load = Load { kv_type, ..load() };
+        Engine::start(BINARY, &load, &test_model())
+            .1
+            .ready
+            .state_format
+    };
+    assert_eq!(format(KvType::F16), format(KvType::F16));
+    assert_ne!(format(KvType::F16), format(KvType::Q8_0));
 }
 
 #[test]
