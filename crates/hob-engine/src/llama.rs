@@ -6,7 +6,6 @@
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
@@ -21,7 +20,6 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED};
 
-use crate::inbox::Interrupt;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler::Sampler;
@@ -186,8 +184,8 @@ pub struct Llama<'m> {
 }
 
 impl<'m> Llama<'m> {
-    /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens. Steps stop when
-    /// `interrupt` is raised.
+    /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens, in steps that `watch` looks
+    /// at.
     ///
     /// # Errors
     /// [`LoadError`]: too little memory, a template that does not compile, or a model that was
@@ -197,7 +195,7 @@ impl<'m> Llama<'m> {
         model: &'m LlamaModel,
         load: &Load,
         threads: u32,
-        interrupt: Arc<Interrupt>,
+        watch: raw::Watch,
     ) -> Result<Self, LoadError> {
         let words = Words::new(model);
         let template = compile_template(model, &words, load.chat_template.as_deref())?;
@@ -207,7 +205,7 @@ impl<'m> Llama<'m> {
             let message = "the model has no context or no vocabulary";
             return Err(LoadError::new(LoadFailure::Model, message));
         }
-        let context = new_context(backend, model, n_ctx, load, threads, interrupt)?;
+        let context = new_context(backend, model, n_ctx, load, threads, watch)?;
         let n_batch = N_BATCH.min(context.n_batch());
         let architecture = model
             .meta_val_str("general.architecture")
@@ -314,7 +312,7 @@ fn new_context<'m>(
     n_ctx: u32,
     load: &Load,
     threads: u32,
-    interrupt: Arc<Interrupt>,
+    watch: raw::Watch,
 ) -> Result<LlamaContext<'m>, LoadError> {
     let memory = |message: &str| LoadError::new(LoadFailure::Memory, message);
     let cells = n_ctx
@@ -351,7 +349,7 @@ fn new_context<'m>(
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_no_perf(true);
-    let params = raw::stop_when_raised(params, interrupt);
+    let params = raw::watched(params, watch);
     model
         .new_context(backend, params)
         .map_err(|_| memory("llama.cpp can't make room for the context"))

@@ -19,6 +19,7 @@ use llama_cpp_sys_2 as sys;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::inbox::Interrupt;
+use crate::pulse::Pulse;
 use hob_ipc::memory::Weights;
 
 /// The version of llama.cpp's binding: the format of a saved state may change with it. A test
@@ -181,26 +182,34 @@ const _: () = assert!(
         && align_of::<LlamaContextParams>() == align_of::<sys::llama_context_params>()
 );
 
-/// Lets `interrupt` end steps of the context that is made with these parameters, which then
-/// returns 2 from `llama_decode`. It is asked after each operation of a step.
-pub fn stop_when_raised(
-    mut params: LlamaContextParams,
-    interrupt: Arc<Interrupt>,
-) -> LlamaContextParams {
-    unsafe extern "C" fn is_raised(interrupt: *mut c_void) -> bool {
-        // SAFETY: `interrupt` is the reference below, which lives as long as the process.
-        let interrupt = unsafe { &*interrupt.cast_const().cast::<Interrupt>() };
-        let raised = interrupt.is_raised();
+/// What watches a step while llama.cpp computes it.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Ends the step when it is raised.
+    pub interrupt: Arc<Interrupt>,
+    /// Advances with each operation: on a slow board a step takes longer than hobd would wait for
+    /// a sign of life.
+    pub pulse: Arc<Pulse>,
+}
+
+/// Lets `watch` look at steps of the context that is made with these parameters, after each
+/// operation of a step. A step that it ends returns 2 from `llama_decode`.
+pub fn watched(mut params: LlamaContextParams, watch: Watch) -> LlamaContextParams {
+    unsafe extern "C" fn is_raised(watch: *mut c_void) -> bool {
+        // SAFETY: `watch` is the box leaked below, which lives as long as the process.
+        let watch = unsafe { &*watch.cast_const().cast::<Watch>() };
+        watch.pulse.advance();
+        let raised = watch.interrupt.is_raised();
         LOG_STOPPED.store(raised, Ordering::Relaxed);
         raised
     }
 
-    // Never freed, as nothing tells when the context is gone; there is one in a process.
-    let interrupt = Arc::into_raw(interrupt);
+    // Never freed, as nothing tells when the context is gone; a process makes few.
+    let watch: *mut Watch = Box::leak(Box::new(watch));
     // SAFETY: the struct begins with the C struct, as asserted above, and nobody else has it.
     let inner = unsafe { &mut *(&raw mut params).cast::<sys::llama_context_params>() };
     inner.abort_callback = Some(is_raised);
-    inner.abort_callback_data = interrupt.cast_mut().cast();
+    inner.abort_callback_data = watch.cast();
     params
 }
 

@@ -176,7 +176,7 @@ fn load_and_serve(
     threads: u32,
     commands: &Inbox,
     outbox: &Outbox,
-    pulse: &Pulse,
+    pulse: &Arc<Pulse>,
 ) -> Result<(), StartError> {
     let mut reported = None;
     let model = llama::load(file, load.weights, &mut |percent| {
@@ -192,7 +192,10 @@ fn load_and_serve(
         &model,
         load,
         threads,
-        Arc::clone(commands.interrupt()),
+        raw::Watch {
+            interrupt: Arc::clone(commands.interrupt()),
+            pulse: Arc::clone(pulse),
+        },
     )?;
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.
