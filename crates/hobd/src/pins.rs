@@ -7,7 +7,7 @@
 //!            disk: definitions in the state folder, snapshots in the cache folder
 //! ```
 //!
-//! [`Pins`] is the state; it does no I/O. [`disk`] is the one thread that touches the two folders.
+//! [`Pins`] is the state; it does no I/O. `disk` is the one thread that touches the two folders.
 //! A snapshot reaches an engine only as sealed memory that was checked against its checksum, so that
 //! what was checked is what is used; anything that does not fit is deleted and computed again.
 

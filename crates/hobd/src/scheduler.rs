@@ -44,7 +44,7 @@ pub struct Scheduler {
     /// How long the engine stays without work, since the last request.
     keep_alive: Duration,
     engine: Engine,
-    /// Times of recent losses, oldest first, at most [`CRASHES_MAX`].
+    /// Times of recent losses, oldest first, at most `CRASHES_MAX`.
     crashes: VecDeque<Instant>,
     /// Set once shutdown began: when running requests must have ended.
     shutdown: Option<Instant>,

@@ -32,7 +32,7 @@ pub(super) enum Engine {
         /// When it last had work.
         worked_at: Instant,
     },
-    /// It was killed, or is about to end by itself; waits for [`Input::Gone`].
+    /// It was killed, or is about to end by itself; waits for `Input::Gone`.
     Ending(Next),
     /// Lost; starts again at the time given.
     BackOff {
