@@ -255,7 +255,7 @@ async fn a_pin_that_can_not_be_stored_is_an_error_and_what_was_there_stays() {
 async fn the_command_line_pins_lists_and_removes() {
     let daemon = Setup::real().ready().await;
     let file = daemon.home().join("persona.txt");
-    fs::write(&file, persona()).unwrap();
+    fs::write(&file, persona() + "\n").unwrap();
     let run = |arguments: &[&str]| {
         let output = daemon.hob().arg("pins").args(arguments).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -267,9 +267,11 @@ async fn the_command_line_pins_lists_and_removes() {
     };
     let added = run(&["add", "persona", file.to_str().unwrap(), "--json"]);
     assert!(added.0, "{added:?}");
+    let pin: Pin = serde_json::from_str(&added.1).unwrap();
+    // The file's last newline is no part of the instructions.
     assert_eq!(
-        serde_json::from_str::<Pin>(&added.1).unwrap().name,
-        "persona"
+        (pin.name.as_str(), pin.text_bytes),
+        ("persona", persona().len() as u64)
     );
     ready(&daemon, "persona", true).await;
     let (_, list, _) = run(&["list"]);

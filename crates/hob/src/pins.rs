@@ -119,8 +119,12 @@ fn read(file: &Path) -> Result<String, Failure> {
         ))
         .hint("pin the part that questions have in common"));
     }
-    String::from_utf8(text)
-        .map_err(|_| Failure::usage(format!("{shown} is not UTF-8 text")).hint("give a text file"))
+    let mut text = String::from_utf8(text).map_err(|_| {
+        Failure::usage(format!("{shown} is not UTF-8 text")).hint("give a text file")
+    })?;
+    // As a shell's $(…) does: instructions that a program sends end without the file's last newline.
+    text.truncate(text.trim_end_matches('\n').len());
+    Ok(text)
 }
 
 /// One line for each.
