@@ -195,7 +195,7 @@ pub fn stop_when_raised(
         raised
     }
 
-    // Never freed, as nothing tells when the context is gone; there is one in a process.
+    // Never freed, as nothing tells when a context is gone; there are two in a process at most.
     let interrupt = Arc::into_raw(interrupt);
     // SAFETY: the struct begins with the C struct, as asserted above, and nobody else has it.
     let inner = unsafe { &mut *(&raw mut params).cast::<sys::llama_context_params>() };

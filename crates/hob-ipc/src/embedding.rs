@@ -76,7 +76,10 @@ impl<'de> Deserialize<'de> for Vector {
             return Err(D::Error::custom("not a whole number of numbers"));
         }
         Ok(Self(
-            numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            numbers
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
         ))
     }
 }

@@ -85,6 +85,7 @@ impl Command {
             Self::Load(_) | Self::SavePin { .. } => true,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
+            | Self::Embed(_)
             | Self::Cancel { .. }
             | Self::Unpin { .. }
             | Self::LimitCache { .. } => false,
