@@ -99,9 +99,7 @@ impl LiveRequests {
         let Some(live) = self.live.get_mut(&id) else {
             return Ok(());
         };
-        if matches!(event, Event::Delta { .. } | Event::Embedding { .. })
-            && live.first_token.is_none()
-        {
+        if matches!(event, Event::Delta { .. }) && live.first_token.is_none() {
             let now = Instant::now();
             live.first_token = Some(now);
             let first_token_ms = milliseconds(now.saturating_duration_since(live.submitted));
