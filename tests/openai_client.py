@@ -52,6 +52,17 @@ completion = client.completions.create(
 )
 assert "five" in completion.choices[0].text, completion
 
+# The client asks for base64 unless told otherwise, and decodes it.
+texts = ["A cat sleeps on the sofa.", "Interest rates rose again."]
+packed = client.embeddings.create(model=model, input=texts)
+plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+assert [entry.index for entry in packed.data] == [0, 1], packed
+assert packed.usage.total_tokens == packed.usage.prompt_tokens > 8, packed.usage
+for one, other in zip(packed.data, plain.data, strict=True):
+    assert len(one.embedding) == len(other.embedding) > 100
+    assert abs(sum(number * number for number in one.embedding) - 1) < 1e-3
+    assert all(abs(a - b) < 1e-6 for a, b in zip(one.embedding, other.embedding))
+
 # The client makes its exceptions from the status and the body.
 try:
     client.chat.completions.create(model="no-such-model", messages=question)

@@ -30,6 +30,16 @@ pub enum Event {
         /// Whole characters; never empty.
         text: String,
     },
+    /// One input's embedding. A request for embeddings gets these, in the order of its inputs, in
+    /// place of text.
+    Embedding {
+        /// Which input, from 0.
+        index: u32,
+        /// A vector of length 1.
+        embedding: Vec<f32>,
+        /// Tokens of that input.
+        tokens: u32,
+    },
     /// The answer is complete.
     Done(Done),
     /// The answer failed; what came before is all there is.

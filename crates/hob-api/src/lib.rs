@@ -13,6 +13,7 @@ pub mod chat;
 pub mod completion;
 pub mod conversation;
 pub mod dbus;
+pub mod embedding;
 pub mod error;
 pub mod event;
 pub mod model;

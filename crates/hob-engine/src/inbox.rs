@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use hob_api::chat::Class;
 use hob_ipc::RequestId;
+use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
 
 use crate::saved::Saved;
@@ -21,6 +22,8 @@ const COMMANDS_MAX: usize = 64;
 pub enum Inbound {
     /// A request, and when it was read from the socket.
     Generate(Box<Generate>, Instant),
+    /// A request for embeddings, and when it was read from the socket.
+    Embed(Box<Embed>, Instant),
     /// Stop a request.
     Cancel(RequestId),
     /// Keep a prefix; with its state, if one came along.

@@ -13,6 +13,7 @@
 
 pub mod cpu;
 pub mod drafts;
+pub mod embed;
 pub mod inbox;
 pub mod llama;
 pub mod memories;

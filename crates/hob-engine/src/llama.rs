@@ -20,12 +20,17 @@ use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED};
 
+use crate::embed::Embedder;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler::Sampler;
 use crate::serve::{Failure, Limits, Model, Row, Step};
 use crate::template::{ChatTemplate, Span, SpecialTexts, TemplateError};
 use crate::text;
+
+mod embedding;
+
+use embedding::Embeddings;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
@@ -181,6 +186,7 @@ pub struct Llama<'m> {
     /// Tokens that layers with a sliding window look back on; 0 without such layers.
     window: u32,
     ready: Ready,
+    embeddings: Embeddings<'m>,
 }
 
 impl<'m> Llama<'m> {
@@ -191,7 +197,7 @@ impl<'m> Llama<'m> {
     /// [`LoadError`]: too little memory, a template that does not compile, or a model that was
     /// trained for no context at all.
     pub fn new(
-        backend: &LlamaBackend,
+        backend: &'m LlamaBackend,
         model: &'m LlamaModel,
         load: &Load,
         threads: u32,
@@ -205,6 +211,7 @@ impl<'m> Llama<'m> {
             let message = "the model has no context or no vocabulary";
             return Err(LoadError::new(LoadFailure::Model, message));
         }
+        let embeddings = Embeddings::new(backend, model, load, n_ctx, threads, &watch);
         let context = new_context(backend, model, n_ctx, load, threads, watch)?;
         let n_batch = N_BATCH.min(context.n_batch());
         let architecture = model
@@ -235,6 +242,7 @@ impl<'m> Llama<'m> {
             },
             window: raw::sliding_window(model),
             ready,
+            embeddings,
         })
     }
 
@@ -483,5 +491,10 @@ impl Model for Llama<'_> {
         let restored = raw::restore_sequence(&mut self.context, id, state);
         let known = self.context.kv_cache_seq_pos_max(id) + 1;
         restored && usize::try_from(known) == Ok(tokens)
+    }
+
+    fn embedder(&mut self) -> Result<&mut dyn Embedder, Failure> {
+        self.embeddings.open()?;
+        Ok(self)
     }
 }

@@ -204,7 +204,7 @@ pub fn watched(mut params: LlamaContextParams, watch: Watch) -> LlamaContextPara
         raised
     }
 
-    // Never freed, as nothing tells when the context is gone; a process makes few.
+    // Never freed, as nothing tells when a context is gone; there are two in a process at most.
     let watch: *mut Watch = Box::leak(Box::new(watch));
     // SAFETY: the struct begins with the C struct, as asserted above, and nobody else has it.
     let inner = unsafe { &mut *(&raw mut params).cast::<sys::llama_context_params>() };

@@ -8,10 +8,12 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use hob_api::event::FinishReason;
+use hob_ipc::embedding::EmbedFailure;
 use hob_ipc::message::{Drafts, FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
 
 use crate::drafts::{Acceptance, StepCosts};
+use crate::embed::{self, Embedder};
 use crate::inbox::{Inbound, Inbox};
 use crate::memories::{Memories, Memory};
 use crate::outgoing::Outgoing;
@@ -24,6 +26,7 @@ use crate::slots::{self, Pace, Slot};
 use crate::text::Answer;
 use crate::wire::Events;
 
+mod embedding;
 mod reading;
 mod step;
 
@@ -141,6 +144,15 @@ pub trait Model {
     /// Puts what was saved of `tokens` tokens into a sequence, in place of what it holds. False if
     /// that failed: then the sequence must be forgotten.
     fn restore(&mut self, sequence: u32, tokens: usize, state: &[u8]) -> bool;
+
+    /// The model as one that makes embeddings: its context for them is made when first asked for.
+    ///
+    /// # Errors
+    /// [`EmbedFailure::Unsupported`] or [`EmbedFailure::Memory`].
+    fn embedder(&mut self) -> Result<&mut dyn Embedder, Failure> {
+        let message = "this model makes no embeddings";
+        Err(embed::failure(EmbedFailure::Unsupported, message))
+    }
 }
 
 /// Serves until the commands end, with `Ok`, or hobd is gone.
@@ -159,6 +171,7 @@ pub fn serve<M: Model>(
         slots: (0..limits.parallel).map(|_| None).collect(),
         memories: Memories::new(limits.parallel as usize, limits.cache_bytes),
         pins: Pins::default(),
+        embeddings: embedding::Jobs::default(),
         cache_reported: (0, 0),
         pace_alone: Pace::new(slots::STEP_ALONE, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, limits.n_batch as usize),
@@ -174,7 +187,7 @@ pub fn serve<M: Model>(
         bytes: Vec::new(),
     };
     loop {
-        let working = server.slots.iter().any(Option::is_some);
+        let working = server.is_working();
         let reading = !working && server.pins.has_work();
         pulse.set_working(working || reading);
         let command = if working || reading {
@@ -191,7 +204,7 @@ pub fn serve<M: Model>(
         };
         match command {
             Some(command) => {
-                let another = matches!(command, Inbound::Generate(..));
+                let another = matches!(command, Inbound::Generate(..) | Inbound::Embed(..));
                 server.obey(command)?;
                 if !another {
                     server.events.flush()?;
@@ -203,7 +216,7 @@ pub fn serve<M: Model>(
         }
         // Also after a request: making tokens of a long prompt takes a while, and a burst of them
         // must not stop the answers under way.
-        if server.slots.iter().any(Option::is_some) {
+        if server.is_working() {
             server.step()?;
         }
         server.events.flush()?;
@@ -223,6 +236,7 @@ struct Server<'a, M: Model> {
     drafts: Drafts,
     costs: StepCosts,
     pins: Pins,
+    embeddings: embedding::Jobs,
     /// Entries and bytes on the shelf, as hobd knows them.
     cache_reported: (u32, u64),
     arrivals: u64,
@@ -233,12 +247,21 @@ struct Server<'a, M: Model> {
 }
 
 impl<M: Model> Server<'_, M> {
+    /// Whether any request is under way.
+    fn is_working(&self) -> bool {
+        self.slots.iter().any(Option::is_some) || !self.embeddings.is_empty()
+    }
+
     fn obey(&mut self, command: Inbound) -> io::Result<()> {
         match command {
             Inbound::Generate(request, received) => {
                 self.pulse.set_working(true);
                 self.pause_reading();
                 self.start(*request, received)
+            }
+            Inbound::Embed(request, received) => {
+                self.pause_reading();
+                self.start_embedding(*request, received)
             }
             Inbound::Cancel(id) => self.cancel(id),
             Inbound::Pin(pin, state) => self.pin(&pin, state),
@@ -345,8 +368,7 @@ impl<M: Model> Server<'_, M> {
             .position(|slot| slot.as_ref().is_some_and(|slot| slot.id == id));
         match place {
             Some(place) => self.fail(place, cancelled()),
-            // It ended before the cancel arrived.
-            None => Ok(()),
+            None => self.cancel_embedding(id),
         }
     }
 

@@ -89,15 +89,7 @@ impl<S> Slot<S> {
 
     /// How urgent the request is by now.
     pub fn urgency(&self, now: Instant) -> Class {
-        let waited = now.saturating_duration_since(self.received);
-        let classes = waited.as_secs() / AGEING.as_secs();
-        let more_urgent = Class::ALL.into_iter().rev();
-        let more_urgent = more_urgent.skip_while(|class| *class != self.class);
-        let classes = usize::try_from(classes).unwrap_or(usize::MAX);
-        more_urgent
-            .take(classes.saturating_add(1))
-            .last()
-            .unwrap_or(self.class)
+        urgency(self.class, self.received, now)
     }
 
     /// How many tokens are read in a step with so much room.
@@ -134,6 +126,17 @@ impl<S> Slot<S> {
             decode_us: micros(now.saturating_duration_since(prompt_done)),
         }
     }
+}
+
+/// How urgent a request of `class` is that was received at `received`.
+pub fn urgency(class: Class, received: Instant, now: Instant) -> Class {
+    let waited = now.saturating_duration_since(received);
+    let classes = waited.as_secs() / AGEING.as_secs();
+    let more_urgent = Class::ALL.into_iter().rev();
+    let more_urgent = more_urgent.skip_while(|of| *of != class);
+    let classes = usize::try_from(classes).unwrap_or(usize::MAX);
+    let aged = more_urgent.take(classes.saturating_add(1)).last();
+    aged.unwrap_or(class)
 }
 
 fn count(tokens: usize) -> u32 {

@@ -8,6 +8,8 @@
 //!  │◄── Ready {…}      or  LoadFailed {…} and exit   │
 //!  │ Generate {id, …} ─────────────────────────────►│   any number under way at once
 //!  │◄── Prefill {id, …}…  Delta {id, …}…             │
+//!  │ Embed {id, …} ────────────────────────────────►│   the same for embeddings
+//!  │◄── Embedding {id, …}…                           │
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
 //!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
 //!  │◄── Heartbeat {…}                                │   every second from the start on
@@ -19,6 +21,7 @@
 //! I/O. hobd treats every event as hostile, since the engine parses untrusted models: it checks
 //! ids, lengths and counts.
 
+pub mod embedding;
 pub mod frame;
 pub mod memory;
 pub mod message;
@@ -27,4 +30,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

@@ -5,6 +5,7 @@ use hob_api::chat::{Class, Role};
 use hob_api::event::FinishReason;
 use serde::{Deserialize, Serialize};
 
+use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::memory::{KvType, Weights};
 
 /// Most requests that an engine works on at once.
@@ -48,6 +49,8 @@ pub enum Command {
     Load(Load),
     /// Answer a request.
     Generate(Box<Generate>),
+    /// Make embeddings.
+    Embed(Box<Embed>),
     /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
     /// ended before this arrived.
     Cancel {
@@ -82,6 +85,7 @@ impl Command {
             Self::Load(_) | Self::SavePin { .. } => true,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
+            | Self::Embed(_)
             | Self::Cancel { .. }
             | Self::Unpin { .. }
             | Self::LimitCache { .. } => false,
@@ -131,6 +135,8 @@ pub struct Load {
     pub cache_bytes_max: u64,
     /// When to write by drafts.
     pub drafts: Drafts,
+    /// Whether there is memory for a context of embeddings' own, made when first asked for.
+    pub embeddings: bool,
 }
 
 /// When answers are written by drafts of what may come next, checked several at once.
@@ -302,6 +308,8 @@ pub enum EngineEvent {
         /// Whole characters; never empty.
         text: String,
     },
+    /// One input's embedding.
+    Embedding(Embedding),
     /// An answer is complete.
     Finished(Finished),
     /// A request failed.
@@ -312,7 +320,7 @@ pub enum EngineEvent {
         code: FailureCode,
         /// One sentence, with no text of the prompt or the answer.
         message: String,
-        /// With [`FailureCode::ContextOverflow`]: tokens of the prompt, or a lower bound of them if
+        /// With [`FailureCode::ContextOverflow`] or [`EmbedFailure::TooLong`]: tokens of the prompt, or a lower bound of them if
         /// it is far too long.
         prompt_tokens: u32,
     },
@@ -473,4 +481,6 @@ pub enum FailureCode {
     Decode,
     /// More requests at once than `parallel` allows: hobd's mistake.
     Overcommitted,
+    /// No embeddings are made.
+    Embed(EmbedFailure),
 }

@@ -140,6 +140,8 @@ pub struct Plan {
     pub budget: Budget,
     /// What it needs.
     pub needed: Memory,
+    /// Set aside for a context of embeddings' own, in bytes; 0 if there is no room for one.
+    pub embeddings: u64,
     /// What is left of the prefix cache, in bytes.
     pub cache: u64,
     /// Tokens of context of each request.
@@ -242,10 +244,14 @@ pub fn plan(header: &Header, wish: &Wish, budget: Budget) -> Result<Plan, Refusa
             (weights, choice == WeightsSetting::Locked)
         }
     };
+    let left = budget.bytes - needs.total();
+    let embeddings = Some(header.embeddings_memory(n_ctx)).filter(|bytes| *bytes <= left);
+    let embeddings = embeddings.unwrap_or(0);
     Ok(Plan {
         budget,
         needed: needs,
-        cache: wish.cache.min(budget.bytes - needs.total()),
+        embeddings,
+        cache: wish.cache.min(left - embeddings),
         n_ctx,
         parallel,
         kv_type: wish.kv_type,

@@ -23,10 +23,11 @@ use crate::answer::Answer;
 use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::pins::{self, Owner, PinName};
-use crate::request::ValidRequest;
+use crate::request::{ValidEmbedding, ValidRequest};
 use crate::settings::Settings;
 use crate::supply::Tree;
 
+mod embedding;
 mod figures;
 mod live;
 mod memory;
@@ -43,6 +44,10 @@ const MESSAGES_MAX: usize = 64;
 #[derive(Debug)]
 enum Message {
     Submit(Box<ValidRequest>, oneshot::Sender<Result<Answer, ApiError>>),
+    Embed(
+        Box<ValidEmbedding>,
+        oneshot::Sender<Result<Answer, ApiError>>,
+    ),
     Load(String, oneshot::Sender<Result<(), ApiError>>),
     Unload(oneshot::Sender<Result<(), ApiError>>),
     Pins(pins::Call),
@@ -112,6 +117,15 @@ impl DaemonHandle {
                 self.conversations.submit(daemon, request, belonging).await
             }
         }
+    }
+
+    /// Hands in a request for embeddings; they then come through [`Answer`].
+    ///
+    /// # Errors
+    /// As of [`DaemonHandle::submit`] outside of a conversation.
+    pub async fn embed(&self, request: ValidEmbedding) -> Result<Answer, ApiError> {
+        self.call(|reply| Message::Embed(Box::new(request), reply))
+            .await
     }
 
     /// The conversations that hobd keeps.

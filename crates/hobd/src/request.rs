@@ -4,6 +4,7 @@
 //! words. [`ValidRequest::chat`] and [`ValidRequest::completion`] see to its bounds; the D-Bus
 //! door starts there. Every refusal names the field, the bound, and what was given.
 
+mod embedding;
 mod fields;
 mod shape;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
+pub use self::embedding::{ValidEmbedding, parse_embedding};
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
 use crate::conversations::{self, Belonging, ConversationId};

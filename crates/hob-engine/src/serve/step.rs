@@ -15,11 +15,11 @@ use crate::slots::{self, Plan, Share};
 use crate::text::Answer;
 
 impl<M: Model> Server<'_, M> {
-    /// Writes a token or more of every answer, then reads a piece of one prompt.
+    /// Writes a token or more of every answer, then reads a piece of one prompt or embedding.
     pub(super) fn step(&mut self) -> io::Result<()> {
         self.write()?;
         self.events.flush()?;
-        self.read()
+        self.read_or_embed()
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -163,7 +163,7 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    pub(super) fn read(&mut self) -> io::Result<()> {
         let started = Instant::now();
         let Some(place) = slots::next_to_read(&self.slots, started) else {
             return Ok(());

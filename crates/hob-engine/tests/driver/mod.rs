@@ -73,6 +73,7 @@ pub(crate) fn load() -> Load {
         lock: false,
         chat_template: None,
         drafts: Drafts::Auto,
+        embeddings: true,
         cache_bytes_max: 0,
     }
 }

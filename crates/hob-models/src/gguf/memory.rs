@@ -14,6 +14,9 @@ const F32: u64 = 4;
 /// llama.cpp sets address space aside for: one for each sequence, and those of drafts.
 const SCORED_ROWS: u64 = 16;
 
+/// Rows of one pass that makes embeddings.
+const EMBEDDED_ROWS: u64 = 64;
+
 /// What the engine keeps beside weights and caches: its code, the vocabulary, and what libraries
 /// allocate. Measured: resident memory less all buffers that llama.cpp reports.
 const PROCESS_BYTES: u64 = 12 << 20;
@@ -105,6 +108,27 @@ impl Header {
                 .saturating_add(process),
             unused: vocabulary * (N_UBATCH - SCORED_ROWS) * F32,
         }
+    }
+
+    /// The memory needed for a context in which embeddings of inputs of up to `n_ctx` tokens are made,
+    /// beside that for answers, in bytes. As [`Header::memory_of`] with 16-bit keys and values of all
+    /// tokens in all layers (a window's cache grows with the sequences), for passes over
+    /// `EMBEDDED_ROWS`, and the vocabulary's scores of each row twice: once where they are computed
+    /// and once where llama.cpp puts them.
+    pub fn embeddings_memory(&self, n_ctx: u32) -> u64 {
+        let n_ctx = u64::from(n_ctx).next_multiple_of(CACHE_STEP);
+        let per_head = u64::from(self.key_length) + u64::from(self.value_length);
+        let heads = self.n_head_kv.iter().map(|heads| u64::from(*heads));
+        let kv = heads
+            .fold(0, u64::saturating_add)
+            .saturating_mul(per_head)
+            .saturating_mul(n_ctx)
+            .saturating_mul(2);
+        let layer = 3 * u64::from(self.n_ff) + 12 * u64::from(self.n_embd);
+        let row = layer
+            .saturating_add(n_ctx.saturating_mul(u64::from(self.n_head) + 1))
+            .saturating_add(2 * u64::from(self.vocabulary));
+        kv.saturating_add(row.saturating_mul(EMBEDDED_ROWS * F32))
     }
 
     /// The KV caches of all sequences.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::event::{Done, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::RequestId;
-use hob_ipc::message::{FailureCode, Finished, Generate};
+use hob_ipc::message::{FailureCode, Finished};
+use hob_ipc::{Command, RequestId};
 use tracing::Span;
 
+use super::embedding;
 use super::metrics::Metrics;
 use crate::answer::{self, AnswerSender, Undelivered};
 
@@ -21,7 +22,7 @@ struct Live {
     /// What the log says of it is said within this.
     span: Span,
     /// Until it is given to the engine.
-    generate: Option<Box<Generate>>,
+    command: Option<Command>,
     /// The model that it insists on.
     model: Option<String>,
     submitted: Instant,
@@ -48,14 +49,13 @@ impl LiveRequests {
     pub(super) fn admit(
         &mut self,
         now: Instant,
-        generate: Box<Generate>,
+        (id, command): (RequestId, Command),
         (uid, class): (u32, Class),
         model: Option<String>,
         sender: AnswerSender,
     ) {
-        let id = generate.id;
         let span = tracing::info_span!("request", %id, uid, class = class.as_str());
-        span.in_scope(|| tracing::debug!(max_tokens = generate.max_tokens, "handed in"));
+        span.in_scope(|| tracing::debug!("handed in"));
         let live = Live {
             sender,
             span,
@@ -63,7 +63,7 @@ impl LiveRequests {
             submitted: now,
             dispatched: None,
             first_token: None,
-            generate: Some(generate),
+            command: Some(command),
         };
         self.live.insert(id, live);
     }
@@ -78,18 +78,18 @@ impl LiveRequests {
     }
 
     /// Takes the request out for the engine.
-    pub(super) fn dispatch(&mut self, now: Instant, id: RequestId) -> Option<Box<Generate>> {
+    pub(super) fn dispatch(&mut self, now: Instant, id: RequestId) -> Option<Command> {
         let live = self.live.get_mut(&id)?;
         live.dispatched = Some(now);
         let queue_ms = milliseconds(now.saturating_duration_since(live.submitted));
         live.span
             .in_scope(|| tracing::debug!(queue_ms, "dispatched"));
-        live.generate.take()
+        live.command.take()
     }
 
     /// Requests that wait and insist on a model other than `name`.
     pub(super) fn insisting_on_other_than(&self, name: &str) -> Vec<(RequestId, String)> {
-        let waiting = self.live.iter().filter(|(_, l)| l.generate.is_some());
+        let waiting = self.live.iter().filter(|(_, l)| l.command.is_some());
         let others = waiting.filter_map(|(id, l)| Some((*id, l.model.clone()?)));
         others.filter(|(_, model)| model != name).collect()
     }
@@ -197,6 +197,7 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
             "the model could not process this request",
         )
         .hint("hobd's log may tell more; check the model with `hob models verify`"),
+        FailureCode::Embed(code) => embedding::failure(code, prompt_tokens, n_ctx),
         FailureCode::Overcommitted => ApiError::new(
             ErrorCode::Internal,
             "the engine was given more requests than it takes",

@@ -183,7 +183,10 @@ impl Metrics {
             tokens.inc_by(u64::from(count));
         }
         self.queued_for.observe(timings.queue_ms / 1e3);
-        self.first_token.observe(first_token.as_secs_f64());
+        // Embeddings have no tokens.
+        if usage.completion_tokens > 0 {
+            self.first_token.observe(first_token.as_secs_f64());
+        }
         if usage.completion_tokens > 1 {
             let steps = f64::from(usage.completion_tokens - 1);
             self.per_token.observe(timings.decode_ms / 1e3 / steps);

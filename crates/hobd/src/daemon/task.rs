@@ -26,6 +26,7 @@ use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::Settings;
 use crate::supply::Tree;
 
+mod embedding;
 mod engine;
 mod memory;
 mod pins;
@@ -151,6 +152,9 @@ impl Daemon {
         // A caller that is gone does not need the reply.
         match message {
             Message::Submit(request, reply) => drop(reply.send(self.submit(*request))),
+            Message::Embed(request, reply) => {
+                drop(reply.send(self.submit_embedding(*request)));
+            }
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
             Message::Pins(call) => {
@@ -169,7 +173,7 @@ impl Daemon {
         self.next_id += 1;
         let now = Instant::now();
         let (sender, answer) = answer::channel(id, self.cancelled.clone());
-        let generate = Box::new(Generate {
+        let generate = Command::Generate(Box::new(Generate {
             id,
             prompt: request.prompt,
             max_tokens: request.max_tokens,
@@ -178,9 +182,10 @@ impl Daemon {
             cache_owner: request.cache.then_some(request.caller.uid),
             class: request.class,
             drafts: request.drafts,
-        });
+        }));
         let whose = (request.caller.uid, request.class);
-        self.live.admit(now, generate, whose, request.model, sender);
+        self.live
+            .admit(now, (id, generate), whose, request.model, sender);
         let input = Input::Submit {
             id,
             uid: request.caller.uid,
@@ -310,6 +315,7 @@ impl Daemon {
                 total,
             } => self.progress(id, Event::Prefill { processed, total }),
             EngineEvent::Delta { id, text } => self.progress(id, Event::Delta { text }),
+            EngineEvent::Embedding(embedding) => self.embedded(embedding),
             EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),
             EngineEvent::Finished(finished) => {
                 let name = self.shown.model_name();
@@ -409,9 +415,9 @@ impl Daemon {
         if self.model_changed() {
             return Some(Input::ModelChanged);
         }
-        let generate = self.live.dispatch(Instant::now(), id)?;
-        self.ledger.asked(&generate);
-        self.tell_engine(Command::Generate(generate))
+        let command = self.live.dispatch(Instant::now(), id)?;
+        self.ledger.told(&command);
+        self.tell_engine(command)
     }
 
     fn tell_engine(&mut self, command: Command) -> Option<Input> {

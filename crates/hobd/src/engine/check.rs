@@ -4,10 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use hob_ipc::message::{
-    Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX, PinId, PinState,
+    FailureCode, Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX, PinId, PinState,
     STATE_FORMAT_BYTES_MAX,
 };
 use hob_ipc::{Command, EngineEvent, RequestId};
+
+mod embedding;
 
 /// Longest token of any vocabulary, in bytes, with much room: bounds how much text may come.
 const TOKEN_BYTES_MAX: u64 = 1024;
@@ -48,6 +50,7 @@ pub struct Ledger {
     percent: u8,
     n_ctx: u32,
     requests: HashMap<RequestId, Account>,
+    embeddings: HashMap<RequestId, embedding::Account>,
     /// Pinned prefixes that it was ever given: events about one may cross its `Unpin`.
     pins: HashSet<PinId>,
     /// Pinned prefixes that it was asked to save.
@@ -63,8 +66,7 @@ struct Account {
 }
 
 impl Ledger {
-    /// Notes that the engine was given a request.
-    pub fn asked(&mut self, request: &Generate) {
+    fn asked(&mut self, request: &Generate) {
         let account = Account {
             max_tokens: request.max_tokens,
             text_bytes: 0,
@@ -72,7 +74,7 @@ impl Ledger {
         self.requests.insert(request.id, account);
     }
 
-    /// Notes that the engine was given a command about its cache.
+    /// Notes that the engine was given a command.
     pub fn told(&mut self, command: &Command) {
         match command {
             Command::Load(load) => self.cache_bytes_max = load.cache_bytes_max,
@@ -81,7 +83,12 @@ impl Ledger {
             Command::LimitCache { bytes } => {
                 self.cache_bytes_max = self.cache_bytes_max.max(*bytes);
             }
-            Command::Generate(_) | Command::Cancel { .. } | Command::Unpin { .. } => {}
+            Command::Generate(request) => self.asked(request),
+            Command::Embed(request) => {
+                let account = embedding::Account::new(request);
+                self.embeddings.insert(request.id, account);
+            }
+            Command::Cancel { .. } | Command::Unpin { .. } => {}
         }
     }
 
@@ -118,11 +125,14 @@ impl Ledger {
                 sane.then_some(()).ok_or(Violation::Figures(*id))
             }
             EngineEvent::Delta { id, text } => self.delta(*id, text),
-            EngineEvent::Finished(finished) => self.finished(finished),
-            EngineEvent::Failed { id, .. } => {
-                let gone = self.requests.remove(id);
-                gone.map(drop).ok_or(Violation::ForeignRequest(*id))
+            EngineEvent::Embedding(made) => {
+                let account = self.embeddings.get_mut(&made.id);
+                let account = account.ok_or(Violation::ForeignRequest(made.id))?;
+                let sane = account.takes(made, self.n_ctx);
+                sane.then_some(()).ok_or(Violation::Figures(made.id))
             }
+            EngineEvent::Finished(finished) => self.finished(finished),
+            EngineEvent::Failed { id, code, .. } => self.failed(*id, *code),
             EngineEvent::Pin { id, state } => self.pin(*id, *state),
             EngineEvent::PinSaved { id, .. } => {
                 let asked = self.saves.remove(id);
@@ -187,8 +197,21 @@ impl Ledger {
         Ok(())
     }
 
+    fn failed(&mut self, id: RequestId, code: FailureCode) -> Result<(), Violation> {
+        let sane = match self.embeddings.remove(&id) {
+            Some(account) => account.fails(code),
+            None if self.requests.remove(&id).is_some() => !matches!(code, FailureCode::Embed(_)),
+            None => return Err(Violation::ForeignRequest(id)),
+        };
+        sane.then_some(()).ok_or(Violation::Figures(id))
+    }
+
     fn finished(&mut self, finished: &Finished) -> Result<(), Violation> {
         let id = finished.id;
+        if let Some(account) = self.embeddings.remove(&id) {
+            let sane = account.ends(finished);
+            return sane.then_some(()).ok_or(Violation::Figures(id));
+        }
         let account = self.requests.remove(&id);
         let account = account.ok_or(Violation::ForeignRequest(id))?;
         let sane = finished.cached_tokens <= finished.prompt_tokens

@@ -109,6 +109,36 @@ const COMPLETION_ALONE: &[Field] = &[
     optional("suffix", Shape::NoEffectIf(never)),
 ];
 
+/// `POST /v1/embeddings`.
+pub(super) static EMBEDDING: Fields = &[&[
+    required("input", Shape::Where(is_input, INPUT)),
+    optional("model", Shape::Text),
+    optional("encoding_format", Shape::Word(&["float", "base64"])),
+    optional("dimensions", TOKENS),
+    optional("class", Shape::Word(CLASSES)),
+    optional("timeout_ms", MILLISECONDS),
+    optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
+    optional("user", Shape::Ignored),
+]];
+
+const INPUT: &str = "text, a list of texts, a list of tokens, or a list of such lists";
+
+fn is_input(value: &Value) -> bool {
+    let token = |value: &Value| {
+        value
+            .as_i64()
+            .is_some_and(|token| i32::try_from(token).is_ok_and(|token| token >= 0))
+    };
+    let tokens = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(token));
+    match value {
+        Value::String(_) => true,
+        Value::Array(items) => {
+            items.iter().all(Value::is_string) || tokens(value) || items.iter().all(tokens)
+        }
+        _ => false,
+    }
+}
+
 /// `POST /hob/v1/load`.
 pub(super) static LOAD: Fields = &[&[required("model", Shape::Text)]];
 

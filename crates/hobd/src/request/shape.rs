@@ -36,6 +36,8 @@ pub(super) enum Shape {
     List(&'static Shape),
     /// Text, or a list of something.
     TextOrList(&'static Shape),
+    /// What passes the test, described in words.
+    Where(fn(&Value) -> bool, &'static str),
     /// Accepted and dropped, whatever it is.
     Ignored,
     /// Accepted and dropped if the test holds, as it changes nothing then; refused otherwise.
@@ -145,6 +147,7 @@ fn read_value(value: &mut Value, shape: &'static Shape, path: &str) -> Result<bo
             }
             Ok(true)
         }
+        (Shape::Where(fits, _), value) if fits(value) => Ok(true),
         (Shape::Ignored, _) => Ok(false),
         (Shape::NoEffectIf(no_effect), value) if no_effect(value) => Ok(false),
         (Shape::NoEffectIf(_), _) => Err(unsupported(path).hint("leave it out")),
@@ -217,6 +220,7 @@ fn describe(shape: &Shape) -> String {
         Shape::Object(_) => "an object".to_owned(),
         Shape::List(item) => format!("a list, each item {}", describe(item)),
         Shape::TextOrList(item) => format!("text, or a list, each item {}", describe(item)),
+        Shape::Where(_, described) => (*described).to_owned(),
         Shape::Ignored | Shape::NoEffectIf(_) => "left out".to_owned(),
     }
 }

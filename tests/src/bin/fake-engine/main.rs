@@ -12,6 +12,7 @@
 )]
 
 mod answer;
+mod embed;
 mod load;
 mod wire;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use hob_ipc::message::{Generate, PinFailure, PinState, Ready, RequestId};
+use hob_ipc::message::{PinFailure, PinState, RequestId};
 use hob_ipc::{Command, EngineEvent};
 
 use crate::wire::Wire;
@@ -43,10 +44,18 @@ fn main() -> anyhow::Result<()> {
             Command::Load(_) => bail!("a second Load"),
             Command::Generate(generate) => {
                 let cancelled = Arc::new(AtomicBool::new(false));
+                let model = ready.clone();
                 if cancels.insert(generate.id, cancelled.clone()).is_some() {
                     bail!("request {} came twice", generate.id);
                 }
-                spawn(wire.clone(), *generate, ready.clone(), cancelled);
+                spawn(&wire, move |wire| {
+                    answer::run(wire, &generate, &model, &cancelled);
+                });
+            }
+            Command::Embed(request) => {
+                let cancelled = Arc::new(AtomicBool::new(false));
+                cancels.insert(request.id, cancelled.clone());
+                spawn(&wire, move |wire| embed::run(wire, &request, &cancelled));
             }
             Command::Pin(pin) => wire.send(&EngineEvent::Pin {
                 id: pin.id,
@@ -76,10 +85,11 @@ fn end_on_panic() {
     }));
 }
 
-fn spawn(wire: Arc<Wire>, generate: Generate, model: Ready, cancelled: Arc<AtomicBool>) {
+fn spawn(wire: &Arc<Wire>, work: impl FnOnce(&Wire) + Send + 'static) {
+    let wire = Arc::clone(wire);
     std::thread::spawn(move || {
         wire.begin();
-        answer::run(&wire, &generate, &model, &cancelled);
+        work(&wire);
         wire.end();
     });
 }

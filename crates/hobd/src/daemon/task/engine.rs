@@ -56,6 +56,7 @@ impl Daemon {
             lock: plan.lock,
             chat_template: None,
             drafts: engine.drafts,
+            embeddings: plan.embeddings > 0,
             cache_bytes_max: cache,
         };
         let level = self.memory.level();

@@ -64,7 +64,10 @@ impl Progress {
         let (state, position) = match event {
             Event::Queued { position } => (1, *position),
             Event::Prefill { .. } => (2, 0),
-            Event::Delta { .. } | Event::Done(_) | Event::Error { .. } => (3, 0),
+            Event::Delta { .. }
+            | Event::Embedding { .. }
+            | Event::Done(_)
+            | Event::Error { .. } => (3, 0),
         };
         self.state.store(state, Ordering::Relaxed);
         self.position.store(position, Ordering::Relaxed);
@@ -95,7 +98,10 @@ pub(super) async fn deliver(
         match event {
             Event::Done(done) => return Ok(done),
             Event::Error { error } => return Err(error),
-            Event::Queued { .. } | Event::Prefill { .. } | Event::Delta { .. } => {}
+            Event::Queued { .. }
+            | Event::Prefill { .. }
+            | Event::Delta { .. }
+            | Event::Embedding { .. } => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, guard, pins, stream};
+use super::{body, conversations, embeddings, guard, pins, stream};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -55,6 +55,7 @@ pub(super) fn router(door: Door) -> Router {
         .route("/hob/v1/status", get(status))
         .route("/hob/v1/load", post(load))
         .route("/hob/v1/unload", post(unload))
+        .merge(embeddings::router())
         .merge(conversations::router())
         .merge(pins::router())
         .fallback(no_such_path)
@@ -123,7 +124,7 @@ impl Delivery {
     }
 }
 
-fn wants_event_lines(headers: &HeaderMap) -> bool {
+pub(super) fn wants_event_lines(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT)
         .iter()
@@ -276,9 +277,11 @@ fn check_may_manage(door: &Door, caller: Caller) -> Result<(), ApiError> {
 async fn no_such_path(uri: Uri) -> Refusal {
     // A base address without /v1 is the usual mistake.
     let hint = match uri.path() {
-        "/chat/completions" | "/completions" | "/models" => "put /v1 before the path",
+        "/chat/completions" | "/completions" | "/embeddings" | "/models" => {
+            "put /v1 before the path"
+        }
         _ => {
-            "the paths are /v1/chat/completions, /v1/completions, /v1/models, /health and \
+            "the paths are /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health and \
               /hob/v1/status"
         }
     };

@@ -46,7 +46,7 @@ pub(super) async fn gathered(
     let mut text = String::new();
     while let Some(event) = events.next().await {
         match event {
-            Event::Queued { .. } | Event::Prefill { .. } => {}
+            Event::Queued { .. } | Event::Prefill { .. } | Event::Embedding { .. } => {}
             Event::Delta { text: more } => {
                 if text.len() + more.len() > ANSWER_BYTES_MAX {
                     return Err(ApiError::new(
@@ -171,6 +171,8 @@ impl<E: Events> ServerSent<E> {
 
     fn take_in(&mut self, event: Event) {
         match event {
+            // No answer in text has any.
+            Event::Embedding { .. } => {}
             // Comments too, for people who watch with curl.
             Event::Queued { position } => {
                 self.ready
@@ -222,7 +224,7 @@ fn record(value: &impl Serialize) -> Bytes {
     bytes.into()
 }
 
-fn cut() -> ApiError {
+pub(super) fn cut() -> ApiError {
     ApiError::new(ErrorCode::Internal, "the answer ended without an end")
 }
 
