@@ -12,6 +12,8 @@ use super::{Definition, Owner, PinName};
 
 /// What a file that is not whole yet ends with.
 pub(super) const UNFINISHED: &str = ".tmp";
+/// What a definition's file ends with.
+const EXTENSION: &str = ".json";
 /// Longest file: the text, whatever has to be escaped in it, and names.
 const FILE_BYTES_MAX: u64 = 6 * PIN_TEXT_BYTES_MAX as u64 + (16 << 10);
 
@@ -30,7 +32,7 @@ pub(super) fn read_all(folder: &Path) -> Vec<Definition> {
         if path
             .as_os_str()
             .as_encoded_bytes()
-            .ends_with(UNFINISHED.as_bytes())
+            .ends_with(format!("{EXTENSION}{UNFINISHED}").as_bytes())
         {
             // Of a write that a power cut ended.
             let _ = fs::remove_file(&path);
@@ -123,5 +125,5 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 fn file_name(owner: Owner, name: &PinName) -> String {
     let owner = owner.map_or_else(|| "shared".to_owned(), |uid| uid.to_string());
-    format!("{owner}.{}.json", name.as_str())
+    format!("{owner}.{}{EXTENSION}", name.as_str())
 }
