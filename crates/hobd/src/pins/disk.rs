@@ -84,7 +84,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Starts the thread. Leftovers of an earlier life, and snapshots of what is no longer pinned,
-    /// are deleted first.
+    /// are deleted first; all of them if there are to be none.
     pub(super) fn start(
         pins: &PinSettings,
         snapshots: &SnapshotSettings,
@@ -245,7 +245,10 @@ impl Worker {
 
     fn tidy(&self, known: &[TextId]) {
         self.remove_where(|name| {
-            name.ends_with(UNFINISHED) || !known.iter().any(|text| name.starts_with(&text.0))
+            // Who turns snapshots off does not want what users pinned to stay on the disk.
+            self.bytes_max == 0
+                || name.ends_with(UNFINISHED)
+                || !known.iter().any(|text| name.starts_with(&text.0))
         });
     }
 
