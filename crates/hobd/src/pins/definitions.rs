@@ -53,7 +53,9 @@ fn read(path: &Path) -> io::Result<Definition> {
     File::open(path)?
         .take(FILE_BYTES_MAX)
         .read_to_end(&mut text)?;
-    let definition: Definition = serde_json::from_slice(&text)?;
+    // What the parser says may quote the text, which does not belong in the log.
+    let definition: Definition = serde_json::from_slice(&text)
+        .map_err(|_| io::Error::other("it is not the definition of a pin"))?;
     if path.file_name() == Some(file_name(definition.owner, &definition.name).as_ref()) {
         Ok(definition)
     } else {
