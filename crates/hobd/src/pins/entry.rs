@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) definition: Definition,
     pub(super) text: TextId,
     pub(super) stored: Stored,
+    /// Whether its definition is being deleted.
+    pub(super) leaving: bool,
     /// Whether the engine that is there was told of it.
     pub(super) told: bool,
     pub(super) state: PinState,
@@ -51,6 +53,7 @@ impl Entry {
             text: definition.text_id(),
             definition,
             stored: Stored::Unknown,
+            leaving: false,
             told: false,
             state: PinState::Waiting,
             problem: None,

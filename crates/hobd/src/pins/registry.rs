@@ -1,7 +1,7 @@
 //! Which pins there are, how far each is, and what follows from what happens. No I/O: jobs go to the
 //! [`Disk`], commands for the engine are returned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -158,8 +158,11 @@ impl Pins {
 
     fn put(&mut self, owner: Owner, name: PinName, messages: Vec<ChatMessage>, reply: PutReply) {
         let key = (owner, name);
+        // With another change of it under way, the one that comes last must win.
         if let Some(known) = self.entries.get(&key)
             && known.definition.messages == messages
+            && !known.leaving
+            && !self.pending.contains(&key)
         {
             return drop(reply.send(Ok(known.shown_whole())));
         }
@@ -180,18 +183,20 @@ impl Pins {
     }
 
     fn check_quota(&self, key: &(Owner, PinName)) -> Result<(), ApiError> {
-        let there = self.entries.keys().chain(&self.pending);
-        if there.clone().any(|other| other == key) {
+        // What is being replaced is in both, and counts once.
+        let there: BTreeSet<_> = self.entries.keys().chain(&self.pending).collect();
+        if there.contains(key) {
             return Ok(());
         }
         let quota = |message: String, hint| {
             Err(ApiError::new(ErrorCode::QuotaExceeded, message).hint(hint))
         };
-        if there.clone().filter(|(owner, _)| *owner == key.0).count() >= PINS_PER_OWNER_MAX {
+        let own = there.iter().filter(|(owner, _)| *owner == key.0);
+        if own.count() >= PINS_PER_OWNER_MAX {
             let message = format!("you have {PINS_PER_OWNER_MAX} pins, the most allowed");
             return quota(message, "remove one first");
         }
-        if there.count() >= PINS_MAX {
+        if there.len() >= PINS_MAX {
             let message = format!("there are {PINS_MAX} pins of all users, the most allowed");
             return quota(message, "somebody has to remove one first");
         }
@@ -203,9 +208,15 @@ impl Pins {
         if !self.entries.contains_key(&key) && !self.pending.contains(&key) {
             return drop(reply.send(Err(not_found())));
         }
-        let (owner, name) = key;
-        if let Err(Job::Delete(_, _, reply)) = self.disk.submit(Job::Delete(owner, name, reply)) {
-            drop(reply.send(Err(too_many_jobs())));
+        let (owner, name) = key.clone();
+        match self.disk.submit(Job::Delete(owner, name, reply)) {
+            Ok(()) => {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.leaving = true;
+                }
+            }
+            Err(Job::Delete(_, _, reply)) => drop(reply.send(Err(too_many_jobs()))),
+            Err(_) => {}
         }
     }
 
