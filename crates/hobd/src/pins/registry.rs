@@ -396,9 +396,11 @@ impl Pins {
             return Vec::new();
         }
         let mut outgoing = self.forget(&key);
-        let shown = self.insert(definition).shown_whole();
-        drop(reply.send(Ok(shown)));
-        self.read_next();
+        let entry = self.insert(definition);
+        // What is new has no snapshot. Looking for one all the same would let somebody who pins
+        // without end keep a loaded engine waiting for the disk.
+        entry.stored = Stored::Settled { saved: false };
+        drop(reply.send(Ok(entry.shown_whole())));
         outgoing.extend(self.tell_all());
         outgoing
     }
@@ -421,7 +423,7 @@ impl Pins {
         self.tell_all()
     }
 
-    fn insert(&mut self, definition: Definition) -> &Entry {
+    fn insert(&mut self, definition: Definition) -> &mut Entry {
         let id = PinId(self.next_id);
         self.next_id += 1;
         let key = (definition.owner, definition.name.clone());
