@@ -280,7 +280,12 @@ impl Pins {
         match state {
             EngineState::Refused => {
                 entry.state = PinState::Waiting;
+                if !matches!(entry.stored, Stored::Settled { saved: true }) {
+                    // There is no snapshot to refuse, and nothing to tell of.
+                    return Vec::new();
+                }
                 entry.stored = Stored::Settled { saved: false };
+                entry.source = None;
                 self.figures.damaged += 1;
                 tracing::warn!(pin = %id, "the engine can't use a pin's snapshot; it is read again");
                 if let Some(model) = self.model.clone() {
@@ -305,6 +310,9 @@ impl Pins {
             } => {
                 entry.state = PinState::Ready;
                 (entry.processed, entry.tokens, entry.bytes) = (tokens, tokens, bytes);
+                if entry.source.is_none() {
+                    tracing::info!(pin = %id, tokens, bytes, restored, "a pin is ready");
+                }
                 if restored {
                     entry.source = Some(PinSource::Restored);
                     self.figures.restored += 1;
@@ -312,9 +320,8 @@ impl Pins {
                     entry.source = Some(PinSource::Computed);
                     self.figures.computed += 1;
                 }
-                tracing::info!(pin = %id, tokens, bytes, restored, "a pin is ready");
                 let saved = matches!(entry.stored, Stored::Settled { saved: true });
-                if snapshots && !saved && entry.saving.is_none() {
+                if snapshots && !saved {
                     return entry.save(bytes).into_iter().collect();
                 }
             }
@@ -334,15 +341,20 @@ impl Pins {
             return;
         };
         // From here on not even the engine can change what is checked and stored.
-        if let Err(error) = memory::seal(&memory) {
-            tracing::warn!(pin = %id, %error, "a pin's snapshot can't be taken");
-            return;
-        }
+        let sealed = memory::seal(&memory).and_then(|()| memory.metadata());
+        let bytes = match sealed {
+            // What the engine says of the pin by now may be of another state.
+            Ok(metadata) => metadata.len(),
+            Err(error) => {
+                tracing::warn!(pin = %id, %error, "a pin's snapshot can't be taken");
+                return;
+            }
+        };
         let header = Header {
             model: model.clone(),
             text: entry.text.clone(),
             format: engine.state_format.clone(),
-            bytes: entry.bytes,
+            bytes,
         };
         // With a disk that is that far behind, the next life computes the pin again.
         let _ = self.disk.submit(Job::Write { id, header, memory });
