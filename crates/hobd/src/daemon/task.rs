@@ -153,10 +153,7 @@ impl Daemon {
             Message::Submit(request, reply) => drop(reply.send(self.submit(*request))),
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
-            Message::Pins(call) => {
-                let outgoing = self.pins.call(call);
-                self.tell_of_pins(outgoing);
-            }
+            Message::Pins(call) => self.pins_called(call),
         }
     }
 

@@ -18,6 +18,10 @@ use super::snapshot::Header;
 use super::{Definition, Owner, PINS_PER_OWNER_MAX, PinName, definitions, memory};
 use crate::settings::Settings;
 
+/// Puts that may be on their way to the disk: each has the engine told of two things, when it may
+/// be at a long step.
+const PENDING_MAX: usize = 32;
+
 /// What a door asks.
 #[derive(Debug)]
 pub enum Call {
@@ -57,6 +61,19 @@ pub enum Call {
         /// Gets it.
         reply: oneshot::Sender<Result<Pin, ApiError>>,
     },
+}
+
+impl Call {
+    /// Refuses what changes something, as too much is changed already; hands back the rest.
+    pub(crate) fn refuse_change(self) -> Option<Self> {
+        // A caller that is gone does not need the reply.
+        match self {
+            Self::Put { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
+            Self::Remove { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
+            reads @ (Self::List { .. } | Self::Get { .. }) => return Some(reads),
+        }
+        None
+    }
 }
 
 /// A command for the engine, and the descriptor that goes with it.
@@ -168,6 +185,9 @@ impl Pins {
         }
         if let Err(error) = self.check_quota(&key) {
             return drop(reply.send(Err(error)));
+        }
+        if self.pending.len() >= PENDING_MAX {
+            return drop(reply.send(Err(too_many_jobs())));
         }
         let (owner, name) = key.clone();
         let definition = Definition {
