@@ -329,7 +329,9 @@ impl Daemon {
                     self.progress = progress;
                     self.step(Input::Alive);
                 }
-                self.look_at_memory();
+                if self.memory.is_due(Instant::now()) {
+                    self.look_at_memory();
+                }
             }
         }
     }
