@@ -14,8 +14,9 @@ use super::{Definition, Owner, PinName};
 pub(super) const UNFINISHED: &str = ".tmp";
 /// What a definition's file ends with.
 const EXTENSION: &str = ".json";
-/// Longest file: the text, whatever has to be escaped in it, and names.
-const FILE_BYTES_MAX: u64 = 6 * PIN_TEXT_BYTES_MAX as u64 + (16 << 10);
+/// Longest file: the text, whatever has to be escaped in it, names, and what is around each of a
+/// thousand messages, some 35 bytes.
+const FILE_BYTES_MAX: u64 = 6 * PIN_TEXT_BYTES_MAX as u64 + (64 << 10);
 
 /// All definitions in `folder`. A file that can't be read stays where it is, with a line in the log.
 pub(super) fn read_all(folder: &Path) -> Vec<Definition> {
