@@ -27,6 +27,8 @@ use process::Process;
 const EVENTS_MAX: usize = 256;
 /// Commands that may wait for the engine to read. More means that it does not read at all.
 const COMMANDS_MAX: usize = 256;
+/// With so many waiting, the engine is at a long step while somebody pins without end.
+const BEHIND: usize = COMMANDS_MAX / 8;
 /// Bytes read from the engine at a time.
 const READ_BYTES: usize = 16 << 10;
 /// How long an engine that closed its socket may take to end before it is killed.
@@ -124,6 +126,11 @@ impl Engine {
         self.commands
             .try_send((command, fd))
             .map_err(|_| NotReading)
+    }
+
+    /// Whether so many commands wait that those which can wait themselves should.
+    pub fn is_behind(&self) -> bool {
+        self.commands.max_capacity() - self.commands.capacity() >= BEHIND
     }
 
     /// Kills the process; [`Report::Gone`] follows.

@@ -1,6 +1,7 @@
 //! The caller's pins in the daemon.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hob_api::pin::{Pin, PinDeleted, PinFields, PinList};
@@ -9,6 +10,8 @@ use hyper::Method;
 use super::{Client, ClientError, REPLY_TIMEOUT};
 
 const PATH: &str = "/hob/v1/pins";
+/// Longest wait for a change to be on the disk: a slow card may be at a large snapshot first.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
     /// All of them, by name.
@@ -20,13 +23,13 @@ impl Client {
     /// Pins something.
     pub(crate) async fn put_pin(&self, name: &str, fields: &PinFields) -> Result<Pin, ClientError> {
         let body = self.encode(fields)?;
-        self.call(Method::PUT, &path(name), body, REPLY_TIMEOUT)
+        self.call(Method::PUT, &path(name), body, CHANGE_TIMEOUT)
             .await
     }
 
     /// Unpins it.
     pub(crate) async fn delete_pin(&self, name: &str) -> Result<PinDeleted, ClientError> {
-        self.call(Method::DELETE, &path(name), Bytes::new(), REPLY_TIMEOUT)
+        self.call(Method::DELETE, &path(name), Bytes::new(), CHANGE_TIMEOUT)
             .await
     }
 }

@@ -11,6 +11,9 @@ use crate::supply::Tree;
 /// How often memory is looked at when no engine's heartbeat gives the time, until it is no longer
 /// scarce. The kernel brings its averages up to date as often.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Heartbeats that come sooner after one another are no time to look: half of what an honest engine
+/// leaves between them.
+const LOOK_LEAST: Duration = Duration::from_millis(500);
 
 /// What is known of scarcity. With an engine, its heartbeats (one a second) are when to look;
 /// without one, and with nothing given up, nobody looks at all.
@@ -46,6 +49,13 @@ impl Watch {
         let before = self.pressure.level();
         let level = self.pressure.sample(now, sample);
         (level != before).then_some(level)
+    }
+
+    /// Whether a heartbeat at `now` is a time to look. A hostile engine could otherwise keep hobd
+    /// reading.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < LOOK_LEAST;
+        !self.looked_at.is_some_and(recent)
     }
 
     /// When to look although no engine gives the time.

@@ -101,7 +101,7 @@ impl Metrics {
         );
         registry.register(
             "pin_loads",
-            "Pinned prefixes that became ready, by source: computed or restored; and snapshots that \
+            "Pinned prefixes that became ready, by result: computed or restored; and snapshots that \
              were damaged",
             self.pins.clone(),
         );

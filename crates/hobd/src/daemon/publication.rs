@@ -6,7 +6,6 @@ use hob_api::{ApiError, ErrorCode};
 use hob_ipc::message::LoadFailure;
 use tokio::sync::{oneshot, watch};
 
-use super::live;
 use crate::notify::Notifier;
 use crate::scheduler::Scheduler;
 
@@ -93,13 +92,19 @@ impl Publication {
         let result = match (state, problem) {
             (State::Ready, _) => Ok(()),
             (_, Some(problem)) => Err(problem.clone()),
-            (State::Sleeping, None) => Err(live::cancelled()),
+            (State::Sleeping, None) => Err(unloaded()),
             _ => return,
         };
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(result.clone());
         }
     }
+}
+
+/// The error of a load that an unload ended, asked for or for want of memory.
+fn unloaded() -> ApiError {
+    ApiError::new(ErrorCode::Cancelled, "the model was unloaded again")
+        .hint("`hob status` tells whether memory is scarce; the next question loads the model")
 }
 
 /// One line for `systemctl status`.

@@ -157,10 +157,7 @@ impl Daemon {
             }
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
-            Message::Pins(call) => {
-                let outgoing = self.pins.call(call);
-                self.tell_of_pins(outgoing);
-            }
+            Message::Pins(call) => self.pins_called(call),
         }
     }
 
@@ -338,7 +335,9 @@ impl Daemon {
                     self.progress = progress;
                     self.step(Input::Alive);
                 }
-                self.look_at_memory();
+                if self.memory.is_due(Instant::now()) {
+                    self.look_at_memory();
+                }
             }
         }
     }

@@ -12,8 +12,11 @@ use super::{Definition, Owner, PinName};
 
 /// What a file that is not whole yet ends with.
 pub(super) const UNFINISHED: &str = ".tmp";
-/// Longest file: the text, whatever has to be escaped in it, and names.
-const FILE_BYTES_MAX: u64 = 6 * PIN_TEXT_BYTES_MAX as u64 + (16 << 10);
+/// What a definition's file ends with.
+const EXTENSION: &str = ".json";
+/// Longest file: the text, whatever has to be escaped in it, names, and what is around each of a
+/// thousand messages, some 35 bytes.
+const FILE_BYTES_MAX: u64 = 6 * PIN_TEXT_BYTES_MAX as u64 + (64 << 10);
 
 /// All definitions in `folder`. A file that can't be read stays where it is, with a line in the log.
 pub(super) fn read_all(folder: &Path) -> Vec<Definition> {
@@ -30,7 +33,7 @@ pub(super) fn read_all(folder: &Path) -> Vec<Definition> {
         if path
             .as_os_str()
             .as_encoded_bytes()
-            .ends_with(UNFINISHED.as_bytes())
+            .ends_with(format!("{EXTENSION}{UNFINISHED}").as_bytes())
         {
             // Of a write that a power cut ended.
             let _ = fs::remove_file(&path);
@@ -51,7 +54,9 @@ fn read(path: &Path) -> io::Result<Definition> {
     File::open(path)?
         .take(FILE_BYTES_MAX)
         .read_to_end(&mut text)?;
-    let definition: Definition = serde_json::from_slice(&text)?;
+    // What the parser says may quote the text, which does not belong in the log.
+    let definition: Definition = serde_json::from_slice(&text)
+        .map_err(|_| io::Error::other("it is not the definition of a pin"))?;
     if path.file_name() == Some(file_name(definition.owner, &definition.name).as_ref()) {
         Ok(definition)
     } else {
@@ -123,5 +128,5 @@ fn sync(folder: &Path) -> io::Result<()> {
 
 fn file_name(owner: Owner, name: &PinName) -> String {
     let owner = owner.map_or_else(|| "shared".to_owned(), |uid| uid.to_string());
-    format!("{owner}.{}.json", name.as_str())
+    format!("{owner}.{}{EXTENSION}", name.as_str())
 }

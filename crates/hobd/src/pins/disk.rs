@@ -84,7 +84,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Starts the thread. Leftovers of an earlier life, and snapshots of what is no longer pinned,
-    /// are deleted first.
+    /// are deleted first; all of them if there are to be none.
     pub(super) fn start(
         pins: &PinSettings,
         snapshots: &SnapshotSettings,
@@ -225,7 +225,8 @@ impl Worker {
         for entry in fs::read_dir(&self.snapshots)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            if metadata.is_file() && entry.path() != replaced {
+            let ours = entry.file_name().to_str().is_some_and(is_ours);
+            if ours && metadata.is_file() && entry.path() != replaced {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 files.push((modified, metadata.len(), entry.path()));
             }
@@ -244,7 +245,10 @@ impl Worker {
 
     fn tidy(&self, known: &[TextId]) {
         self.remove_where(|name| {
-            name.ends_with(UNFINISHED) || !known.iter().any(|text| name.starts_with(&text.0))
+            // Who turns snapshots off does not want what users pinned to stay on the disk.
+            self.bytes_max == 0
+                || name.ends_with(UNFINISHED)
+                || !known.iter().any(|text| name.starts_with(&text.0))
         });
     }
 
@@ -255,8 +259,7 @@ impl Worker {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let ours = name.ends_with(&format!(".{EXTENSION}")) || name.ends_with(UNFINISHED);
-            if ours && unwanted(name) {
+            if is_ours(name) && unwanted(name) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -266,4 +269,15 @@ impl Worker {
         self.snapshots
             .join(format!("{}-{model}.{EXTENSION}", text.0))
     }
+}
+
+/// Whether a file of this name is a snapshot, whole or not. The folder may be one in which others
+/// keep files, and those are not to be deleted.
+fn is_ours(name: &str) -> bool {
+    let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
+    let stem = name
+        .strip_suffix(EXTENSION)
+        .and_then(|n| n.strip_suffix('.'));
+    let text = stem.and_then(|stem| stem.split_once('-'));
+    text.is_some_and(|(text, _)| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -31,6 +31,8 @@ pub(super) struct Entry {
     pub(super) definition: Definition,
     pub(super) text: TextId,
     pub(super) stored: Stored,
+    /// Whether its definition is being deleted.
+    pub(super) leaving: bool,
     /// Whether the engine that is there was told of it.
     pub(super) told: bool,
     pub(super) state: PinState,
@@ -41,6 +43,9 @@ pub(super) struct Entry {
     pub(super) source: Option<PinSource>,
     /// Memory that the engine writes its state into.
     pub(super) saving: Option<File>,
+    /// Whether the engine that is there was asked to write its state: once must do, or a hostile one
+    /// could have memory and the disk filled without end.
+    asked: bool,
 }
 
 impl Entry {
@@ -51,6 +56,7 @@ impl Entry {
             text: definition.text_id(),
             definition,
             stored: Stored::Unknown,
+            leaving: false,
             told: false,
             state: PinState::Waiting,
             problem: None,
@@ -59,6 +65,7 @@ impl Entry {
             bytes: 0,
             source: None,
             saving: None,
+            asked: false,
         }
     }
 
@@ -66,6 +73,7 @@ impl Entry {
     pub(super) fn forget_engine(&mut self) {
         self.told = false;
         self.saving = None;
+        self.asked = false;
         if let Stored::Whole(_) = self.stored {
             // It is read again with the model; until then it would only take memory.
             self.stored = Stored::Settled { saved: true };
@@ -98,8 +106,11 @@ impl Entry {
         Some((Command::Pin(Box::new(pin)), memory))
     }
 
-    /// The command that has the engine write its state, and where.
+    /// The command that has the engine write its state, and where, unless it was asked before.
     pub(super) fn save(&mut self, bytes: u64) -> Option<Outgoing> {
+        if std::mem::replace(&mut self.asked, true) {
+            return None;
+        }
         let made = memory::fixed(bytes).and_then(|memory| {
             let theirs = OwnedFd::from(memory.try_clone()?);
             Ok((memory, theirs))

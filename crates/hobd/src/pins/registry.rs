@@ -1,7 +1,7 @@
 //! Which pins there are, how far each is, and what follows from what happens. No I/O: jobs go to the
 //! [`Disk`], commands for the engine are returned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -17,6 +17,10 @@ use super::entry::{Entry, Stored};
 use super::snapshot::Header;
 use super::{Definition, Owner, PINS_PER_OWNER_MAX, PinName, definitions, memory};
 use crate::settings::Settings;
+
+/// Puts that may be on their way to the disk: each has the engine told of two things, when it may
+/// be at a long step.
+const PENDING_MAX: usize = 32;
 
 /// What a door asks.
 #[derive(Debug)]
@@ -57,6 +61,19 @@ pub enum Call {
         /// Gets it.
         reply: oneshot::Sender<Result<Pin, ApiError>>,
     },
+}
+
+impl Call {
+    /// Refuses what changes something, as too much is changed already; hands back the rest.
+    pub(crate) fn refuse_change(self) -> Option<Self> {
+        // A caller that is gone does not need the reply.
+        match self {
+            Self::Put { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
+            Self::Remove { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
+            reads @ (Self::List { .. } | Self::Get { .. }) => return Some(reads),
+        }
+        None
+    }
 }
 
 /// A command for the engine, and the descriptor that goes with it.
@@ -158,13 +175,19 @@ impl Pins {
 
     fn put(&mut self, owner: Owner, name: PinName, messages: Vec<ChatMessage>, reply: PutReply) {
         let key = (owner, name);
+        // With another change of it under way, the one that comes last must win.
         if let Some(known) = self.entries.get(&key)
             && known.definition.messages == messages
+            && !known.leaving
+            && !self.pending.contains(&key)
         {
             return drop(reply.send(Ok(known.shown_whole())));
         }
         if let Err(error) = self.check_quota(&key) {
             return drop(reply.send(Err(error)));
+        }
+        if self.pending.len() >= PENDING_MAX {
+            return drop(reply.send(Err(too_many_jobs())));
         }
         let (owner, name) = key.clone();
         let definition = Definition {
@@ -180,18 +203,20 @@ impl Pins {
     }
 
     fn check_quota(&self, key: &(Owner, PinName)) -> Result<(), ApiError> {
-        let there = self.entries.keys().chain(&self.pending);
-        if there.clone().any(|other| other == key) {
+        // What is being replaced is in both, and counts once.
+        let there: BTreeSet<_> = self.entries.keys().chain(&self.pending).collect();
+        if there.contains(key) {
             return Ok(());
         }
         let quota = |message: String, hint| {
             Err(ApiError::new(ErrorCode::QuotaExceeded, message).hint(hint))
         };
-        if there.clone().filter(|(owner, _)| *owner == key.0).count() >= PINS_PER_OWNER_MAX {
+        let own = there.iter().filter(|(owner, _)| *owner == key.0);
+        if own.count() >= PINS_PER_OWNER_MAX {
             let message = format!("you have {PINS_PER_OWNER_MAX} pins, the most allowed");
             return quota(message, "remove one first");
         }
-        if there.count() >= PINS_MAX {
+        if there.len() >= PINS_MAX {
             let message = format!("there are {PINS_MAX} pins of all users, the most allowed");
             return quota(message, "somebody has to remove one first");
         }
@@ -203,9 +228,15 @@ impl Pins {
         if !self.entries.contains_key(&key) && !self.pending.contains(&key) {
             return drop(reply.send(Err(not_found())));
         }
-        let (owner, name) = key;
-        if let Err(Job::Delete(_, _, reply)) = self.disk.submit(Job::Delete(owner, name, reply)) {
-            drop(reply.send(Err(too_many_jobs())));
+        let (owner, name) = key.clone();
+        match self.disk.submit(Job::Delete(owner, name, reply)) {
+            Ok(()) => {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.leaving = true;
+                }
+            }
+            Err(Job::Delete(_, _, reply)) => drop(reply.send(Err(too_many_jobs()))),
+            Err(_) => {}
         }
     }
 
@@ -269,7 +300,12 @@ impl Pins {
         match state {
             EngineState::Refused => {
                 entry.state = PinState::Waiting;
+                if !matches!(entry.stored, Stored::Settled { saved: true }) {
+                    // There is no snapshot to refuse, and nothing to tell of.
+                    return Vec::new();
+                }
                 entry.stored = Stored::Settled { saved: false };
+                entry.source = None;
                 self.figures.damaged += 1;
                 tracing::warn!(pin = %id, "the engine can't use a pin's snapshot; it is read again");
                 if let Some(model) = self.model.clone() {
@@ -294,6 +330,9 @@ impl Pins {
             } => {
                 entry.state = PinState::Ready;
                 (entry.processed, entry.tokens, entry.bytes) = (tokens, tokens, bytes);
+                if entry.source.is_none() {
+                    tracing::info!(pin = %id, tokens, bytes, restored, "a pin is ready");
+                }
                 if restored {
                     entry.source = Some(PinSource::Restored);
                     self.figures.restored += 1;
@@ -301,9 +340,8 @@ impl Pins {
                     entry.source = Some(PinSource::Computed);
                     self.figures.computed += 1;
                 }
-                tracing::info!(pin = %id, tokens, bytes, restored, "a pin is ready");
                 let saved = matches!(entry.stored, Stored::Settled { saved: true });
-                if snapshots && !saved && entry.saving.is_none() {
+                if snapshots && !saved {
                     return entry.save(bytes).into_iter().collect();
                 }
             }
@@ -323,15 +361,20 @@ impl Pins {
             return;
         };
         // From here on not even the engine can change what is checked and stored.
-        if let Err(error) = memory::seal(&memory) {
-            tracing::warn!(pin = %id, %error, "a pin's snapshot can't be taken");
-            return;
-        }
+        let sealed = memory::seal(&memory).and_then(|()| memory.metadata());
+        let bytes = match sealed {
+            // What the engine says of the pin by now may be of another state.
+            Ok(metadata) => metadata.len(),
+            Err(error) => {
+                tracing::warn!(pin = %id, %error, "a pin's snapshot can't be taken");
+                return;
+            }
+        };
         let header = Header {
             model: model.clone(),
             text: entry.text.clone(),
             format: engine.state_format.clone(),
-            bytes: entry.bytes,
+            bytes,
         };
         // With a disk that is that far behind, the next life computes the pin again.
         let _ = self.disk.submit(Job::Write { id, header, memory });
@@ -385,9 +428,11 @@ impl Pins {
             return Vec::new();
         }
         let mut outgoing = self.forget(&key);
-        let shown = self.insert(definition).shown_whole();
-        drop(reply.send(Ok(shown)));
-        self.read_next();
+        let entry = self.insert(definition);
+        // What is new has no snapshot. Looking for one all the same would let somebody who pins
+        // without end keep a loaded engine waiting for the disk.
+        entry.stored = Stored::Settled { saved: false };
+        drop(reply.send(Ok(entry.shown_whole())));
         outgoing.extend(self.tell_all());
         outgoing
     }
@@ -410,7 +455,7 @@ impl Pins {
         self.tell_all()
     }
 
-    fn insert(&mut self, definition: Definition) -> &Entry {
+    fn insert(&mut self, definition: Definition) -> &mut Entry {
         let id = PinId(self.next_id);
         self.next_id += 1;
         let key = (definition.owner, definition.name.clone());

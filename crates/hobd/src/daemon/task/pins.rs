@@ -2,10 +2,24 @@
 //! the engine.
 
 use super::Daemon;
-use crate::pins::{Done, Outgoing};
+use crate::engine::Engine;
+use crate::pins::{Call, Done, Outgoing};
 use crate::scheduler::Input;
 
 impl Daemon {
+    /// Does what a door asks. While the engine has not read what it was told before, nothing is
+    /// pinned or unpinned: who does so without end would have it killed for not reading.
+    pub(super) fn pins_called(&mut self, call: Call) {
+        let behind = self.engine.as_ref().is_some_and(Engine::is_behind);
+        let call = if behind {
+            call.refuse_change()
+        } else {
+            Some(call)
+        };
+        let outgoing = call.map_or_else(Vec::new, |call| self.pins.call(call));
+        self.tell_of_pins(outgoing);
+    }
+
     /// Takes in what the disk has done.
     pub(super) fn pins_done(&mut self, done: Done) {
         let outgoing = self.pins.take_in(done);

@@ -160,3 +160,79 @@ async fn a_state_goes_to_the_disk_once_and_comes_back_for_the_same_engine_alone(
     put(&mut pins, None, "a", "other text").await.unwrap();
     assert_eq!(told(&mut pins, "model-1", "format 1").await.1, None);
 }
+
+/// Hands in a change without waiting for the disk.
+fn hand_in(pins: &mut Pins, text: &str) -> oneshot::Receiver<Result<Pin, ApiError>> {
+    let definition = definition(None, "a", text);
+    let (reply, answer) = oneshot::channel();
+    pins.call(Call::Put {
+        owner: None,
+        name: definition.name,
+        messages: definition.messages,
+        reply,
+    });
+    answer
+}
+
+#[tokio::test]
+async fn the_last_of_two_changes_under_way_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pins = Pins::open(&settings(folder.path()));
+    put(&mut pins, None, "a", "one").await.unwrap();
+    let other = hand_in(&mut pins, "two");
+    let again = hand_in(&mut pins, "one");
+    answered(&mut pins, other).await.0.unwrap();
+    answered(&mut pins, again).await.0.unwrap();
+    let found = get(&mut pins, None, "a").await.unwrap();
+    assert_eq!(found.messages.unwrap()[0].content, "one");
+
+    let (reply, removed) = oneshot::channel();
+    let name = PinName::parse("a").unwrap();
+    let owner = None;
+    pins.call(Call::Remove { owner, name, reply });
+    let again = hand_in(&mut pins, "one");
+    answered(&mut pins, removed).await.0.unwrap();
+    answered(&mut pins, again).await.0.unwrap();
+    assert!(get(&mut pins, None, "a").await.is_ok());
+}
+
+const READY: EngineState = EngineState::Ready {
+    tokens: 32,
+    bytes: 5,
+    restored: false,
+};
+
+/// Plays the engine that has read a pin and writes its state.
+async fn save(pins: &mut Pins, id: PinId) {
+    let (_, memory) = pins.progress(id, READY).pop().unwrap();
+    File::from(memory.unwrap()).write_all(b"state").unwrap();
+    pins.saved(id, true);
+    let done = pins.done().await;
+    pins.take_in(done);
+}
+
+#[tokio::test]
+async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    // Enough for one, with the margin for its header.
+    settings.snapshots.bytes = 4_200;
+    let snapshots = &settings.snapshots.dir;
+    fs::create_dir(snapshots).unwrap();
+    let foreign = snapshots.join("holiday.jpg");
+    fs::write(&foreign, "of somebody else").unwrap();
+    let mut pins = Pins::open(&settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (first, _) = told(&mut pins, "model-1", "format 1").await;
+    save(&mut pins, first).await;
+    put(&mut pins, None, "b", "other text").await.unwrap();
+    let second = PinId(first.0 + 1);
+    save(&mut pins, second).await;
+    assert!(foreign.exists());
+    let files = fs::read_dir(snapshots).unwrap().count();
+    assert_eq!(files, 2, "the foreign one and the latest snapshot");
+
+    // The engine says that it is of no use, and has it anew: it is not handed memory again.
+    assert!(pins.progress(second, EngineState::Refused).is_empty());
+    assert!(pins.progress(second, READY).is_empty());
+}
