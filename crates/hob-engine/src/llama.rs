@@ -218,7 +218,7 @@ impl<'m> Llama<'m> {
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
-            state_format: state_format(load.kv_type),
+            state_format: state_format(load.kv_type, load.parallel),
         };
         Ok(Self {
             context,
@@ -279,12 +279,13 @@ impl<'m> Llama<'m> {
 
 /// What the bytes of a saved state depend on, beside the model's file: whatever changes them, or what
 /// the numbers in them mean, must change this.
-fn state_format(kv_type: KvType) -> String {
+fn state_format(kv_type: KvType, parallel: u32) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
     let processor = std::env::consts::ARCH;
     // Flash attention, which lays values out otherwise, follows from the type.
     let kv_type = kv_type.as_str();
-    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}")
+    // The state of one sequence names the number of all, and llama.cpp refuses another.
+    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}, of {parallel}")
 }
 
 fn compile_template(

@@ -364,8 +364,8 @@ pub struct Ready {
     pub threads: u32,
     /// Requests worked on at once.
     pub parallel: u32,
-    /// What a saved state depends on beside the model's file: versions, processor, number formats.
-    /// Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
+    /// What a saved state depends on beside the model's file: versions, processor, number formats,
+    /// requests at once. Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
     pub state_format: String,
 }
 
