@@ -297,7 +297,7 @@ impl<M: Model> Server<'_, M> {
             class: request.class,
             drafts: request.drafts && !seeded,
             acceptance: Acceptance::default(),
-            turn: 0,
+            turn: self.turns.saturating_sub(1),
             owed: Duration::ZERO,
             max_tokens: request.max_tokens,
             answer: Answer::new(request.stop),
