@@ -102,8 +102,9 @@ impl<M: Model> Server<'_, M> {
         let Some(pin) = self.pins.get(reading.id) else {
             return Ok(());
         };
-        // A model that can't go back would lose all with a step that is stopped.
-        let long = self.limits.goes_back;
+        // A long step may be lost to who arrives. After one was, they are short: where requests come
+        // often, there would not be time for a long one ever.
+        let long = self.limits.goes_back && !self.pins.stopped;
         let pace = if long {
             &self.pace_alone
         } else {
@@ -122,7 +123,8 @@ impl<M: Model> Server<'_, M> {
                 logits: false,
             })
             .collect();
-        if long {
+        // A model that can't go back would lose all with a step that is stopped.
+        if self.limits.goes_back {
             self.inbox.interrupt().begin_idle();
         } else {
             self.inbox.interrupt().begin(None);
@@ -138,10 +140,12 @@ impl<M: Model> Server<'_, M> {
                     &mut self.pace_shared
                 };
                 pace.learn(count, started.elapsed());
+                self.pins.stopped = false;
                 let seen = reading.seen + count;
                 self.read_on(Reading { seen, ..reading })
             }
             Ok(Step::Stopped) => {
+                self.pins.stopped = true;
                 self.pins.reading = Some(reading);
                 self.pause_reading();
                 Ok(())
