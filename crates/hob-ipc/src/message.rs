@@ -337,9 +337,10 @@ pub enum EngineEvent {
         /// Their bytes.
         bytes: u64,
     },
-    /// The engine's reader thread lives, and the decode thread got this far.
+    /// The engine lives, and the decode thread got this far.
     Heartbeat {
-        /// Batches decoded, model tensors loaded and requests ended: grows while work is done.
+        /// Operations of steps computed, model tensors loaded and requests begun and ended: grows
+        /// while work is done.
         progress: u64,
         /// Whether the decode thread has work. If it has and `progress` stands still for long,
         /// the engine hangs.
