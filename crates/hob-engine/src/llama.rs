@@ -261,6 +261,12 @@ impl<'m> Llama<'m> {
         })
     }
 
+    /// A sequence's number for llama.cpp, if there is such a sequence.
+    fn sequence(&self, sequence: u32) -> Option<i32> {
+        let there = sequence < self.limits.parallel;
+        i32::try_from(sequence).ok().filter(|_| there)
+    }
+
     fn check(&self, rows: &[Row]) -> Result<(), Failure> {
         let fits = |row: &Row| {
             row.sequence < self.limits.parallel
@@ -466,10 +472,13 @@ impl Model for Llama<'_> {
         self.limits.goes_back && (window == 0 || known)
     }
 
+    fn saved_bytes(&self, sequence: u32) -> usize {
+        let id = self.sequence(sequence);
+        id.map_or(0, |id| raw::saved_bytes(&self.context, id))
+    }
+
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
-        let id = i32::try_from(sequence)
-            .ok()
-            .filter(|_| sequence < self.limits.parallel)?;
+        let id = self.sequence(sequence)?;
         raw::save_sequence(&self.context, id)
     }
 

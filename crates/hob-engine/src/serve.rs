@@ -135,6 +135,9 @@ pub trait Model {
     /// Whether [`Model::keep`] can be expected to cut a sequence of `held` tokens back to `to`.
     fn cuts(&self, held: usize, to: usize) -> bool;
 
+    /// How many bytes [`Model::save`] would give.
+    fn saved_bytes(&self, sequence: u32) -> usize;
+
     /// What the model remembers of a sequence, as bytes; `None` if there is no memory for them.
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>>;
 

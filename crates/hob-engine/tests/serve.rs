@@ -151,6 +151,10 @@ impl Model for Mirror {
         !self.keeps_nothing
     }
 
+    fn saved_bytes(&self, sequence: u32) -> usize {
+        self.seen[sequence as usize].len()
+    }
+
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
         Some(self.seen[sequence as usize].clone())
     }
