@@ -24,6 +24,9 @@ const PROBE: usize = 2;
 const GAIN_MIN: f64 = 1.05;
 /// Share of the latest measurement in a mean.
 const WEIGHT: f64 = 0.2;
+/// Share of a step that a drafted token is taken to add at least. No measurement counts for more than
+/// twice the mean, so that a mean of nothing would stay so.
+const ADDED_MIN: f64 = 0.01;
 /// Share of drafted tokens that hold, before anything is known: a match of three tokens is
 /// more often right than wrong.
 const RATE_FIRST: f64 = 0.7;
@@ -81,7 +84,7 @@ impl StepCosts {
             return;
         };
         #[allow(clippy::cast_precision_loss, reason = "at most DRAFT_MAX")]
-        let added = ((took - plain) / drafted as f64).max(0.0);
+        let added = ((took - plain) / drafted as f64).max(plain * ADDED_MIN);
         self.added = Some(mean(self.added, added));
     }
 
@@ -252,6 +255,20 @@ mod tests {
         assert_eq!(Acceptance::default().length(&costs), 0);
         costs.learn(0, Duration::from_secs(1));
         assert_eq!(Acceptance::default().length(&costs), PROBE);
+    }
+
+    #[test]
+    fn a_draft_that_seemed_free_once_does_not_stay_so() {
+        let mut costs = StepCosts::default();
+        // The board was busy with something else during the step without.
+        costs.learn(0, Duration::from_millis(300));
+        costs.learn(2, Duration::from_millis(200));
+        for _ in 0..60 {
+            costs.learn(0, Duration::from_millis(100));
+            costs.learn(2, Duration::from_millis(200));
+        }
+        let cost = costs.of_draft().unwrap_or_default();
+        assert!((0.4..0.6).contains(&cost), "{cost}");
     }
 
     #[test]

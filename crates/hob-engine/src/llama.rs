@@ -225,7 +225,7 @@ impl<'m> Llama<'m> {
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
-            state_format: state_format(load.kv_type),
+            state_format: state_format(load.kv_type, load.parallel),
         };
         Ok(Self {
             context,
@@ -269,6 +269,12 @@ impl<'m> Llama<'m> {
         })
     }
 
+    /// A sequence's number for llama.cpp, if there is such a sequence.
+    fn sequence(&self, sequence: u32) -> Option<i32> {
+        let there = sequence < self.limits.parallel;
+        i32::try_from(sequence).ok().filter(|_| there)
+    }
+
     fn check(&self, rows: &[Row]) -> Result<(), Failure> {
         let fits = |row: &Row| {
             row.sequence < self.limits.parallel
@@ -287,12 +293,13 @@ impl<'m> Llama<'m> {
 
 /// What the bytes of a saved state depend on, beside the model's file: whatever changes them, or what
 /// the numbers in them mean, must change this.
-fn state_format(kv_type: KvType) -> String {
+fn state_format(kv_type: KvType, parallel: u32) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
     let processor = std::env::consts::ARCH;
     // Flash attention, which lays values out otherwise, follows from the type.
     let kv_type = kv_type.as_str();
-    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}")
+    // The state of one sequence names the number of all, and llama.cpp refuses another.
+    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}, of {parallel}")
 }
 
 fn compile_template(
@@ -473,10 +480,13 @@ impl Model for Llama<'_> {
         self.limits.goes_back && (window == 0 || known)
     }
 
+    fn saved_bytes(&self, sequence: u32) -> usize {
+        let id = self.sequence(sequence);
+        id.map_or(0, |id| raw::saved_bytes(&self.context, id))
+    }
+
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
-        let id = i32::try_from(sequence)
-            .ok()
-            .filter(|_| sequence < self.limits.parallel)?;
+        let id = self.sequence(sequence)?;
         raw::save_sequence(&self.context, id)
     }
 

@@ -93,6 +93,8 @@ struct Overlap {
     raw: usize,
     /// Tokens that can be gone on from.
     usable: usize,
+    /// Whether it is everybody's, and would be the reader's alone afterwards.
+    passes_on: bool,
 }
 
 impl Memories {
@@ -223,14 +225,16 @@ impl Memories {
     ) -> Overlap {
         let kept = self.of[sequence].as_ref();
         let usable = kept.filter(|k| reader.is_some_and(|r| k.memory.owner.serves(r)));
-        usable.map_or_else(Overlap::default, |kept| {
-            overlap(&kept.memory.tokens, prompt, cuts)
+        usable.map_or_else(Overlap::default, |kept| Overlap {
+            passes_on: reader != Some(kept.memory.owner),
+            ..overlap(&kept.memory.tokens, prompt, cuts)
         })
     }
 
     /// How many tokens of a sequence are overwritten that may be asked for again.
     fn lost(&self, sequence: usize, start: Start, own: Overlap) -> usize {
         self.of[sequence].as_ref().map_or(0, |kept| match start {
+            Start::Own if own.passes_on => kept.memory.tokens.len(),
             Start::Own if own.raw >= kept.memory.prompt_len => 0,
             Start::Own => kept.memory.tokens.len() - own.usable,
             Start::Shelf { .. } | Start::Nothing => kept.memory.tokens.len(),
@@ -294,7 +298,11 @@ fn overlap(held: &[Token], prompt: &[Token], cuts: &impl Fn(usize, usize) -> boo
     } else {
         0
     };
-    Overlap { raw, usable }
+    Overlap {
+        raw,
+        usable,
+        passes_on: false,
+    }
 }
 
 #[cfg(test)]

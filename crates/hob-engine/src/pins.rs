@@ -50,6 +50,8 @@ pub struct Pins {
     pins: Vec<Pinned>,
     /// The one that is being read, if no request has interrupted that.
     pub reading: Option<Reading>,
+    /// Whether a request ended the latest step that read one, and what it had computed is lost.
+    pub stopped: bool,
 }
 
 impl Pins {

@@ -213,11 +213,16 @@ pub fn watched(mut params: LlamaContextParams, watch: Watch) -> LlamaContextPara
     params
 }
 
+/// How many bytes [`save_sequence`] gives.
+pub fn saved_bytes(context: &LlamaContext<'_>, sequence: i32) -> usize {
+    context.state_seq_get_size_ext(sequence, LlamaStateSeqFlags::empty())
+}
+
 /// What `context` remembers of a sequence, in llama.cpp's own format; `None` if there is no memory
 /// for it, or nothing to save.
 pub fn save_sequence(context: &LlamaContext<'_>, sequence: i32) -> Option<Vec<u8>> {
     let whole = LlamaStateSeqFlags::empty();
-    let bytes = context.state_seq_get_size_ext(sequence, whole);
+    let bytes = saved_bytes(context, sequence);
     let mut state = Vec::new();
     state.try_reserve_exact(bytes).ok()?;
     state.resize(bytes, 0);

@@ -44,6 +44,9 @@ pub fn place<M: Model>(
     } = choice;
     let id = sequence_id(sequence);
     if let Some(memory) = displaced
+        && memories
+            .shelf
+            .prepare(memory.owner, &memory.tokens, model.saved_bytes(id))
         && let Some(state) = model.save(id)
     {
         memories.shelf.put(memory.owner, memory.tokens, state);

@@ -18,6 +18,9 @@ use crate::prompt::Token;
 
 /// Latest tokens that the penalties look at, the prompt's included.
 pub const PENALTY_TOKENS: usize = 64;
+/// Below this temperature the likeliest token is always taken. llama.cpp divides the scores by the
+/// temperature; what is no number any more then makes it take the last candidate.
+const TEMPERATURE_MIN: f32 = 1e-6;
 /// Tokens that each filter leaves at least.
 const KEEP_MIN: usize = 1;
 
@@ -42,7 +45,7 @@ impl Sampler {
     pub fn new(sampling: &Sampling, prompt: &[Token]) -> Self {
         Self {
             penalties: penalizes(sampling).then(|| Penalties::new(sampling, prompt)),
-            draw: (sampling.temperature > 0.0).then(|| Draw {
+            draw: (sampling.temperature >= TEMPERATURE_MIN).then(|| Draw {
                 top_k: usize::try_from(sampling.top_k).unwrap_or(usize::MAX),
                 chain: chain(sampling),
             }),
@@ -298,6 +301,19 @@ mod tests {
             sorted.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
             sorted.truncate(count);
             prop_assert_eq!(top(&scores, count), sorted);
+        }
+    }
+
+    #[test]
+    fn the_lowest_temperature_chooses_the_likeliest() {
+        for temperature in [f32::from_bits(1), 1e-38, 1e-7, 1e-6] {
+            let sampling = Sampling {
+                temperature,
+                top_k: 3,
+                ..Sampling::GREEDY
+            };
+            let mut sampler = Sampler::new(&sampling, &[]);
+            assert_eq!(sampler.choose(&[10.0, 20.0, 30.0, -40.0]), Some(2));
         }
     }
 

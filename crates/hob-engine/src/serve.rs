@@ -138,6 +138,9 @@ pub trait Model {
     /// Whether [`Model::keep`] can be expected to cut a sequence of `held` tokens back to `to`.
     fn cuts(&self, held: usize, to: usize) -> bool;
 
+    /// How many bytes [`Model::save`] would give.
+    fn saved_bytes(&self, sequence: u32) -> usize;
+
     /// What the model remembers of a sequence, as bytes; `None` if there is no memory for them.
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>>;
 
@@ -320,7 +323,7 @@ impl<M: Model> Server<'_, M> {
             class: request.class,
             drafts: request.drafts && !seeded,
             acceptance: Acceptance::default(),
-            turn: 0,
+            turn: self.turns.saturating_sub(1),
             owed: Duration::ZERO,
             max_tokens: request.max_tokens,
             answer: Answer::new(request.stop),

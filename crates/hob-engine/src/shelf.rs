@@ -122,20 +122,30 @@ impl Shelf {
         }
     }
 
-    /// Puts something there, in place of what has been there the longest unused. What does not
-    /// fit beside the pinned prefixes is left out. False if so.
-    pub fn put(&mut self, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) -> bool {
-        let entry = self.entry(owner, tokens, state, None);
+    /// Makes room for what [`Shelf::put`] would put there, with so many bytes of state: before these
+    /// take memory themselves. False if they do not fit beside the pinned prefixes.
+    pub fn prepare(&mut self, owner: Owner, tokens: &[Token], state_bytes: usize) -> bool {
+        let bytes = state_bytes + size_of_val(tokens);
         let pinned = |entry: &&Entry| entry.pin.is_some();
         let kept: usize = self.entries.iter().filter(pinned).map(Entry::bytes).sum();
-        if kept + entry.bytes() > self.bytes_max {
+        if kept + bytes > self.bytes_max {
             return false;
         }
         // What the new one goes on from would only be found after it.
         self.entries.retain(|old| {
-            old.pin.is_some() || old.owner != owner || !entry.tokens.starts_with(&old.tokens)
+            old.pin.is_some() || old.owner != owner || !tokens.starts_with(&old.tokens)
         });
-        self.make_room(entry.bytes(), |entry| entry.pin.is_none());
+        self.make_room(bytes, |entry| entry.pin.is_none());
+        true
+    }
+
+    /// Puts something there, in place of what has been there the longest unused. What does not
+    /// fit beside the pinned prefixes is left out. False if so.
+    pub fn put(&mut self, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) -> bool {
+        if !self.prepare(owner, &tokens, state.len()) {
+            return false;
+        }
+        let entry = self.entry(owner, tokens, state, None);
         self.entries.push(entry);
         true
     }
@@ -267,6 +277,16 @@ mod tests {
         assert_eq!(first_tokens(&shelf), [1, 4, 5]);
         assert!(!put(&mut shelf, 6, 101), "larger than the shelf");
         assert_eq!(first_tokens(&shelf), [1, 4, 5]);
+    }
+
+    #[test]
+    fn room_is_made_before_it_is_taken() {
+        let mut shelf = Shelf::new(100);
+        assert!(put(&mut shelf, 1, 60));
+        assert!(!shelf.prepare(ALMA, &[2], 100), "larger than the shelf");
+        assert_eq!(first_tokens(&shelf), [1]);
+        assert!(shelf.prepare(ALMA, &[2], 50));
+        assert_eq!(shelf.bytes(), 0);
     }
 
     #[test]

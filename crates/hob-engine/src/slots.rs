@@ -53,7 +53,9 @@ pub struct Slot<S> {
     pub drafts: bool,
     /// How they fared.
     pub acceptance: Acceptance,
-    /// When, in steps that read, a piece of its prompt was last read; 0 for never.
+    /// When, in steps that read, a piece of its prompt was last read. Before that: one step before
+    /// the latest when it came, so that it comes before who was just read, and no stream of
+    /// newcomers comes before who waits for longer.
     pub turn: u64,
     /// What was computed for it in vain since it last had time to itself.
     pub owed: Duration,
@@ -209,7 +211,7 @@ pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize) -> Plan 
 }
 
 /// Whose prompt is read next: the most urgent one's, and in turns among equals. Who has just come
-/// is next.
+/// comes before who was just read.
 pub fn next_to_read<S>(slots: &[Option<Slot<S>>], now: Instant) -> Option<usize> {
     occupied(slots)
         .filter(|(_, slot)| slot.to_read() > 0)

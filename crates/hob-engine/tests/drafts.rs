@@ -117,6 +117,10 @@ impl Model for Repeater {
         self.limits.goes_back
     }
 
+    fn saved_bytes(&self, _: u32) -> usize {
+        0
+    }
+
     fn save(&mut self, _: u32) -> Option<Vec<u8>> {
         None
     }

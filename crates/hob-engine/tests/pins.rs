@@ -274,16 +274,21 @@ fn what_can_not_be_pinned_says_why() {
 }
 
 #[test]
-fn the_format_of_a_state_changes_with_the_type_of_its_numbers() {
-    let format = |kv_type| {
-        let load = Load { kv_type, ..load() };
+fn the_format_of_a_state_changes_with_what_llama_cpp_writes() {
+    let format = |kv_type, parallel| {
+        let load = Load {
+            kv_type,
+            parallel,
+            ..load()
+        };
         Engine::start(BINARY, &load, &test_model())
             .1
             .ready
             .state_format
     };
-    assert_eq!(format(KvType::F16), format(KvType::F16));
-    assert_ne!(format(KvType::F16), format(KvType::Q8_0));
+    assert_eq!(format(KvType::F16, 2), format(KvType::F16, 2));
+    assert_ne!(format(KvType::F16, 2), format(KvType::Q8_0, 2));
+    assert_ne!(format(KvType::F16, 2), format(KvType::F16, 3));
 }
 
 #[test]

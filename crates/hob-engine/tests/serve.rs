@@ -151,6 +151,10 @@ impl Model for Mirror {
         !self.keeps_nothing
     }
 
+    fn saved_bytes(&self, sequence: u32) -> usize {
+        self.seen[sequence as usize].len()
+    }
+
     fn save(&mut self, sequence: u32) -> Option<Vec<u8>> {
         Some(self.seen[sequence as usize].clone())
     }
@@ -560,6 +564,48 @@ fn a_step_ends_for_who_arrives_and_is_computed_again() {
         _ => None,
     });
     assert_eq!(first, Some(2));
+}
+
+/// Another short request comes whenever one ends, until the first one, or 200 of them, have ended.
+struct Stream {
+    sender: Mutex<Option<Sender>>,
+    ended: AtomicUsize,
+}
+
+impl Events for Stream {
+    fn send(&self, event: &EngineEvent) -> io::Result<()> {
+        let EngineEvent::Finished(finished) = event else {
+            return Ok(());
+        };
+        let mut sender = self.sender.lock().unwrap();
+        if finished.id == RequestId(1) {
+            *sender = None;
+        } else if let Some(sender) = sender.as_ref()
+            && self.ended.fetch_add(1, Ordering::Relaxed) < 200
+        {
+            let next = generate(finished.id.0 + 2, "hi", 1);
+            let next = Inbound::Generate(Box::new(next), Instant::now());
+            sender.send(next).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn no_stream_of_newcomers_keeps_a_prompt_from_being_read() {
+    let mut model = Mirror::new(600, 64, 3);
+    let long = generate(1, &"a".repeat(300), 1);
+    let requests = [long, generate(2, "hi", 1), generate(3, "hi", 1)];
+    let commands = requests.map(|request| Inbound::Generate(Box::new(request), Instant::now()));
+    let (sender, receiver) = channel(commands.into());
+    let stream = Stream {
+        sender: Mutex::new(Some(sender)),
+        ended: AtomicUsize::new(0),
+    };
+    serve(&mut model, Drafts::Off, &receiver, &stream, &Pulse::new()).unwrap();
+    // A step in three, at least, is the long one's.
+    let ended = stream.ended.load(Ordering::Relaxed);
+    assert!(ended < 40, "{ended} came before it");
 }
 
 #[test]

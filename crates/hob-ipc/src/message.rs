@@ -345,9 +345,10 @@ pub enum EngineEvent {
         /// Their bytes.
         bytes: u64,
     },
-    /// The engine's reader thread lives, and the decode thread got this far.
+    /// The engine lives, and the decode thread got this far.
     Heartbeat {
-        /// Batches decoded, model tensors loaded and requests ended: grows while work is done.
+        /// Operations of steps computed, model tensors loaded and requests begun and ended: grows
+        /// while work is done.
         progress: u64,
         /// Whether the decode thread has work. If it has and `progress` stands still for long,
         /// the engine hangs.
@@ -372,8 +373,8 @@ pub struct Ready {
     pub threads: u32,
     /// Requests worked on at once.
     pub parallel: u32,
-    /// What a saved state depends on beside the model's file: versions, processor, number formats.
-    /// Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
+    /// What a saved state depends on beside the model's file: versions, processor, number formats,
+    /// requests at once. Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
     pub state_format: String,
 }
 

@@ -125,6 +125,15 @@ fn what_everybody_has_serves_everybody_who_remembers_at_all() {
 }
 
 #[test]
+fn what_everybody_has_stays_theirs_when_somebody_goes_on_from_it() {
+    let mut memories = memories(1 << 20, &[(Owner::Everyone, &tokens(64))]);
+    let choice = choice(&mut memories, &tokens(80));
+    assert_eq!((choice.common, choice.source), (64, Source::Sequence));
+    let displaced = memory(Owner::Everyone, &tokens(64));
+    assert_eq!(choice.displaced, Some(displaced));
+}
+
+#[test]
 fn only_free_sequences_are_chosen() {
     let mut memories = memories(0, &[(OWNER, &tokens(70)), (OWNER, &tokens(32))]);
     let free = |sequence| sequence == 1;

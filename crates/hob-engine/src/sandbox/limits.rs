@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::LayerError;
 use crate::raw;
 
-/// Descriptors: the socket twice, standard output and error, the model, and some to spare while
-/// the backend reads `/sys`.
+/// Descriptors: the socket three times, standard output and error, the model, and some to spare
+/// while the backend reads `/sys`, and later for memory that hobd shares to have pins written to.
 const DESCRIPTORS_MAX: u64 = 16;
 /// The kernel's most willing victim: the engine can be started again, hobd holds state.
 const OOM_SCORE_ADJ: &str = "1000";

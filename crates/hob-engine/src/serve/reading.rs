@@ -11,7 +11,7 @@ use hob_ipc::message::{PINS_MAX, Pin, PinFailure, PinId, PinState};
 use super::{Model, PREFILL_REPORT_INTERVAL, Row, Server, Step};
 use crate::memories::Memory;
 use crate::pins::{Reading, Stage};
-use crate::recall::{self, sequence_id};
+use crate::recall::{self, Place, sequence_id};
 use crate::saved::{self, Saved};
 use crate::shelf::{NoRoom, Owner};
 use crate::{prefix, slots};
@@ -92,14 +92,19 @@ impl<M: Model> Server<'_, M> {
 
     /// Reads one step's worth of a prefix, if one waits. No request may be under way.
     pub(super) fn read_pins(&mut self) -> io::Result<()> {
-        let Some(reading) = self.pins.reading.take().or_else(|| self.begin_reading()) else {
-            return Ok(());
+        let reading = match self.pins.reading.take() {
+            Some(reading) => reading,
+            None => match self.begin_reading()? {
+                Some(reading) => reading,
+                None => return Ok(()),
+            },
         };
         let Some(pin) = self.pins.get(reading.id) else {
             return Ok(());
         };
-        // A model that can't go back would lose all with a step that is stopped.
-        let long = self.limits.goes_back;
+        // A long step may be lost to who arrives. After one was, they are short: where requests come
+        // often, there would not be time for a long one ever.
+        let long = self.limits.goes_back && !self.pins.stopped;
         let pace = if long {
             &self.pace_alone
         } else {
@@ -118,7 +123,8 @@ impl<M: Model> Server<'_, M> {
                 logits: false,
             })
             .collect();
-        if long {
+        // A model that can't go back would lose all with a step that is stopped.
+        if self.limits.goes_back {
             self.inbox.interrupt().begin_idle();
         } else {
             self.inbox.interrupt().begin(None);
@@ -134,10 +140,12 @@ impl<M: Model> Server<'_, M> {
                     &mut self.pace_shared
                 };
                 pace.learn(count, started.elapsed());
+                self.pins.stopped = false;
                 let seen = reading.seen + count;
                 self.read_on(Reading { seen, ..reading })
             }
             Ok(Step::Stopped) => {
+                self.pins.stopped = true;
                 self.pins.reading = Some(reading);
                 self.pause_reading();
                 Ok(())
@@ -150,17 +158,30 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    fn begin_reading(&mut self) -> Option<Reading> {
-        let pin = self.pins.next_waiting()?;
+    fn begin_reading(&mut self) -> io::Result<Option<Reading>> {
+        let Some(pin) = self.pins.next_waiting() else {
+            return Ok(None);
+        };
         let (id, reader) = (pin.id, Some(pin.owner));
         let is_free = |_| true;
-        let place = recall::place(self.model, &mut self.memories, reader, &pin.tokens, is_free)?;
-        Some(Reading {
+        let place = recall::place(self.model, &mut self.memories, reader, &pin.tokens, is_free);
+        let Some(Place {
+            sequence,
+            cached,
+            lost,
+        }) = place
+        else {
+            return Ok(None);
+        };
+        if let Some(lost) = lost {
+            self.spoilt(lost)?;
+        }
+        Ok(Some(Reading {
             id,
-            sequence: place.sequence,
-            seen: place.cached,
+            sequence,
+            seen: cached,
             reported: None,
-        })
+        }))
     }
 
     /// Notes what was read, and shelves the prefix when that is all of it.
