@@ -47,7 +47,7 @@ pub struct Reading {
 /// All pinned prefixes.
 #[derive(Debug, Default)]
 pub struct Pins {
-    pins: Vec<Pinned>,
+    all: Vec<Pinned>,
     /// The one that is being read, if no request has interrupted that.
     pub reading: Option<Reading>,
     /// Whether a request ended the latest step that read one, and what it had computed is lost.
@@ -62,18 +62,18 @@ impl Pins {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.pins.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.pins.is_empty()
+        self.all.is_empty()
     }
 
     /// Adds one, in place of one of the same number.
     pub fn add(&mut self, id: PinId, owner: Owner, tokens: Vec<Token>) {
         self.remove(id);
-        self.pins.push(Pinned {
+        self.all.push(Pinned {
             id,
             owner,
             tokens,
@@ -83,30 +83,30 @@ impl Pins {
 
     /// Forgets one, and returns how far its reading was.
     pub fn remove(&mut self, id: PinId) -> Option<Reading> {
-        self.pins.retain(|pin| pin.id != id);
+        self.all.retain(|pin| pin.id != id);
         self.reading.take_if(|reading| reading.id == id)
     }
 
     /// The pin of this number.
     pub fn get(&self, id: PinId) -> Option<&Pinned> {
-        self.pins.iter().find(|pin| pin.id == id)
+        self.all.iter().find(|pin| pin.id == id)
     }
 
     /// The one to read next.
     pub fn next_waiting(&self) -> Option<&Pinned> {
-        self.pins.iter().find(|pin| pin.stage == Stage::Waiting)
+        self.all.iter().find(|pin| pin.stage == Stage::Waiting)
     }
 
     /// Notes how far one is.
     pub fn set(&mut self, id: PinId, stage: Stage) {
-        if let Some(pin) = self.pins.iter_mut().find(|pin| pin.id == id) {
+        if let Some(pin) = self.all.iter_mut().find(|pin| pin.id == id) {
             pin.stage = stage;
         }
     }
 
     /// The shelf is larger: those that it had no room for may fit now.
     pub fn try_again(&mut self) {
-        for pin in &mut self.pins {
+        for pin in &mut self.all {
             if pin.stage == Stage::NoRoom {
                 pin.stage = Stage::Waiting;
             }
