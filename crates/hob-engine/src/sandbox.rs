@@ -75,12 +75,14 @@ pub fn confine(
     })?;
     layers.add("environment", || check_environment().map(|()| None))?;
     layers.add("rlimits", || limits::lower(memory_bytes_max).map(|()| None))?;
+    // Before the process is no longer dumpable: its files in /proc then belong to root, and an
+    // ordinary user's engine could not say that it should be the first to go.
+    layers.add("oom-first", || limits::die_first().map(|()| None))?;
     layers.add("no-dumpable", || {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map(|()| None)
             .map_err(|error| LayerError::new("no-dumpable", error))
     })?;
-    layers.add("oom-first", || limits::die_first().map(|()| None))?;
     Ok(layers.in_force)
 }
 

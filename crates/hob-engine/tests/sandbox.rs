@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::os::unix::process::ExitStatusExt;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -124,10 +126,36 @@ fn a_second_thread_keeps_the_sandbox_from_closing() {
 
 #[test]
 fn every_layer_is_reported() {
-    let output = run("layers");
+    assert_all_layers(run("layers"));
+}
+
+/// What hobd's user is on a board: not root.
+#[test]
+fn an_ordinary_users_engine_gets_every_layer() {
+    // The build's own folder may be closed to other users.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("sandbox_probe");
+    std::fs::copy(probe(), &copy).unwrap();
+    for path in [folder.path(), &copy] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(copy);
+    command
+        .arg("layers")
+        .env_clear()
+        .env("GGML_NO_BACKTRACE", "1")
+        .stdin(Stdio::null());
+    if rustix::process::geteuid().is_root() {
+        command.uid(54_321).gid(54_321);
+    }
+    assert_all_layers(command.output().unwrap());
+}
+
+fn assert_all_layers(output: Output) {
     let layers = String::from_utf8(output.stderr).unwrap();
     for layer in [
         "rlimits",
+        "oom-first",
         "no-dumpable",
         "no-new-privs",
         "landlock-abi-",
