@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use hob_api::pin::{PinSource, PinState};
 use hob_api::status::CacheStatus;
@@ -22,6 +23,11 @@ mod doors;
 pub use doors::Call;
 use doors::not_stored;
 
+/// How long a ready engine waits for snapshots to be read. The 64 MiB of a default cache take an SD
+/// card some 6 s; a disk that needs longer may hang, and a pin that is read anew costs less than
+/// answers that don't come.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+
 /// A command for the engine, and the descriptor that goes with it.
 pub type Outgoing = (Command, Option<OwnedFd>);
 
@@ -37,8 +43,8 @@ pub struct Pins {
     model: Option<String>,
     /// The engine, once it is ready and was told of the pins.
     engine: Option<Ready>,
-    /// A ready engine that waits for snapshots to be read.
-    held: Option<Ready>,
+    /// A ready engine that waits for snapshots to be read, and until when.
+    held: Option<(Ready, Instant)>,
     cache_bytes: u64,
     snapshots: bool,
     figures: CacheStatus,
@@ -104,23 +110,32 @@ impl Pins {
 
     /// The engine is ready. Returns what to tell it before any request, or `None` if that has to wait
     /// for a snapshot that is being read; then [`Pins::released`] says so.
-    pub fn engine_ready(&mut self, ready: Ready) -> Option<Vec<Outgoing>> {
+    pub fn engine_ready(&mut self, now: Instant, ready: Ready) -> Option<Vec<Outgoing>> {
         self.figures.entries = 0;
         self.figures.bytes = 0;
         if self.is_reading() {
-            self.held = Some(ready);
+            self.held = Some((ready, now + HOLD_MAX));
             return None;
         }
         self.engine = Some(ready);
         Some(self.tell_all())
     }
 
+    /// When an engine that waits for snapshots is released though they are not read.
+    pub fn wakeup(&self) -> Option<Instant> {
+        self.held.as_ref().map(|(_, until)| *until)
+    }
+
     /// The engine that waited for snapshots, if it need not wait any more, and what to tell it.
-    pub fn released(&mut self) -> Option<(Ready, Vec<Outgoing>)> {
+    pub fn released(&mut self, now: Instant) -> Option<(Ready, Vec<Outgoing>)> {
+        let until = self.wakeup()?;
         if self.is_reading() {
-            return None;
+            if now < until {
+                return None;
+            }
+            self.give_up_reading();
         }
-        let ready = self.held.take()?;
+        let (ready, _) = self.held.take()?;
         self.engine = Some(ready.clone());
         Some((ready, self.tell_all()))
     }
@@ -326,6 +341,18 @@ impl Pins {
         }
         let unpin = (Command::Unpin { id: entry.id }, None);
         entry.told.then_some(unpin).into_iter().collect()
+    }
+
+    /// What was not read by now is computed; what the disk says of it later is dropped.
+    fn give_up_reading(&mut self) {
+        let undecided = |e: &&mut Entry| matches!(e.stored, Stored::Unknown | Stored::Reading);
+        let given_up = self.entries.values_mut().filter(undecided);
+        let pins = given_up.map(|e| e.stored = Stored::Settled { saved: false });
+        let pins = pins.count();
+        tracing::warn!(
+            pins,
+            "the disk does not give snapshots in time; they are computed"
+        );
     }
 
     fn is_reading(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The pins with a disk of their own and an engine that the test plays.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::oneshot;
 
 use super::*;
@@ -91,14 +93,14 @@ fn engine(format: &str) -> Ready {
 /// Opens the model and plays an engine that gets ready: the one pin that it is told of.
 async fn told(pins: &mut Pins, model: &str, format: &str) -> (PinId, Option<Vec<u8>>) {
     pins.model_opened(model);
-    let mut outgoing = pins.engine_ready(engine(format));
+    let mut outgoing = pins.engine_ready(Instant::now(), engine(format));
     while outgoing.is_none() {
         let done = pins.done().await;
         assert!(
             pins.take_in(done).is_empty(),
             "not before the engine is released"
         );
-        outgoing = pins.released().map(|(_, outgoing)| outgoing);
+        outgoing = pins.released(Instant::now()).map(|(_, outgoing)| outgoing);
     }
     let (command, memory) = outgoing.unwrap().pop().unwrap();
     let Command::Pin(pin) = command else {
@@ -235,4 +237,32 @@ async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
     // The engine says that it is of no use, and has it anew: it is not handed memory again.
     assert!(pins.progress(second, EngineState::Refused).is_empty());
     assert!(pins.progress(second, READY).is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_an_engine_for_so_long_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pins = Pins::open(&settings(folder.path()));
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (id, _) = told(&mut pins, "model-1", "format 1").await;
+    save(&mut pins, id).await;
+    pins.engine_gone();
+
+    // What the disk has done is not taken in, as if it did nothing.
+    let now = Instant::now();
+    pins.model_opened("model-1");
+    assert!(pins.engine_ready(now, engine("format 1")).is_none());
+    let until = pins.wakeup().unwrap();
+    assert!(until > now && until <= now + Duration::from_secs(10));
+    assert!(pins.released(until - Duration::from_millis(1)).is_none());
+    let (_, outgoing) = pins.released(until).unwrap();
+    assert!(
+        matches!(&outgoing[..], [(Command::Pin(pin), None)] if pin.state_bytes.is_none()),
+        "{outgoing:?}"
+    );
+    assert_eq!(pins.wakeup(), None);
+    // What comes late is dropped.
+    let done = pins.done().await;
+    assert!(pins.take_in(done).is_empty());
+    assert!(pins.released(until).is_none());
 }
