@@ -273,6 +273,7 @@ impl Pins {
                 Vec::new()
             }
             Done::Written(id, Err(error)) => {
+                self.figures.unsaved += 1;
                 tracing::warn!(pin = %id, %error, "a pin's snapshot can't be written");
                 Vec::new()
             }

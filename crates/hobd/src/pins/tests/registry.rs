@@ -214,7 +214,7 @@ async fn save(pins: &mut Pins, id: PinId) {
 }
 
 #[tokio::test]
-async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
+async fn room_is_made_among_other_models_alone_and_a_state_is_asked_for_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(folder.path());
     // Enough for one, with the margin for its header.
@@ -230,6 +230,14 @@ async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
     put(&mut pins, None, "b", "other text").await.unwrap();
     let second = PinId(first.0 + 1);
     save(&mut pins, second).await;
+    let saved = async |pins: &mut Pins, name| get(pins, None, name).await.unwrap().saved;
+    // The first is still pinned, and keeps its snapshot.
+    assert!(saved(&mut pins, "a").await && !saved(&mut pins, "b").await);
+    assert_eq!(pins.figures().unsaved, 1);
+    // One of another model gives way.
+    let (second, _) = told(&mut pins, "model-2", "format 1").await;
+    save(&mut pins, second).await;
+    assert!(saved(&mut pins, "b").await);
     assert!(foreign.exists());
     let files = fs::read_dir(snapshots).unwrap().count();
     assert_eq!(files, 2, "the foreign one and the latest snapshot");
@@ -265,4 +273,24 @@ async fn a_disk_that_hangs_holds_an_engine_for_so_long_and_no_longer() {
     let done = pins.done().await;
     assert!(pins.take_in(done).is_empty());
     assert!(pins.released(until).is_none());
+}
+
+#[tokio::test]
+async fn who_pins_without_end_does_not_wear_out_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.snapshots.bytes = 4_200;
+    let mut pins = Pins::open(&settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (mut id, _) = told(&mut pins, "model-1", "format 1").await;
+    for n in 0..6 {
+        save(&mut pins, id).await;
+        let shown = get(&mut pins, None, "a").await.unwrap();
+        assert_eq!((shown.state, shown.saved), (PinState::Ready, n < 4), "{n}");
+        put(&mut pins, None, "a", &format!("text {n}"))
+            .await
+            .unwrap();
+        id = PinId(id.0 + 1);
+    }
+    assert_eq!(pins.figures().unsaved, 2);
 }
