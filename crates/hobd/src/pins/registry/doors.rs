@@ -16,6 +16,9 @@ use crate::pins::{Definition, Owner, PINS_PER_OWNER_MAX, PinName};
 /// be at a long step.
 const PENDING_MAX: usize = 32;
 
+/// Most pins of all users together: users can't take the places of everybody's pins.
+const USERS_PINS_MAX: usize = PINS_MAX - PINS_PER_OWNER_MAX;
+
 /// What a door asks.
 #[derive(Debug)]
 pub enum Call {
@@ -141,8 +144,9 @@ impl Pins {
             let message = format!("you have {PINS_PER_OWNER_MAX} pins, the most allowed");
             return quota(message, "remove one first");
         }
-        if there.len() >= PINS_MAX {
-            let message = format!("there are {PINS_MAX} pins of all users, the most allowed");
+        let users = there.iter().filter(|(owner, _)| owner.is_some());
+        if key.0.is_some() && users.count() >= USERS_PINS_MAX {
+            let message = format!("there are {USERS_PINS_MAX} pins of all users, the most allowed");
             return quota(message, "somebody has to remove one first");
         }
         Ok(())

@@ -54,7 +54,7 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     let mut pins = Pins::open(&settings);
-    for uid in 1000..1008 {
+    for uid in 1000..1007 {
         for name in 0..PINS_PER_OWNER_MAX {
             let name = format!("p{name}");
             put(&mut pins, Some(uid), &name, &format!("text of {uid}"))
@@ -62,9 +62,9 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
                 .unwrap();
         }
     }
+    let full = put(&mut pins, Some(2000), "x", "text").await.unwrap_err();
+    assert_eq!(full.code, ErrorCode::QuotaExceeded);
     for owner in [Some(2000), None] {
-        let full = put(&mut pins, owner, "x", "text").await.unwrap_err();
-        assert_eq!(full.code, ErrorCode::QuotaExceeded);
         let foreign = get(&mut pins, owner, "p0").await.unwrap_err();
         assert_eq!(foreign.code, ErrorCode::NotFound);
         let (reply, answer) = oneshot::channel();
@@ -76,6 +76,14 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
     put(&mut pins, Some(1000), "p0", "other text")
         .await
         .unwrap();
+    // The last places are everybody's.
+    for name in 0..PINS_PER_OWNER_MAX {
+        put(&mut pins, None, &format!("e{name}"), "text")
+            .await
+            .unwrap();
+    }
+    let full = put(&mut pins, None, "x", "text").await.unwrap_err();
+    assert_eq!(full.code, ErrorCode::QuotaExceeded);
     // Another life finds them.
     let mut pins = Pins::open(&settings);
     let found = get(&mut pins, Some(1000), "p0").await.unwrap();
