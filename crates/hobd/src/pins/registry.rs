@@ -93,8 +93,12 @@ impl Pins {
 
     /// Lowers or raises the bound on what the engine keeps, which it obeys at once.
     pub fn limit_cache(&mut self, bytes: u64) -> Outgoing {
+        let raised = bytes > self.cache_bytes;
         self.cache_bytes = bytes;
         self.figures.bytes_max = bytes;
+        if raised {
+            self.look_again();
+        }
         (Command::LimitCache { bytes }, None)
     }
 
@@ -177,7 +181,7 @@ impl Pins {
                 tracing::warn!(pin = %id, "the engine can't use a pin's snapshot; it is read again");
                 if let Some(model) = self.model.clone() {
                     let text = entry.text.clone();
-                    // What is left behind is overwritten when the pin was read.
+                    // With a disk that is that far behind, the next engine refuses it again.
                     let _ = self.disk.submit(Job::Discard { model, text });
                 }
             }
@@ -264,10 +268,12 @@ impl Pins {
             Done::Read(id, found) => self.looked_for(id, found),
             Done::Written(id, Ok(bytes)) => {
                 self.figures.written_bytes += bytes;
-                tracing::info!(pin = %id, bytes, "a pin's snapshot was written");
+                tracing::info!(pin = %id, bytes, "a pin's snapshot is on the disk");
                 let entry = self.entries.values_mut().find(|entry| entry.id == id);
                 // If it is looked for already, for the next engine, that finds it.
-                if let Some(stored @ Stored::Settled { .. }) = entry.map(|e| &mut e.stored) {
+                if let Some(stored @ (Stored::Settled { .. } | Stored::Skipped)) =
+                    entry.map(|e| &mut e.stored)
+                {
                     *stored = Stored::Settled { saved: true };
                 }
                 Vec::new()
@@ -310,12 +316,24 @@ impl Pins {
         if matches!(found, Found::Damaged) {
             self.figures.damaged += 1;
         }
-        let model = self.model.as_ref();
+        let fits = |header: &Header| {
+            let engine = self.engine.as_ref();
+            self.model.as_ref() == Some(&header.model)
+                && engine.is_none_or(|engine| engine.state_format == header.format)
+        };
         if let Some(entry) = self.entries.values_mut().find(|entry| entry.id == id)
             && matches!(entry.stored, Stored::Reading)
         {
             entry.stored = match found {
-                Found::Whole(s) if Some(&s.header.model) == model => Stored::Whole(s),
+                // The engine has read the text meanwhile.
+                Found::Whole(s) if fits(&s.header) && entry.state == PinState::Ready => {
+                    Stored::Settled { saved: true }
+                }
+                Found::Whole(s) if fits(&s.header) => {
+                    // The engine may know of the pin, and have had no room for it.
+                    entry.told = false;
+                    Stored::Whole(s)
+                }
                 _ => Stored::Settled { saved: false },
             };
         }
@@ -388,8 +406,30 @@ impl Pins {
                 entry.stored = Stored::Reading;
                 return;
             }
-            entry.stored = Stored::Settled { saved: false };
+            entry.stored = if snapshots {
+                Stored::Skipped
+            } else {
+                Stored::Settled { saved: false }
+            };
         }
+    }
+
+    /// The engine may keep more: snapshots that it had no room for are of use again.
+    fn look_again(&mut self) {
+        if self.model.is_none() {
+            return;
+        }
+        for entry in self.entries.values_mut() {
+            let again = match entry.stored {
+                Stored::Skipped => entry.state != PinState::Ready,
+                Stored::Settled { saved } => saved && entry.state == PinState::Failed,
+                _ => false,
+            };
+            if again {
+                entry.stored = Stored::Unknown;
+            }
+        }
+        self.read_next();
     }
 
     /// Tells the engine of every pin that it has not heard of and that is looked for.

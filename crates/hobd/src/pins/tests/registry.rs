@@ -302,3 +302,62 @@ async fn who_pins_without_end_does_not_wear_out_the_disk() {
     }
     assert_eq!(pins.figures().unsaved, 2);
 }
+
+/// Pins and saves a text, and opens its model again while the engine may keep nothing.
+async fn loaded_without_room(settings: &Settings) -> (Pins, PinId) {
+    let mut pins = Pins::open(settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (id, _) = told(&mut pins, "model-1", "format 1").await;
+    save(&mut pins, id).await;
+    pins.engine_gone();
+    pins.limit_cache(0);
+    assert_eq!(told(&mut pins, "model-1", "format 1").await.1, None);
+    let reason = PinFailure::NoRoom;
+    pins.progress(id, EngineState::Failed { reason });
+    (pins, id)
+}
+
+#[tokio::test]
+async fn a_snapshot_that_there_was_no_room_for_is_restored_when_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut pins, id) = loaded_without_room(&settings(folder.path())).await;
+    for _ in 0..2 {
+        pins.limit_cache(1 << 20);
+        let done = pins.done().await;
+        let outgoing = pins.take_in(done);
+        assert!(
+            matches!(&outgoing[..], [(Command::Pin(pin), Some(_))] if pin.id == id),
+            "{outgoing:?}"
+        );
+        let restored = EngineState::Ready {
+            tokens: 32,
+            bytes: 5,
+            restored: true,
+        };
+        assert!(pins.progress(id, restored).is_empty());
+        assert!(get(&mut pins, None, "a").await.unwrap().saved);
+        // It is given up while the engine is there, and restored as well.
+        pins.limit_cache(0);
+        let reason = PinFailure::NoRoom;
+        pins.progress(id, EngineState::Failed { reason });
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lies_there_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut pins, id) = loaded_without_room(&settings(folder.path())).await;
+    let written = pins.figures().written_bytes;
+    assert!(written > 0);
+    // The engine is quicker than the disk.
+    pins.limit_cache(1 << 20);
+    let (_, memory) = pins.progress(id, READY).pop().unwrap();
+    let done = pins.done().await;
+    assert!(pins.take_in(done).is_empty(), "it has the pin already");
+    File::from(memory.unwrap()).write_all(b"state").unwrap();
+    pins.saved(id, true);
+    let done = pins.done().await;
+    pins.take_in(done);
+    assert!(get(&mut pins, None, "a").await.unwrap().saved);
+    assert_eq!(pins.figures().written_bytes, written);
+}
