@@ -66,8 +66,13 @@ pub(crate) enum Done {
     Stored(Definition, io::Result<()>, PutReply),
     Deleted(Owner, PinName, io::Result<()>, RemoveReply),
     Read(PinId, Found),
-    /// Bytes written, 0 if the same lay there.
-    Written(PinId, io::Result<u64>),
+    Written {
+        id: PinId,
+        /// Bytes of memory that are free now.
+        taken: u64,
+        /// Bytes written, 0 if the same lay there.
+        result: io::Result<u64>,
+    },
 }
 
 /// What reading a snapshot gave.
@@ -171,9 +176,11 @@ impl Worker {
                 text,
                 bytes_max,
             } => Some(Done::Read(id, self.read(&model, &text, bytes_max))),
-            Job::Write { id, header, memory } => {
-                Some(Done::Written(id, self.write(&header, &memory)))
-            }
+            Job::Write { id, header, memory } => Some(Done::Written {
+                id,
+                taken: header.bytes,
+                result: self.write(&header, &memory),
+            }),
         }
     }
 

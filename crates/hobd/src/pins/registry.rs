@@ -46,6 +46,8 @@ pub struct Pins {
     /// A ready engine that waits for snapshots to be read, and until when.
     held: Option<(Ready, Instant)>,
     cache_bytes: u64,
+    /// Bytes of memory that the disk has yet to write.
+    unwritten: u64,
     snapshots: bool,
     figures: CacheStatus,
 }
@@ -64,6 +66,7 @@ impl Pins {
             engine: None,
             held: None,
             cache_bytes: settings.engine.cache_bytes,
+            unwritten: 0,
             snapshots: settings.snapshots.bytes > 0,
             figures: CacheStatus {
                 bytes_max: settings.engine.cache_bytes,
@@ -247,12 +250,22 @@ impl Pins {
             format: engine.state_format.clone(),
             bytes,
         };
-        // With a disk that is that far behind, the next life computes the pin again.
-        let _ = self.disk.submit(Job::Write { id, header, memory });
+        // A disk that hangs must not make one engine after another leave as much as it can keep.
+        let fits = self.unwritten.saturating_add(bytes) <= self.cache_bytes;
+        let job = Job::Write { id, header, memory };
+        if fits && self.disk.submit(job).is_ok() {
+            self.unwritten += bytes;
+        } else {
+            self.figures.unsaved += 1;
+            tracing::warn!(pin = %id, "the disk is too far behind to save a pin's snapshot");
+        }
     }
 
     /// Takes in what the disk has done, and returns what to tell the engine.
     pub(crate) fn take_in(&mut self, done: Done) -> Vec<Outgoing> {
+        if let Done::Written { taken, .. } = &done {
+            self.unwritten -= taken;
+        }
         match done {
             Done::Stored(definition, result, reply) => self.stored(definition, result, reply),
             Done::Deleted(owner, name, Ok(()), reply) => {
@@ -266,7 +279,11 @@ impl Pins {
                 Vec::new()
             }
             Done::Read(id, found) => self.looked_for(id, found),
-            Done::Written(id, Ok(bytes)) => {
+            Done::Written {
+                id,
+                result: Ok(bytes),
+                ..
+            } => {
                 self.figures.written_bytes += bytes;
                 tracing::info!(pin = %id, bytes, "a pin's snapshot is on the disk");
                 let entry = self.entries.values_mut().find(|entry| entry.id == id);
@@ -278,7 +295,11 @@ impl Pins {
                 }
                 Vec::new()
             }
-            Done::Written(id, Err(error)) => {
+            Done::Written {
+                id,
+                result: Err(error),
+                ..
+            } => {
                 self.figures.unsaved += 1;
                 tracing::warn!(pin = %id, %error, "a pin's snapshot can't be written");
                 Vec::new()
