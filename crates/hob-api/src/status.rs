@@ -138,6 +138,10 @@ pub struct CacheStatus {
     pub restored: u64,
     /// Snapshots that were damaged or did not fit, since hobd started.
     pub damaged: u64,
+    /// Snapshots that were not written since hobd started: the disk fails or has no room, or bore
+    /// enough that day. Their pins are computed again after an unload.
+    #[serde(default)]
+    pub unsaved: u64,
     /// Bytes of snapshots written to the disk since hobd started.
     pub written_bytes: u64,
 }

@@ -104,7 +104,7 @@ impl Pins {
         }
     }
 
-    /// The shelf is larger: those that it had no room for may fit now.
+    /// The shelf is larger, or emptier: those that it had no room for may fit now.
     pub fn try_again(&mut self) {
         for pin in &mut self.all {
             if pin.stage == Stage::NoRoom {

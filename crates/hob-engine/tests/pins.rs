@@ -298,3 +298,23 @@ fn a_saved_state_names_the_binding_that_wrote_it() {
     let version = hob_engine::raw::BINDING_VERSION;
     assert!(lock.contains(&format!("{package}\"{version}\"\n")));
 }
+
+#[test]
+fn a_users_pin_that_gave_way_comes_back_when_room_is_made() {
+    let mut engine = start(&test_model(), CACHE_BYTES);
+    engine.send(&pin(1, Some(OWNER), persona(10)));
+    let (_, bytes, _) = ready(&mut engine, 1);
+    // Room for one of the two.
+    let limit = Command::LimitCache {
+        bytes: bytes * 3 / 2,
+    };
+    engine.send(&limit);
+    engine.send(&pin(2, None, persona(10)));
+    ready(&mut engine, 2);
+    let no_room = PinState::Failed {
+        reason: PinFailure::NoRoom,
+    };
+    assert_eq!(state(&mut engine, 1), no_room);
+    engine.send(&Command::Unpin { id: PinId(2) });
+    ready(&mut engine, 1);
+}

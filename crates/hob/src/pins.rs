@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
@@ -72,7 +72,7 @@ pub(crate) async fn run(
             let fields = PinFields {
                 messages: vec![Message {
                     role: Role::System,
-                    content: Content::Text(read(&file)?),
+                    content: Content::Text(read(&file, output)?),
                     name: None,
                 }],
             };
@@ -96,7 +96,7 @@ pub(crate) async fn run(
 }
 
 /// The text of a file, or of stdin for `-`.
-fn read(file: &Path) -> Result<String, Failure> {
+fn read(file: &Path, output: &mut Output) -> Result<String, Failure> {
     let stdin = file == Path::new("-");
     let shown = if stdin {
         "stdin".to_owned()
@@ -105,6 +105,9 @@ fn read(file: &Path) -> Result<String, Failure> {
     };
     let failed = |error: io::Error| Failure::io(&shown, &error);
     let source: Box<dyn Read> = if stdin {
+        if io::stdin().is_terminal() {
+            output.remark("(type or paste the text; Ctrl-D on a line of its own ends it)");
+        }
         Box::new(io::stdin())
     } else {
         Box::new(File::open(file).map_err(failed)?)

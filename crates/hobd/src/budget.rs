@@ -21,6 +21,9 @@ const N_CTX_STEP: u32 = 256;
 /// Reserved, not used: the stack of each thread, and what allocators keep together.
 /// `RLIMIT_DATA` counts it all, and a healthy engine must never meet it.
 const RESERVED_BYTES: u64 = 512 << 20;
+/// How often what the cache holds may be in memory at once: snapshots on their way to or from the
+/// disk lie, together as large as the cache at most, in memory that hobd and the engine share.
+const CACHE_COPIES: u64 = 2;
 /// What stays free of the machine's memory, at the least and at the most: room for a burst of
 /// other programs before the kernel has to swap or kill.
 const RESERVE: (u64, u64) = (64 << 20, 512 << 20);
@@ -251,7 +254,7 @@ pub fn plan(header: &Header, wish: &Wish, budget: Budget) -> Result<Plan, Refusa
         budget,
         needed: needs,
         embeddings,
-        cache: wish.cache.min(left - embeddings),
+        cache: wish.cache.min((left - embeddings) / CACHE_COPIES),
         n_ctx,
         parallel,
         kv_type: wish.kv_type,

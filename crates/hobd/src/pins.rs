@@ -25,6 +25,7 @@ mod registry;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod wear;
 
 pub(crate) use disk::Done;
 pub use registry::{Call, Outgoing, Pins};

@@ -97,6 +97,11 @@ impl Pressure {
         self.level
     }
 
+    /// Whether the last sample asked for less than the level, which may fall soon.
+    pub fn is_easing(&self) -> bool {
+        self.easier_since.is_some()
+    }
+
     /// Takes in a sample.
     pub fn sample(&mut self, now: Instant, sample: Sample) -> Level {
         let asked = sample.level();

@@ -41,10 +41,16 @@ impl<M: Model> Server<'_, M> {
 
     /// Lets go of a prefix, however far it is.
     pub(super) fn unpin(&mut self, id: PinId) -> io::Result<()> {
-        let everyones = self.pins.get(id).filter(|pin| pin.owner == Owner::Everyone);
+        let known = self.pins.get(id);
+        let ready = known.is_some_and(|pin| pin.stage == Stage::Ready);
+        let everyones = known.filter(|pin| pin.owner == Owner::Everyone);
         let tokens = everyones.map(|pin| pin.tokens.clone());
         if let Some(reading) = self.pins.remove(id) {
             self.model.forget(sequence_id(reading.sequence));
+        }
+        if ready {
+            // What it took is free for those that the shelf had no room for.
+            self.pins.try_again();
         }
         self.memories.shelf.unpin(id);
         // A sequence may still hold it, for users who would not have it without the pin.

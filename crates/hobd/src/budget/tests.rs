@@ -103,7 +103,8 @@ fn the_cache_shrinks_first_and_then_the_requests_at_once() {
     assert_eq!(at(719).unwrap().0, 3);
     let (parallel, cache) = at(needed(1) + 10).unwrap();
     assert_eq!(parallel, 1);
-    assert!((10..=11).contains(&cache), "{cache}");
+    // Half of what is left: snapshots need the other half in passing.
+    assert_eq!(cache, 5);
     assert!(matches!(
         at(needed(1) - 1),
         Err(Refusal::TooLarge { parallel: 1, .. })
@@ -221,7 +222,7 @@ proptest! {
         let fits = budget(mib);
         match plan(&header(), &wish, fits) {
             Ok(plan) => {
-                prop_assert!(plan.needed.total() + plan.cache <= fits.bytes);
+                prop_assert!(plan.needed.total() + 2 * plan.cache <= fits.bytes);
                 prop_assert!(plan.n_ctx <= 8192 && plan.cache <= cache);
                 prop_assert!(parallel.is_none_or(|set| set == plan.parallel));
                 prop_assert!(plan.memory_bytes_max().unwrap() > plan.needed.total());

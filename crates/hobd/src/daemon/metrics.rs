@@ -102,7 +102,7 @@ impl Metrics {
         registry.register(
             "pin_loads",
             "Pinned prefixes that became ready, by result: computed or restored; and snapshots that \
-             were damaged",
+             were damaged or could not be written (unsaved)",
             self.pins.clone(),
         );
         registry.register(
@@ -263,6 +263,7 @@ impl Metrics {
             ("computed", cache.computed),
             ("restored", cache.restored),
             ("damaged", cache.damaged),
+            ("unsaved", cache.unsaved),
         ] {
             let counter = self.pins.get_or_create(&[("result", result.to_owned())]);
             counter.inc_by(value.saturating_sub(counter.get()));

@@ -133,6 +133,7 @@ impl Daemon {
                 Wake::Watchdog => self.shown.watchdog(),
                 Wake::Time => {
                     self.look_at_memory();
+                    self.release_engine();
                     self.step(Input::Tick);
                 }
                 Wake::Pins(done) => self.pins_done(done),
@@ -145,7 +146,8 @@ impl Daemon {
     /// When to go on although nothing happens.
     fn wakeup(&self) -> Option<Instant> {
         let look = self.memory.wakeup().filter(|_| self.engine.is_none());
-        [self.scheduler.wakeup(), look].into_iter().flatten().min()
+        let times = [self.scheduler.wakeup(), look, self.pins.wakeup()];
+        times.into_iter().flatten().min()
     }
 
     fn message(&mut self, message: Message) {
@@ -283,7 +285,7 @@ impl Daemon {
                 .modify(|status| status.load_percent = u32::from(percent)),
             EngineEvent::Ready(ready) => {
                 // Pins that were saved come before the first request, which may begin with one.
-                if let Some(outgoing) = self.pins.engine_ready(ready.clone()) {
+                if let Some(outgoing) = self.pins.engine_ready(Instant::now(), ready.clone()) {
                     self.tell_of_pins(outgoing);
                     self.ready(&ready);
                 }

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use hob_api::ApiError;
 use hob_api::pin::Pin;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::definitions::{self, UNFINISHED};
 use super::snapshot::{self, Header, ReadError, Snapshot};
+use super::wear::Wear;
 use super::{Definition, Owner, PinName, TextId};
 use crate::settings::{PinSettings, SnapshotSettings};
 
@@ -22,6 +23,10 @@ use crate::settings::{PinSettings, SnapshotSettings};
 const JOBS_MAX: usize = 8 * PINS_MAX;
 /// Bytes that are left free on the disk.
 const FREE_MARGIN: u64 = 32 << 20;
+/// What may be written within 24 hours, in multiples of `snapshots.bytes`. All pins are seldom changed
+/// more often than a few times a day; an SD card of 16 GiB that bears 500 rewrites lasts ten years with
+/// the 2 GiB a day that this makes of the default. A restart of hobd begins anew.
+const WRITES_A_DAY: u64 = 4;
 const EXTENSION: &str = "snap";
 
 /// Who waits for a pin to be stored.
@@ -61,8 +66,13 @@ pub(crate) enum Done {
     Stored(Definition, io::Result<()>, PutReply),
     Deleted(Owner, PinName, io::Result<()>, RemoveReply),
     Read(PinId, Found),
-    /// Bytes written, if it was.
-    Written(PinId, io::Result<u64>),
+    Written {
+        id: PinId,
+        /// Bytes of memory that are free now.
+        taken: u64,
+        /// Bytes written, 0 if the same lay there.
+        result: io::Result<u64>,
+    },
 }
 
 /// What reading a snapshot gave.
@@ -96,6 +106,7 @@ impl Disk {
             pins: pins.dir.clone(),
             snapshots: snapshots.dir.clone(),
             bytes_max: snapshots.bytes,
+            wear: Wear::new(snapshots.bytes.saturating_mul(WRITES_A_DAY)),
         };
         let known = known.to_vec();
         let thread = std::thread::Builder::new().name("pins".to_owned());
@@ -126,10 +137,11 @@ struct Worker {
     pins: PathBuf,
     snapshots: PathBuf,
     bytes_max: u64,
+    wear: Wear,
 }
 
 impl Worker {
-    fn run(self, known: &[TextId], mut jobs: mpsc::Receiver<Job>, done: &mpsc::Sender<Done>) {
+    fn run(mut self, known: &[TextId], mut jobs: mpsc::Receiver<Job>, done: &mpsc::Sender<Done>) {
         self.tidy(known);
         while let Some(job) = jobs.blocking_recv() {
             if let Some(result) = self.work(job)
@@ -140,7 +152,7 @@ impl Worker {
         }
     }
 
-    fn work(&self, job: Job) -> Option<Done> {
+    fn work(&mut self, job: Job) -> Option<Done> {
         match job {
             Job::Store(definition, reply) => {
                 let result = definitions::store(&self.pins, &definition);
@@ -164,19 +176,17 @@ impl Worker {
                 text,
                 bytes_max,
             } => Some(Done::Read(id, self.read(&model, &text, bytes_max))),
-            Job::Write { id, header, memory } => {
-                Some(Done::Written(id, self.write(&header, &memory)))
-            }
+            Job::Write { id, header, memory } => Some(Done::Written {
+                id,
+                taken: header.bytes,
+                result: self.write(&header, &memory),
+            }),
         }
     }
 
     fn read(&self, model: &str, text: &TextId, bytes_max: u64) -> Found {
         let path = self.path(model, text);
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path);
-        let read = opened.map_err(ReadError::Io).and_then(|file| {
+        let read = open(&path).map_err(ReadError::Io).and_then(|file| {
             let snapshot = snapshot::read(file, bytes_max)?;
             // The file's name is a claim; the header, which the checksum covers, is the truth.
             let claimed = snapshot.header.model == model && snapshot.header.text == *text;
@@ -197,8 +207,8 @@ impl Worker {
         }
     }
 
-    /// Writes a snapshot, deleting the oldest others if the bound asks for it.
-    fn write(&self, header: &Header, memory: &File) -> io::Result<u64> {
+    /// Writes a snapshot, deleting the oldest of other models if the bound asks for it.
+    fn write(&mut self, header: &Header, memory: &File) -> io::Result<u64> {
         definitions::make_private(&self.snapshots)?;
         let path = self.path(&header.model, &header.text);
         // The header is a few hundred bytes.
@@ -206,11 +216,24 @@ impl Worker {
         if needed > self.bytes_max {
             return Err(io::Error::other("it is larger than snapshots.bytes allows"));
         }
-        self.make_room(needed, &path)?;
+        // An engine without room for it may have had to read the text again: nothing is new then.
+        if open(&path).is_ok_and(|file| snapshot::is_whole(file, header)) {
+            return Ok(0);
+        }
+        let leaving = self.in_the_way(needed, &header.model, &path)?;
         let space = rustix::fs::statvfs(&self.snapshots)?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < needed.saturating_add(FREE_MARGIN) {
+        let freed: u64 = leaving.iter().map(|(bytes, _)| bytes).sum();
+        if free.saturating_add(freed) < needed.saturating_add(FREE_MARGIN) {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if !self.wear.take(Instant::now(), needed) {
+            return Err(io::Error::other(
+                "as much as the disk may bear in a day was written",
+            ));
+        }
+        for (_, path) in leaving {
+            fs::remove_file(path)?;
         }
         let mut bytes = 0;
         definitions::replace(&path, |file| {
@@ -220,27 +243,48 @@ impl Worker {
         Ok(bytes)
     }
 
-    fn make_room(&self, needed: u64, replaced: &Path) -> io::Result<()> {
-        let mut files = Vec::new();
+    /// The files, with their sizes, that have to go for `needed` bytes more: the oldest of other
+    /// models. Those of `model` belong to pins that are still there, and would be written again with
+    /// its next engine, and so on without end.
+    fn in_the_way(
+        &self,
+        needed: u64,
+        model: &str,
+        replaced: &Path,
+    ) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut others = Vec::new();
+        let mut total = needed;
+        let of_model = format!("-{model}.{EXTENSION}");
         for entry in fs::read_dir(&self.snapshots)? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            let ours = entry.file_name().to_str().is_some_and(is_ours);
-            if ours && metadata.is_file() && entry.path() != replaced {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| is_ours(name)) else {
+                continue;
+            };
+            if !metadata.is_file() || entry.path() == replaced {
+                continue;
+            }
+            total += metadata.len();
+            if !name.ends_with(&of_model) {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                files.push((modified, metadata.len(), entry.path()));
+                others.push((modified, metadata.len(), entry.path()));
             }
         }
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, bytes, path) in files {
-            if total + needed <= self.bytes_max {
+        others.sort();
+        let mut leaving = Vec::new();
+        for (_, bytes, path) in others {
+            if total <= self.bytes_max {
                 break;
             }
-            fs::remove_file(&path)?;
             total -= bytes;
+            leaving.push((bytes, path));
         }
-        Ok(())
+        if total > self.bytes_max {
+            let full = "snapshots of other pins take what snapshots.bytes allows";
+            return Err(io::Error::other(full));
+        }
+        Ok(leaving)
     }
 
     fn tidy(&self, known: &[TextId]) {
@@ -269,6 +313,12 @@ impl Worker {
         self.snapshots
             .join(format!("{}-{model}.{EXTENSION}", text.0))
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let no_links = OFlags::NOFOLLOW.bits().cast_signed();
+    options.read(true).custom_flags(no_links).open(path)
 }
 
 /// Whether a file of this name is a snapshot, whole or not. The folder may be one in which others

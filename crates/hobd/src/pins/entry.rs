@@ -21,6 +21,8 @@ pub(super) enum Stored {
     Reading,
     /// Read, and not handed to an engine yet.
     Whole(Snapshot),
+    /// Not looked for, as the engine has no room for it now.
+    Skipped,
     /// There is none, or it was handed over; `saved` tells whether a good one lies on the disk.
     Settled { saved: bool },
 }
@@ -85,16 +87,18 @@ impl Entry {
 
     /// The command that pins it, with its snapshot if that is of the engine's format.
     pub(super) fn tell(&mut self, format: &str) -> Option<Outgoing> {
-        let snapshot = match std::mem::take(&mut self.stored) {
-            Stored::Whole(snapshot) => Some(snapshot).filter(|s| s.header.format == format),
-            Stored::Settled { .. } => None,
+        let (snapshot, stored) = match std::mem::take(&mut self.stored) {
+            Stored::Whole(snapshot) if snapshot.header.format == format => {
+                (Some(snapshot), Stored::Settled { saved: true })
+            }
+            Stored::Whole(_) | Stored::Settled { .. } => (None, Stored::Settled { saved: false }),
+            Stored::Skipped => (None, Stored::Skipped),
             undecided @ (Stored::Unknown | Stored::Reading) => {
                 self.stored = undecided;
                 return None;
             }
         };
-        let saved = snapshot.is_some();
-        self.stored = Stored::Settled { saved };
+        self.stored = stored;
         self.told = true;
         let pin = message::Pin {
             id: self.id,

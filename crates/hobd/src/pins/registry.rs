@@ -1,80 +1,32 @@
-//! Which pins there are, how far each is, and what follows from what happens. No I/O: jobs go to the
-//! [`Disk`], commands for the engine are returned.
+//! Which pins there are, how far each is, and what follows from what the engine and the disk report;
+//! `doors` has what follows from what users ask. No I/O: jobs go to the [`Disk`], commands for the
+//! engine are returned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use hob_api::pin::{Pin, PinSource, PinState};
+use hob_api::pin::{PinSource, PinState};
 use hob_api::status::CacheStatus;
-use hob_api::{ApiError, ErrorCode};
 use hob_ipc::Command;
-use hob_ipc::message::{ChatMessage, PINS_MAX, PinId, PinState as EngineState, Ready};
-use tokio::sync::oneshot;
+use hob_ipc::message::{PinId, PinState as EngineState, Ready};
 
-use super::disk::{Disk, Done, Found, Job, PutReply, RemoveReply};
+use super::disk::{Disk, Done, Found, Job, PutReply};
 use super::entry::{Entry, Stored};
 use super::snapshot::Header;
-use super::{Definition, Owner, PINS_PER_OWNER_MAX, PinName, definitions, memory};
+use super::{Definition, Owner, PinName, definitions, memory};
 use crate::settings::Settings;
 
-/// Puts that may be on their way to the disk: each has the engine told of two things, when it may
-/// be at a long step.
-const PENDING_MAX: usize = 32;
+mod doors;
 
-/// What a door asks.
-#[derive(Debug)]
-pub enum Call {
-    /// Pin messages under a name.
-    Put {
-        /// Whose it is.
-        owner: Owner,
-        /// Its name.
-        name: PinName,
-        /// What to pin.
-        messages: Vec<ChatMessage>,
-        /// Told when it is stored.
-        reply: PutReply,
-    },
-    /// Unpin a name.
-    Remove {
-        /// Whose it is.
-        owner: Owner,
-        /// Its name.
-        name: PinName,
-        /// Told when it is gone.
-        reply: RemoveReply,
-    },
-    /// The owner's pins, by name.
-    List {
-        /// Whose.
-        owner: Owner,
-        /// Gets them, without their messages.
-        reply: oneshot::Sender<Result<Vec<Pin>, ApiError>>,
-    },
-    /// One pin.
-    Get {
-        /// Whose it is.
-        owner: Owner,
-        /// Its name.
-        name: PinName,
-        /// Gets it.
-        reply: oneshot::Sender<Result<Pin, ApiError>>,
-    },
-}
+pub use doors::Call;
+use doors::not_stored;
 
-impl Call {
-    /// Refuses what changes something, as too much is changed already; hands back the rest.
-    pub(crate) fn refuse_change(self) -> Option<Self> {
-        // A caller that is gone does not need the reply.
-        match self {
-            Self::Put { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
-            Self::Remove { reply, .. } => drop(reply.send(Err(too_many_jobs()))),
-            reads @ (Self::List { .. } | Self::Get { .. }) => return Some(reads),
-        }
-        None
-    }
-}
+/// How long a ready engine waits for snapshots to be read. The 64 MiB of a default cache take an SD
+/// card some 6 s; a disk that needs longer may hang, and a pin that is read anew costs less than
+/// answers that don't come.
+const HOLD_MAX: Duration = Duration::from_secs(10);
 
 /// A command for the engine, and the descriptor that goes with it.
 pub type Outgoing = (Command, Option<OwnedFd>);
@@ -91,9 +43,11 @@ pub struct Pins {
     model: Option<String>,
     /// The engine, once it is ready and was told of the pins.
     engine: Option<Ready>,
-    /// A ready engine that waits for snapshots to be read.
-    held: Option<Ready>,
+    /// A ready engine that waits for snapshots to be read, and until when.
+    held: Option<(Ready, Instant)>,
     cache_bytes: u64,
+    /// Bytes of memory that the disk has yet to write.
+    unwritten: u64,
     snapshots: bool,
     figures: CacheStatus,
 }
@@ -112,6 +66,7 @@ impl Pins {
             engine: None,
             held: None,
             cache_bytes: settings.engine.cache_bytes,
+            unwritten: 0,
             snapshots: settings.snapshots.bytes > 0,
             figures: CacheStatus {
                 bytes_max: settings.engine.cache_bytes,
@@ -141,103 +96,13 @@ impl Pins {
 
     /// Lowers or raises the bound on what the engine keeps, which it obeys at once.
     pub fn limit_cache(&mut self, bytes: u64) -> Outgoing {
+        let raised = bytes > self.cache_bytes;
         self.cache_bytes = bytes;
         self.figures.bytes_max = bytes;
+        if raised {
+            self.look_again();
+        }
         (Command::LimitCache { bytes }, None)
-    }
-
-    /// Does what a door asks.
-    pub fn call(&mut self, call: Call) -> Vec<Outgoing> {
-        // A caller that is gone does not need the reply.
-        match call {
-            Call::Put {
-                owner,
-                name,
-                messages,
-                reply,
-            } => self.put(owner, name, messages, reply),
-            Call::Remove { owner, name, reply } => self.remove(owner, name, reply),
-            Call::List { owner, reply } => {
-                let own = self
-                    .entries
-                    .values()
-                    .filter(|e| e.definition.owner == owner);
-                drop(reply.send(Ok(own.map(Entry::shown).collect())));
-            }
-            Call::Get { owner, name, reply } => {
-                let found = self.entries.get(&(owner, name));
-                let found = found.map(Entry::shown_whole).ok_or_else(not_found);
-                drop(reply.send(found));
-            }
-        }
-        Vec::new()
-    }
-
-    fn put(&mut self, owner: Owner, name: PinName, messages: Vec<ChatMessage>, reply: PutReply) {
-        let key = (owner, name);
-        // With another change of it under way, the one that comes last must win.
-        if let Some(known) = self.entries.get(&key)
-            && known.definition.messages == messages
-            && !known.leaving
-            && !self.pending.contains(&key)
-        {
-            return drop(reply.send(Ok(known.shown_whole())));
-        }
-        if let Err(error) = self.check_quota(&key) {
-            return drop(reply.send(Err(error)));
-        }
-        if self.pending.len() >= PENDING_MAX {
-            return drop(reply.send(Err(too_many_jobs())));
-        }
-        let (owner, name) = key.clone();
-        let definition = Definition {
-            owner,
-            name,
-            messages,
-        };
-        match self.disk.submit(Job::Store(definition, reply)) {
-            Ok(()) => self.pending.push(key),
-            Err(Job::Store(_, reply)) => drop(reply.send(Err(too_many_jobs()))),
-            Err(_) => {}
-        }
-    }
-
-    fn check_quota(&self, key: &(Owner, PinName)) -> Result<(), ApiError> {
-        // What is being replaced is in both, and counts once.
-        let there: BTreeSet<_> = self.entries.keys().chain(&self.pending).collect();
-        if there.contains(key) {
-            return Ok(());
-        }
-        let quota = |message: String, hint| {
-            Err(ApiError::new(ErrorCode::QuotaExceeded, message).hint(hint))
-        };
-        let own = there.iter().filter(|(owner, _)| *owner == key.0);
-        if own.count() >= PINS_PER_OWNER_MAX {
-            let message = format!("you have {PINS_PER_OWNER_MAX} pins, the most allowed");
-            return quota(message, "remove one first");
-        }
-        if there.len() >= PINS_MAX {
-            let message = format!("there are {PINS_MAX} pins of all users, the most allowed");
-            return quota(message, "somebody has to remove one first");
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, owner: Owner, name: PinName, reply: RemoveReply) {
-        let key = (owner, name);
-        if !self.entries.contains_key(&key) && !self.pending.contains(&key) {
-            return drop(reply.send(Err(not_found())));
-        }
-        let (owner, name) = key.clone();
-        match self.disk.submit(Job::Delete(owner, name, reply)) {
-            Ok(()) => {
-                if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.leaving = true;
-                }
-            }
-            Err(Job::Delete(_, _, reply)) => drop(reply.send(Err(too_many_jobs()))),
-            Err(_) => {}
-        }
     }
 
     /// A model was opened, and an engine starts with it: its snapshots are read meanwhile.
@@ -252,23 +117,32 @@ impl Pins {
 
     /// The engine is ready. Returns what to tell it before any request, or `None` if that has to wait
     /// for a snapshot that is being read; then [`Pins::released`] says so.
-    pub fn engine_ready(&mut self, ready: Ready) -> Option<Vec<Outgoing>> {
+    pub fn engine_ready(&mut self, now: Instant, ready: Ready) -> Option<Vec<Outgoing>> {
         self.figures.entries = 0;
         self.figures.bytes = 0;
         if self.is_reading() {
-            self.held = Some(ready);
+            self.held = Some((ready, now + HOLD_MAX));
             return None;
         }
         self.engine = Some(ready);
         Some(self.tell_all())
     }
 
+    /// When an engine that waits for snapshots is released though they are not read.
+    pub fn wakeup(&self) -> Option<Instant> {
+        self.held.as_ref().map(|(_, until)| *until)
+    }
+
     /// The engine that waited for snapshots, if it need not wait any more, and what to tell it.
-    pub fn released(&mut self) -> Option<(Ready, Vec<Outgoing>)> {
+    pub fn released(&mut self, now: Instant) -> Option<(Ready, Vec<Outgoing>)> {
+        let until = self.wakeup()?;
         if self.is_reading() {
-            return None;
+            if now < until {
+                return None;
+            }
+            self.give_up_reading();
         }
-        let ready = self.held.take()?;
+        let (ready, _) = self.held.take()?;
         self.engine = Some(ready.clone());
         Some((ready, self.tell_all()))
     }
@@ -310,7 +184,7 @@ impl Pins {
                 tracing::warn!(pin = %id, "the engine can't use a pin's snapshot; it is read again");
                 if let Some(model) = self.model.clone() {
                     let text = entry.text.clone();
-                    // What is left behind is overwritten when the pin was read.
+                    // With a disk that is that far behind, the next engine refuses it again.
                     let _ = self.disk.submit(Job::Discard { model, text });
                 }
             }
@@ -376,12 +250,22 @@ impl Pins {
             format: engine.state_format.clone(),
             bytes,
         };
-        // With a disk that is that far behind, the next life computes the pin again.
-        let _ = self.disk.submit(Job::Write { id, header, memory });
+        // A disk that hangs must not make one engine after another leave as much as it can keep.
+        let fits = self.unwritten.saturating_add(bytes) <= self.cache_bytes;
+        let job = Job::Write { id, header, memory };
+        if fits && self.disk.submit(job).is_ok() {
+            self.unwritten += bytes;
+        } else {
+            self.figures.unsaved += 1;
+            tracing::warn!(pin = %id, "the disk is too far behind to save a pin's snapshot");
+        }
     }
 
     /// Takes in what the disk has done, and returns what to tell the engine.
     pub(crate) fn take_in(&mut self, done: Done) -> Vec<Outgoing> {
+        if let Done::Written { taken, .. } = &done {
+            self.unwritten -= taken;
+        }
         match done {
             Done::Stored(definition, result, reply) => self.stored(definition, result, reply),
             Done::Deleted(owner, name, Ok(()), reply) => {
@@ -395,17 +279,28 @@ impl Pins {
                 Vec::new()
             }
             Done::Read(id, found) => self.looked_for(id, found),
-            Done::Written(id, Ok(bytes)) => {
+            Done::Written {
+                id,
+                result: Ok(bytes),
+                ..
+            } => {
                 self.figures.written_bytes += bytes;
-                tracing::info!(pin = %id, bytes, "a pin's snapshot was written");
+                tracing::info!(pin = %id, bytes, "a pin's snapshot is on the disk");
                 let entry = self.entries.values_mut().find(|entry| entry.id == id);
                 // If it is looked for already, for the next engine, that finds it.
-                if let Some(stored @ Stored::Settled { .. }) = entry.map(|e| &mut e.stored) {
+                if let Some(stored @ (Stored::Settled { .. } | Stored::Skipped)) =
+                    entry.map(|e| &mut e.stored)
+                {
                     *stored = Stored::Settled { saved: true };
                 }
                 Vec::new()
             }
-            Done::Written(id, Err(error)) => {
+            Done::Written {
+                id,
+                result: Err(error),
+                ..
+            } => {
+                self.figures.unsaved += 1;
                 tracing::warn!(pin = %id, %error, "a pin's snapshot can't be written");
                 Vec::new()
             }
@@ -442,12 +337,24 @@ impl Pins {
         if matches!(found, Found::Damaged) {
             self.figures.damaged += 1;
         }
-        let model = self.model.as_ref();
+        let fits = |header: &Header| {
+            let engine = self.engine.as_ref();
+            self.model.as_ref() == Some(&header.model)
+                && engine.is_none_or(|engine| engine.state_format == header.format)
+        };
         if let Some(entry) = self.entries.values_mut().find(|entry| entry.id == id)
             && matches!(entry.stored, Stored::Reading)
         {
             entry.stored = match found {
-                Found::Whole(s) if Some(&s.header.model) == model => Stored::Whole(s),
+                // The engine has read the text meanwhile.
+                Found::Whole(s) if fits(&s.header) && entry.state == PinState::Ready => {
+                    Stored::Settled { saved: true }
+                }
+                Found::Whole(s) if fits(&s.header) => {
+                    // The engine may know of the pin, and have had no room for it.
+                    entry.told = false;
+                    Stored::Whole(s)
+                }
                 _ => Stored::Settled { saved: false },
             };
         }
@@ -474,6 +381,18 @@ impl Pins {
         }
         let unpin = (Command::Unpin { id: entry.id }, None);
         entry.told.then_some(unpin).into_iter().collect()
+    }
+
+    /// What was not read by now is computed; what the disk says of it later is dropped.
+    fn give_up_reading(&mut self) {
+        let undecided = |e: &&mut Entry| matches!(e.stored, Stored::Unknown | Stored::Reading);
+        let given_up = self.entries.values_mut().filter(undecided);
+        let pins = given_up.map(|e| e.stored = Stored::Settled { saved: false });
+        let pins = pins.count();
+        tracing::warn!(
+            pins,
+            "the disk does not give snapshots in time; they are computed"
+        );
     }
 
     fn is_reading(&self) -> bool {
@@ -508,8 +427,30 @@ impl Pins {
                 entry.stored = Stored::Reading;
                 return;
             }
-            entry.stored = Stored::Settled { saved: false };
+            entry.stored = if snapshots {
+                Stored::Skipped
+            } else {
+                Stored::Settled { saved: false }
+            };
         }
+    }
+
+    /// The engine may keep more: snapshots that it had no room for are of use again.
+    fn look_again(&mut self) {
+        if self.model.is_none() {
+            return;
+        }
+        for entry in self.entries.values_mut() {
+            let again = match entry.stored {
+                Stored::Skipped => entry.state != PinState::Ready,
+                Stored::Settled { saved } => saved && entry.state == PinState::Failed,
+                _ => false,
+            };
+            if again {
+                entry.stored = Stored::Unknown;
+            }
+        }
+        self.read_next();
     }
 
     /// Tells the engine of every pin that it has not heard of and that is looked for.
@@ -525,23 +466,4 @@ impl Pins {
 
 fn count(things: usize) -> u32 {
     u32::try_from(things).unwrap_or(u32::MAX)
-}
-
-fn not_found() -> ApiError {
-    ApiError::new(ErrorCode::NotFound, "you have no pin of that name")
-        .hint("GET /hob/v1/pins or `hob pins list` shows what you have")
-}
-
-fn too_many_jobs() -> ApiError {
-    ApiError::new(ErrorCode::Busy, "too many pins are being stored")
-        .hint("try again in a second")
-        .retry_after_ms(1000)
-}
-
-fn not_stored() -> ApiError {
-    ApiError::new(
-        ErrorCode::Internal,
-        "the pin can't be stored or deleted on the disk",
-    )
-    .hint("check the space and the permissions of pins.dir; hobd's log tells more")
 }

@@ -79,7 +79,25 @@ pub(super) fn write(file: &mut File, header: &Header, memory: &File) -> io::Resu
 ///
 /// # Errors
 /// [`ReadError`].
-pub(super) fn read(mut file: File, bytes_max: u64) -> Result<Snapshot, ReadError> {
+pub(super) fn read(file: File, bytes_max: u64) -> Result<Snapshot, ReadError> {
+    let (header, mut memory) = check(file, bytes_max, memory::fixed)?;
+    memory.rewind()?;
+    memory::seal(&memory)?;
+    Ok(Snapshot { header, memory })
+}
+
+/// Whether the file is a whole snapshot of this header: of the same text, model and engine.
+pub(super) fn is_whole(file: File, header: &Header) -> bool {
+    let checked = check(file, header.bytes, |_| Ok(io::sink()));
+    checked.is_ok_and(|(found, _)| found == *header)
+}
+
+/// Checks a snapshot, and copies its payload to what `to` makes for so many bytes.
+fn check<W: Write>(
+    mut file: File,
+    bytes_max: u64,
+    to: impl FnOnce(u64) -> io::Result<W>,
+) -> Result<(Header, W), ReadError> {
     let length = file.metadata()?.len();
     let mut from = Summed::new(&mut file);
     let mut magic = [0; MAGIC.len()];
@@ -100,17 +118,15 @@ pub(super) fn read(mut file: File, bytes_max: u64) -> Result<Snapshot, ReadError
     if header.bytes > bytes_max {
         return Err(ReadError::TooLarge);
     }
-    let mut memory = memory::fixed(header.bytes)?;
-    copy(&mut from, &mut memory, header.bytes).map_err(truncated)?;
+    let mut payload = to(header.bytes)?;
+    copy(&mut from, &mut payload, header.bytes).map_err(truncated)?;
     let checksum = from.sum.finalize();
     let mut expected = [0; CHECKSUM_BYTES];
     from.inner.read_exact(&mut expected).map_err(truncated)?;
     if checksum[..] != expected[..] {
         return Err(ReadError::Damaged);
     }
-    memory.rewind()?;
-    memory::seal(&memory)?;
-    Ok(Snapshot { header, memory })
+    Ok((header, payload))
 }
 
 /// A file that ends too early is damaged; other failures are the disk's.

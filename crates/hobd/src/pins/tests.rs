@@ -8,7 +8,7 @@ use std::path::Path;
 use hob_api::chat::Role;
 use hob_api::pin::{Pin, PinSource, PinState};
 use hob_ipc::Command;
-use hob_ipc::message::{PinId, PinState as EngineState, Ready};
+use hob_ipc::message::{PinFailure, PinId, PinState as EngineState, Ready};
 use proptest::prelude::*;
 
 use super::snapshot::{Header, ReadError};

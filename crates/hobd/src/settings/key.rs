@@ -309,7 +309,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "snapshots.bytes",
         variable: "HOB_SNAPSHOTS_BYTES",
-        about: "Most bytes of all snapshots; the oldest go first. 0 writes none, and deletes what there is at the next start.",
+        about: "Most bytes of all snapshots; the oldest of other models go first, and at most four times as much is written in a day. 0 writes none, and deletes what there is at the next start.",
         slot: |s| Slot::Bytes(&mut s.snapshots.bytes, 0..=1 << 40),
     },
 ];

@@ -126,6 +126,7 @@ impl Daemon {
         self.engine = None;
         self.witness = None;
         self.pins.engine_gone();
+        self.memory.engine_gone();
         self.shown.modify(forget_engine);
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");

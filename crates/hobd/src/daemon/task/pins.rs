@@ -1,6 +1,8 @@
 //! What the daemon's task does about pinned prefixes: it carries between [`crate::pins::Pins`] and
 //! the engine.
 
+use std::time::Instant;
+
 use super::Daemon;
 use crate::engine::Engine;
 use crate::pins::{Call, Done, Outgoing};
@@ -24,7 +26,12 @@ impl Daemon {
     pub(super) fn pins_done(&mut self, done: Done) {
         let outgoing = self.pins.take_in(done);
         self.tell_of_pins(outgoing);
-        if let Some((ready, outgoing)) = self.pins.released() {
+        self.release_engine();
+    }
+
+    /// Lets an engine that waited for snapshots begin, if it need not wait any more.
+    pub(super) fn release_engine(&mut self) {
+        if let Some((ready, outgoing)) = self.pins.released(Instant::now()) {
             self.tell_of_pins(outgoing);
             self.ready(&ready);
         }

@@ -1,5 +1,7 @@
 //! The pins with a disk of their own and an engine that the test plays.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::oneshot;
 
 use super::*;
@@ -52,7 +54,7 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     let mut pins = Pins::open(&settings);
-    for uid in 1000..1008 {
+    for uid in 1000..1007 {
         for name in 0..PINS_PER_OWNER_MAX {
             let name = format!("p{name}");
             put(&mut pins, Some(uid), &name, &format!("text of {uid}"))
@@ -60,9 +62,9 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
                 .unwrap();
         }
     }
+    let full = put(&mut pins, Some(2000), "x", "text").await.unwrap_err();
+    assert_eq!(full.code, ErrorCode::QuotaExceeded);
     for owner in [Some(2000), None] {
-        let full = put(&mut pins, owner, "x", "text").await.unwrap_err();
-        assert_eq!(full.code, ErrorCode::QuotaExceeded);
         let foreign = get(&mut pins, owner, "p0").await.unwrap_err();
         assert_eq!(foreign.code, ErrorCode::NotFound);
         let (reply, answer) = oneshot::channel();
@@ -74,6 +76,14 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
     put(&mut pins, Some(1000), "p0", "other text")
         .await
         .unwrap();
+    // The last places are everybody's.
+    for name in 0..PINS_PER_OWNER_MAX {
+        put(&mut pins, None, &format!("e{name}"), "text")
+            .await
+            .unwrap();
+    }
+    let full = put(&mut pins, None, "x", "text").await.unwrap_err();
+    assert_eq!(full.code, ErrorCode::QuotaExceeded);
     // Another life finds them.
     let mut pins = Pins::open(&settings);
     let found = get(&mut pins, Some(1000), "p0").await.unwrap();
@@ -91,14 +101,14 @@ fn engine(format: &str) -> Ready {
 /// Opens the model and plays an engine that gets ready: the one pin that it is told of.
 async fn told(pins: &mut Pins, model: &str, format: &str) -> (PinId, Option<Vec<u8>>) {
     pins.model_opened(model);
-    let mut outgoing = pins.engine_ready(engine(format));
+    let mut outgoing = pins.engine_ready(Instant::now(), engine(format));
     while outgoing.is_none() {
         let done = pins.done().await;
         assert!(
             pins.take_in(done).is_empty(),
             "not before the engine is released"
         );
-        outgoing = pins.released().map(|(_, outgoing)| outgoing);
+        outgoing = pins.released(Instant::now()).map(|(_, outgoing)| outgoing);
     }
     let (command, memory) = outgoing.unwrap().pop().unwrap();
     let Command::Pin(pin) = command else {
@@ -212,7 +222,7 @@ async fn save(pins: &mut Pins, id: PinId) {
 }
 
 #[tokio::test]
-async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
+async fn room_is_made_among_other_models_alone_and_a_state_is_asked_for_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(folder.path());
     // Enough for one, with the margin for its header.
@@ -228,6 +238,14 @@ async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
     put(&mut pins, None, "b", "other text").await.unwrap();
     let second = PinId(first.0 + 1);
     save(&mut pins, second).await;
+    let saved = async |pins: &mut Pins, name| get(pins, None, name).await.unwrap().saved;
+    // The first is still pinned, and keeps its snapshot.
+    assert!(saved(&mut pins, "a").await && !saved(&mut pins, "b").await);
+    assert_eq!(pins.figures().unsaved, 1);
+    // One of another model gives way.
+    let (second, _) = told(&mut pins, "model-2", "format 1").await;
+    save(&mut pins, second).await;
+    assert!(saved(&mut pins, "b").await);
     assert!(foreign.exists());
     let files = fs::read_dir(snapshots).unwrap().count();
     assert_eq!(files, 2, "the foreign one and the latest snapshot");
@@ -235,4 +253,133 @@ async fn room_is_made_among_snapshots_alone_and_a_state_is_asked_for_once() {
     // The engine says that it is of no use, and has it anew: it is not handed memory again.
     assert!(pins.progress(second, EngineState::Refused).is_empty());
     assert!(pins.progress(second, READY).is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_an_engine_for_so_long_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pins = Pins::open(&settings(folder.path()));
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (id, _) = told(&mut pins, "model-1", "format 1").await;
+    save(&mut pins, id).await;
+    pins.engine_gone();
+
+    // What the disk has done is not taken in, as if it did nothing.
+    let now = Instant::now();
+    pins.model_opened("model-1");
+    assert!(pins.engine_ready(now, engine("format 1")).is_none());
+    let until = pins.wakeup().unwrap();
+    assert!(until > now && until <= now + Duration::from_secs(10));
+    assert!(pins.released(now + Duration::from_secs(9)).is_none());
+    let (_, outgoing) = pins.released(until).unwrap();
+    assert!(
+        matches!(&outgoing[..], [(Command::Pin(pin), None)] if pin.state_bytes.is_none()),
+        "{outgoing:?}"
+    );
+    assert_eq!(pins.wakeup(), None);
+    // What comes late is dropped.
+    let done = pins.done().await;
+    assert!(pins.take_in(done).is_empty());
+    assert!(pins.released(until).is_none());
+}
+
+#[tokio::test]
+async fn who_pins_without_end_does_not_wear_out_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.snapshots.bytes = 4_200;
+    let mut pins = Pins::open(&settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (mut id, _) = told(&mut pins, "model-1", "format 1").await;
+    for n in 0..6 {
+        save(&mut pins, id).await;
+        let shown = get(&mut pins, None, "a").await.unwrap();
+        assert_eq!((shown.state, shown.saved), (PinState::Ready, n < 4), "{n}");
+        put(&mut pins, None, "a", &format!("text {n}"))
+            .await
+            .unwrap();
+        id = PinId(id.0 + 1);
+    }
+    assert_eq!(pins.figures().unsaved, 2);
+}
+
+/// Pins and saves a text, and opens its model again while the engine may keep nothing.
+async fn loaded_without_room(settings: &Settings) -> (Pins, PinId) {
+    let mut pins = Pins::open(settings);
+    put(&mut pins, None, "a", "text").await.unwrap();
+    let (id, _) = told(&mut pins, "model-1", "format 1").await;
+    save(&mut pins, id).await;
+    pins.engine_gone();
+    pins.limit_cache(0);
+    assert_eq!(told(&mut pins, "model-1", "format 1").await.1, None);
+    let reason = PinFailure::NoRoom;
+    pins.progress(id, EngineState::Failed { reason });
+    (pins, id)
+}
+
+#[tokio::test]
+async fn a_snapshot_that_there_was_no_room_for_is_restored_when_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut pins, id) = loaded_without_room(&settings(folder.path())).await;
+    for _ in 0..2 {
+        pins.limit_cache(1 << 20);
+        let done = pins.done().await;
+        let outgoing = pins.take_in(done);
+        assert!(
+            matches!(&outgoing[..], [(Command::Pin(pin), Some(_))] if pin.id == id),
+            "{outgoing:?}"
+        );
+        let restored = EngineState::Ready {
+            tokens: 32,
+            bytes: 5,
+            restored: true,
+        };
+        assert!(pins.progress(id, restored).is_empty());
+        assert!(get(&mut pins, None, "a").await.unwrap().saved);
+        // It is given up while the engine is there, and restored as well.
+        pins.limit_cache(0);
+        let reason = PinFailure::NoRoom;
+        pins.progress(id, EngineState::Failed { reason });
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lies_there_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut pins, id) = loaded_without_room(&settings(folder.path())).await;
+    let written = pins.figures().written_bytes;
+    assert!(written > 0);
+    // The engine is quicker than the disk.
+    pins.limit_cache(1 << 20);
+    let (_, memory) = pins.progress(id, READY).pop().unwrap();
+    let done = pins.done().await;
+    assert!(pins.take_in(done).is_empty(), "it has the pin already");
+    File::from(memory.unwrap()).write_all(b"state").unwrap();
+    pins.saved(id, true);
+    let done = pins.done().await;
+    pins.take_in(done);
+    assert!(get(&mut pins, None, "a").await.unwrap().saved);
+    assert_eq!(pins.figures().written_bytes, written);
+}
+
+#[tokio::test]
+async fn what_a_slow_disk_has_yet_to_write_is_no_more_than_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pins = Pins::open(&settings(folder.path()));
+    for name in ["a", "b"] {
+        put(&mut pins, None, name, name).await.unwrap();
+    }
+    let (second, _) = told(&mut pins, "model-1", "format 1").await;
+    // Room for one state of five bytes.
+    pins.limit_cache(9);
+    for id in [PinId(second.0 - 1), second] {
+        let (_, memory) = pins.progress(id, READY).pop().unwrap();
+        File::from(memory.unwrap()).write_all(b"state").unwrap();
+        pins.saved(id, true);
+    }
+    assert_eq!(pins.figures().unsaved, 1);
+    let done = pins.done().await;
+    pins.take_in(done);
+    assert!(get(&mut pins, None, "a").await.unwrap().saved);
+    assert!(!get(&mut pins, None, "b").await.unwrap().saved);
 }
