@@ -104,9 +104,9 @@ def behind_a_hog(arguments, folder, table):
         return
     waits = []
     with Hob(folder / "hob", arguments.model, arguments.threads, limits__per_uid=32) as hob:
-        os.chmod(folder, 0o755)
-        for parent in (folder, *folder.parents[:2]):
-            os.chmod(parent, 0o755)
+        # The run's own folders, of which the second is the temporary one.
+        for path in (hob.folder, folder, folder.parent):
+            os.chmod(path, 0o755)
         os.chmod(hob.socket, 0o666)
         for number in range(min(arguments.rounds, 5)):
             hog = [UnixConnection(hob.socket) for _ in range(21)]
