@@ -240,4 +240,6 @@ class Peer(Server):
         ]
 
     def start(self):
+        # It does not take over a socket that it left behind.
+        self.socket.unlink(missing_ok=True)
         self.launch(self.command, "peer.log")
