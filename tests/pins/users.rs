@@ -5,18 +5,6 @@ use super::*;
 const OTHER: u32 = 54_321;
 const THIRD: u32 = 54_322;
 
-fn open_to_all(daemon: &Daemon) {
-    use std::os::unix::fs::PermissionsExt as _;
-    for path in [
-        daemon.home().to_owned(),
-        daemon.home().join("run"),
-        daemon.home().join("run/hob"),
-    ] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-}
-
 /// What `hob` says when another user runs it.
 fn hob(daemon: &Daemon, uid: u32, arguments: &[&str]) -> (bool, String) {
     let mut command = daemon.hob();
@@ -35,7 +23,7 @@ async fn a_pin_is_its_owners_alone_and_an_administrators_serves_all() {
         return;
     }
     let daemon = Setup::real().ready().await;
-    open_to_all(&daemon);
+    daemon.open_to_everybody();
     let file = daemon.home().join("persona.txt");
     fs::write(&file, persona()).unwrap();
     let file = file.to_str().unwrap();
