@@ -141,7 +141,8 @@ pub fn urgency(class: Class, received: Instant, now: Instant) -> Class {
     aged.unwrap_or(class)
 }
 
-fn count(tokens: usize) -> u32 {
+/// So many tokens as messages count them.
+pub fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 

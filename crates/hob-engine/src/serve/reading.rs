@@ -201,8 +201,8 @@ impl<M: Model> Server<'_, M> {
             let recent = |at: Instant| now.duration_since(at) < PREFILL_REPORT_INTERVAL;
             if !reading.reported.is_some_and(recent) {
                 reading.reported = Some(now);
-                let processed = sequence_id(reading.seen);
-                let total = sequence_id(whole);
+                let processed = slots::count(reading.seen);
+                let total = slots::count(whole);
                 self.tell(id, PinState::Reading { processed, total })?;
             }
             self.pins.reading = Some(reading);
