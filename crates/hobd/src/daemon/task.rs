@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_api::status::{EngineStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::message::{Generate, PARALLEL_MAX, PinState};
@@ -30,6 +31,16 @@ mod embedding;
 mod engine;
 mod memory;
 mod pins;
+
+/// What the scheduler wants to know of a request, whatever it asks of the engine.
+struct Terms {
+    uid: u32,
+    class: Class,
+    timeout: Duration,
+    keep_alive: Option<Duration>,
+    /// The model that it insists on.
+    model: Option<String>,
+}
 
 /// The state behind the loop.
 pub(super) struct Daemon {
@@ -164,7 +175,42 @@ impl Daemon {
     }
 
     fn submit(&mut self, request: ValidRequest) -> Result<answer::Answer, ApiError> {
-        self.check_model(request.model.as_deref())?;
+        let terms = Terms {
+            uid: request.caller.uid,
+            class: request.class,
+            timeout: request.timeout,
+            keep_alive: request.keep_alive,
+            model: request.model,
+        };
+        self.admit(terms, |id| {
+            Command::Generate(Box::new(Generate {
+                id,
+                prompt: request.prompt,
+                max_tokens: request.max_tokens,
+                stop: request.stop,
+                sampling: request.sampling,
+                cache_owner: request.cache.then_some(request.caller.uid),
+                class: request.class,
+                drafts: request.drafts,
+            }))
+        })
+    }
+
+    /// Gives a request its number and hands it to the scheduler; `command` says what it asks of
+    /// the engine.
+    fn admit(
+        &mut self,
+        terms: Terms,
+        command: impl FnOnce(RequestId) -> Command,
+    ) -> Result<answer::Answer, ApiError> {
+        let Terms {
+            uid,
+            class,
+            timeout,
+            keep_alive,
+            model,
+        } = terms;
+        self.check_model(model.as_deref())?;
         if self.engine.is_none() {
             self.look_at_memory();
         }
@@ -172,25 +218,14 @@ impl Daemon {
         self.next_id += 1;
         let now = Instant::now();
         let (sender, answer) = answer::channel(id, self.cancelled.clone());
-        let generate = Command::Generate(Box::new(Generate {
-            id,
-            prompt: request.prompt,
-            max_tokens: request.max_tokens,
-            stop: request.stop,
-            sampling: request.sampling,
-            cache_owner: request.cache.then_some(request.caller.uid),
-            class: request.class,
-            drafts: request.drafts,
-        }));
-        let whose = (request.caller.uid, request.class);
         self.live
-            .admit(now, (id, generate), whose, request.model, sender);
+            .admit(now, (id, command(id)), (uid, class), model, sender);
         let input = Input::Submit {
             id,
-            uid: request.caller.uid,
-            class: request.class,
-            deadline: now + request.timeout,
-            keep_alive: request.keep_alive,
+            uid,
+            class,
+            deadline: now + timeout,
+            keep_alive,
         };
         self.step_refusable(input).map(|()| answer)
     }

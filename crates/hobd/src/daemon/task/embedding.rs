@@ -1,43 +1,30 @@
 //! Requests for embeddings: they wait in the same queue as all others.
 
-use std::time::Instant;
-
 use hob_api::{ApiError, Event};
+use hob_ipc::Command;
 use hob_ipc::embedding::{Embed, Embedding};
-use hob_ipc::{Command, RequestId};
 
-use super::Daemon;
-use crate::answer::{self, Answer};
+use super::{Daemon, Terms};
+use crate::answer::Answer;
 use crate::request::ValidEmbedding;
-use crate::scheduler::Input;
 
 impl Daemon {
     pub(super) fn submit_embedding(&mut self, request: ValidEmbedding) -> Result<Answer, ApiError> {
-        self.check_model(request.model.as_deref())?;
-        if self.engine.is_none() {
-            self.look_at_memory();
-        }
-        let id = RequestId(self.next_id);
-        self.next_id += 1;
-        let now = Instant::now();
-        let (sender, answer) = answer::channel(id, self.cancelled.clone());
-        let (uid, class) = (request.caller.uid, request.class);
-        let command = Command::Embed(Box::new(Embed {
-            id,
-            inputs: request.inputs,
-            dimensions: request.dimensions,
-            class,
-        }));
-        self.live
-            .admit(now, (id, command), (uid, class), request.model, sender);
-        let input = Input::Submit {
-            id,
-            uid,
-            class,
-            deadline: now + request.timeout,
+        let terms = Terms {
+            uid: request.caller.uid,
+            class: request.class,
+            timeout: request.timeout,
             keep_alive: request.keep_alive,
+            model: request.model,
         };
-        self.step_refusable(input).map(|()| answer)
+        self.admit(terms, |id| {
+            Command::Embed(Box::new(Embed {
+                id,
+                inputs: request.inputs,
+                dimensions: request.dimensions,
+                class: request.class,
+            }))
+        })
     }
 
     pub(super) fn embedded(&mut self, embedding: Embedding) {
