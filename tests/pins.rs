@@ -159,7 +159,7 @@ async fn a_pin_is_restored_after_every_kind_of_end() {
 async fn pins_are_listed_replaced_and_removed() {
     let daemon = Setup::real().ready().await;
     let client = daemon.client();
-    put(&daemon, "b", &"You are brief and polite. ".repeat(9)).await;
+    put(&daemon, "b", &"You are brief and polite. ".repeat(20)).await;
     let first = put(&daemon, "a", &persona()).await;
     assert_eq!(first.name, "a");
     assert_eq!(first.text_bytes, persona().len() as u64);

@@ -18,7 +18,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
-use llama_cpp_sys_2::{LLAMA_FLASH_ATTN_TYPE_DISABLED, LLAMA_FLASH_ATTN_TYPE_ENABLED};
+use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO;
 
 use crate::embed::Embedder;
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
@@ -296,7 +296,7 @@ impl<'m> Llama<'m> {
 fn state_format(kv_type: KvType, parallel: u32) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
     let processor = std::env::consts::ARCH;
-    // Flash attention, which lays values out otherwise, follows from the type.
+    // Flash attention, which lays values out otherwise, follows from model and processor.
     let kv_type = kv_type.as_str();
     // The state of one sequence names the number of all, and llama.cpp refuses another.
     format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}, of {parallel}")
@@ -336,14 +336,6 @@ fn new_context<'m>(
         .ok_or_else(|| memory("the contexts are larger than llama.cpp can count"))?;
     let n_batch = N_BATCH.min(n_ctx.max(load.parallel));
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
-    // Flash attention is off unless llama.cpp demands it: on a processor it sums in 16 bits when
-    // it writes one token, so that a token that was written would be remembered otherwise than
-    // one that was read, and it was slower there.
-    let flash_attention = if load.kv_type.is_quantized() {
-        LLAMA_FLASH_ATTN_TYPE_ENABLED
-    } else {
-        LLAMA_FLASH_ATTN_TYPE_DISABLED
-    };
     let kv_type = match load.kv_type {
         KvType::F16 => KvCacheType::F16,
         KvType::Q8_0 => KvCacheType::Q8_0,
@@ -356,7 +348,8 @@ fn new_context<'m>(
         .with_n_seq_max(load.parallel)
         .with_kv_unified(false)
         .with_swa_full(false)
-        .with_flash_attention_policy(flash_attention)
+        // On, unless the model's architecture can't.
+        .with_flash_attention_policy(LLAMA_FLASH_ATTN_TYPE_AUTO)
         .with_type_k(kv_type)
         .with_type_v(kv_type)
         .with_n_batch(n_batch)

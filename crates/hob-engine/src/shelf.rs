@@ -9,10 +9,9 @@ use std::sync::Arc;
 use hob_ipc::message::PinId;
 
 use crate::prompt::Token;
-use crate::slots::GRID;
 
 /// Shorter beginnings are computed again before they are found.
-pub const TOKENS_MIN: usize = 2 * GRID;
+pub const TOKENS_MIN: usize = 32;
 
 /// Whose requests may go on from something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,13 +24,15 @@ pub const STEP_ALONE: Duration = Duration::from_secs(1);
 /// A request becomes one class more urgent each time that it has waited so long, as in hobd's
 /// queue.
 pub const AGEING: Duration = Duration::from_secs(15);
-/// Prompts are computed in pieces that begin and end at multiples of this. llama.cpp's kernels
-/// work on some rows at a time and on what is left over in another way, with other last digits.
-pub const GRID: usize = 16;
+/// Prompts are computed in pieces that begin and end at multiples of this, and what is left over in
+/// a piece of its own: llama.cpp's kernels compute fewer rows in another way, with other last
+/// digits. Flash attention's has the largest number (`GGML_FA_TILE_Q`).
+pub const GRID: usize = 64;
 /// Prefill tokens in the first step, before anything is measured.
 const CHUNK_FIRST: usize = 64;
-/// Prefill tokens that a step takes at least, however slow the board: fewer would leave the grid.
-const CHUNK_MIN: usize = GRID;
+/// Prefill tokens that a step takes at least, however slow the board. Fewer than the grid's are a
+/// power of two, so that they meet it again.
+pub const CHUNK_MIN: usize = 16;
 
 /// A request under way. Its place in the list is its sequence.
 #[derive(Debug)]
@@ -96,8 +98,8 @@ impl<S> Slot<S> {
 
     /// How many tokens are read in a step with so much room.
     ///
-    /// Steps end on the grid or with the prompt: so a prompt is computed in the same way however
-    /// quick the board happened to be.
+    /// Steps end on the grid as long as they can: so a prompt is computed in the same way however
+    /// quick the board happened to be, and however much of it was known.
     fn share(&self, room: usize) -> usize {
         share(self.seen, self.tokens.len(), room)
     }
@@ -148,11 +150,8 @@ pub fn count(tokens: usize) -> u32 {
 
 /// How many of `whole` tokens go into a step with so much room, after the first `seen`.
 pub fn share(seen: usize, whole: usize, room: usize) -> usize {
-    let end = seen + room;
-    if end >= whole {
-        return whole.saturating_sub(seen);
-    }
-    let on_grid = end - end % GRID;
+    let end = whole.min(seen + room);
+    let on_grid = end - end % GRID.min(room);
     let end = if on_grid > seen { on_grid } else { end };
     end - seen
 }
@@ -263,16 +262,18 @@ pub fn alone<S>(slots: &[Option<Slot<S>>]) -> Option<RequestId> {
 pub struct Pace {
     target: Duration,
     chunk: usize,
+    chunk_min: usize,
     chunk_max: usize,
 }
 
 impl Pace {
-    /// The pace of steps that should take `target`, before anything is measured; never above
-    /// `chunk_max`.
-    pub fn new(target: Duration, chunk_max: usize) -> Self {
+    /// The pace of steps that should take `target`, before anything is measured; never below
+    /// `chunk_min`, and never above `chunk_max`.
+    pub fn new(target: Duration, chunk_min: usize, chunk_max: usize) -> Self {
         Self {
             target,
             chunk: CHUNK_FIRST.min(chunk_max),
+            chunk_min: chunk_min.min(chunk_max),
             chunk_max,
         }
     }
@@ -292,10 +293,14 @@ impl Pace {
         let took_us = took.as_micros().max(1);
         let fitting = (prefill as u128 * self.target.as_micros()) / took_us;
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        let whole = fitting - fitting % GRID;
-        self.chunk = if whole > 0 { whole } else { fitting }
+        let fitting = fitting
             .clamp(self.chunk / 2, self.chunk * 2)
-            .clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max);
+            .clamp(self.chunk_min, self.chunk_max);
+        let on_grid = match fitting {
+            0..GRID => 1 << fitting.max(1).ilog2(),
+            GRID.. => fitting - fitting % GRID,
+        };
+        self.chunk = on_grid.max(self.chunk_min);
     }
 }
 
@@ -345,7 +350,7 @@ mod tests {
         let row = |row: &Row| (row.token, row.position, row.sequence, row.logits);
         let rows: Vec<_> = plan.rows.iter().map(row).collect();
         assert_eq!(rows, [(7, 4, 1, true), (8, 5, 2, true), (9, 6, 2, true)]);
-        assert_eq!(shares(&reading(&slots, 0, 40)), [(0, 32, None)]);
+        assert_eq!(shares(&reading(&slots, 0, 32)), [(0, 32, None)]);
         assert_eq!(shares(&reading(&slots, 0, 64)), [(0, 50, Some(49))]);
     }
 
@@ -398,16 +403,17 @@ mod tests {
             }
             shares
         };
-        assert_eq!(shares(0, 512), [200]);
-        assert_eq!(shares(0, 150), [144, 56]);
-        assert_eq!(shares(70, 100), [90, 40]);
+        assert_eq!(shares(0, 512), [192, 8]);
+        assert_eq!(shares(0, 192), [192, 8]);
+        assert_eq!(shares(0, 150), [128, 64, 8]);
+        assert_eq!(shares(70, 100), [58, 64, 8]);
         assert_eq!(shares(195, 512), [5]);
         assert_eq!(shares(130, 16), [14, 16, 16, 16, 8], "a slow board");
     }
 
     #[test]
     fn the_pace_settles_where_a_step_takes_its_target() {
-        let mut pace = Pace::new(STEP_SHARED, 512);
+        let mut pace = Pace::new(STEP_SHARED, CHUNK_MIN, 512);
         for _ in 0..20 {
             // A board with 100 tokens a second.
             pace.learn(
@@ -461,7 +467,7 @@ mod tests {
             steps in proptest::collection::vec((0_usize..600, 0_u64..5000), 0..40),
             chunk_max in 1_usize..600,
         ) {
-            let mut pace = Pace::new(STEP_SHARED, chunk_max);
+            let mut pace = Pace::new(STEP_SHARED, CHUNK_MIN, chunk_max);
             for (prefill, took) in steps {
                 pace.learn(prefill, Duration::from_millis(took));
                 prop_assert!(pace.chunk() <= chunk_max);

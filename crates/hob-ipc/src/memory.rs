@@ -30,12 +30,6 @@ impl KvType {
         }
     }
 
-    /// Whether several elements share a scale. llama.cpp keeps such values only with flash
-    /// attention.
-    pub fn is_quantized(self) -> bool {
-        self != Self::F16
-    }
-
     /// Elements of a block, of which a head must have whole ones, and bytes of a block
     /// (`ggml-common.h`).
     pub fn block(self) -> (u32, u32) {

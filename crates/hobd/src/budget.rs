@@ -131,7 +131,6 @@ impl Wish {
             n_ctx,
             parallel,
             kv_block: self.kv_type.block(),
-            flash_attention: self.kv_type.is_quantized(),
         }
     }
 }

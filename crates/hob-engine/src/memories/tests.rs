@@ -62,7 +62,7 @@ fn the_longest_prefix_is_gone_on_from() {
 fn what_is_cut_is_cut_on_the_grid_and_before_the_last_token() {
     let mut memories = memories(0, &[(OWNER, &tokens(100))]);
     assert_eq!(choose(&mut memories, &other(70, 80)), (0, 64));
-    for (prompt, common) in [(65, 64), (64, 48), (100, 96)] {
+    for (prompt, common) in [(65, 64), (64, 0), (100, 64), (129, 100)] {
         memories.keep(0, memory(OWNER, &tokens(100)));
         assert_eq!(choose(&mut memories, &tokens(prompt)), (0, common));
     }
@@ -80,25 +80,25 @@ fn what_can_not_be_cut_is_used_whole_or_not_at_all() {
 
 #[test]
 fn another_conversation_is_left_alone_while_there_is_room() {
-    let mut memories = memories(0, &[(OWNER, &tokens(100)), (OWNER, &[])]);
-    assert_eq!(choose(&mut memories, &other(32, 50)), (1, 0));
+    let mut memories = memories(0, &[(OWNER, &tokens(200)), (OWNER, &[])]);
+    assert_eq!(choose(&mut memories, &other(64, 80)), (1, 0));
     // Without room, the common part at least is used.
     memories.keep(1, memory(OWNER, &other(0, 9)));
-    assert_eq!(choose(&mut memories, &other(32, 50)), (0, 32));
+    assert_eq!(choose(&mut memories, &other(64, 80)), (0, 64));
 }
 
 #[test]
 fn an_answer_that_reads_back_in_other_tokens_is_superseded() {
-    // A prompt of 48 tokens and a long answer, of which the next turn's text has 6 in common.
+    // A prompt of 64 tokens and a long answer, of which the next turn's text has 6 in common.
     let mut memories = memories(0, &[(OWNER, &[]), (OWNER, &[])]);
     let held = Memory {
         owner: OWNER,
         tokens: tokens(300),
-        prompt_len: 48,
+        prompt_len: 64,
     };
     memories.keep(0, held);
-    let choice = choice(&mut memories, &other(54, 330));
-    assert_eq!((choice.sequence, choice.common), (0, 48));
+    let choice = choice(&mut memories, &other(70, 330));
+    assert_eq!((choice.sequence, choice.common), (0, 64));
     assert_eq!(choice.displaced, None);
 }
 

@@ -12,7 +12,7 @@ use hob_ipc::{EngineEvent, RequestId};
 use super::{Failure, Model, Server, Step, cancelled};
 use crate::embed::{Job, ROWS_MAX, failure};
 use crate::inbox::Ends;
-use crate::slots::{self, Pace, STEP_SHARED};
+use crate::slots::{self, CHUNK_MIN, Pace, STEP_SHARED};
 
 /// Requests for embeddings under way: with the answers under way at most `parallel`.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Default for Jobs {
     fn default() -> Self {
         Self {
             jobs: Vec::new(),
-            pace: Pace::new(STEP_SHARED, ROWS_MAX),
+            pace: Pace::new(STEP_SHARED, CHUNK_MIN, ROWS_MAX),
         }
     }
 }

@@ -32,18 +32,15 @@ pub struct Shape {
     pub parallel: u32,
     /// Elements and bytes of a block of keys or values in the KV cache.
     pub kv_block: (u32, u32),
-    /// Whether attention is computed without keeping all of a layer's scores.
-    pub flash_attention: bool,
 }
 
 impl Shape {
-    /// Keys and values of 16 bits, without flash attention.
+    /// Keys and values of 16 bits.
     pub fn new(n_ctx: u32, parallel: u32) -> Self {
         Self {
             n_ctx,
             parallel,
             kv_block: (1, 2),
-            flash_attention: false,
         }
     }
 }
@@ -85,16 +82,11 @@ impl Header {
     ///   is less, rounded up to 256, as llama.cpp sizes it in `llama-kv-cache-iswa.cpp` when the
     ///   caches are kept apart for each sequence.
     /// - Compute: for each token of a pass over `n_ubatch`, in 4 bytes each, a layer's feed-forward
-    ///   (`3 n_ff + 4 n_embd`), its ends (`8 n_embd`), the mask (`n_ctx`), and without flash
-    ///   attention one layer's scores (`n_head × n_ctx`); then the vocabulary's scores of the
-    ///   tokens for which they are asked. llama.cpp reuses some of that, so that this errs upwards.
+    ///   (`3 n_ff + 4 n_embd`), its ends (`8 n_embd`), and the mask (`n_ctx`), as flash attention
+    ///   keeps no scores; then the vocabulary's scores of the tokens for which they are asked.
+    ///   llama.cpp reuses some of that, so that this errs upwards.
     pub fn memory_of(&self, shape: &Shape) -> Memory {
         let n_ctx = u64::from(shape.n_ctx).next_multiple_of(CACHE_STEP);
-        let scores = if shape.flash_attention {
-            1
-        } else {
-            u64::from(self.n_head) + 1
-        };
         let layer = 3 * u64::from(self.n_ff) + 12 * u64::from(self.n_embd);
         let vocabulary = u64::from(self.vocabulary);
         let process = PROCESS_BYTES + vocabulary * PROCESS_BYTES_PER_TOKEN;
@@ -102,7 +94,7 @@ impl Header {
             weights: self.weights_bytes,
             kv: self.kv_bytes(n_ctx, shape),
             compute_estimate: layer
-                .saturating_add(n_ctx.saturating_mul(scores))
+                .saturating_add(n_ctx)
                 .saturating_mul(N_UBATCH * F32)
                 .saturating_add(vocabulary * SCORED_ROWS * F32)
                 .saturating_add(process),
@@ -113,7 +105,7 @@ impl Header {
     /// The memory needed for a context in which embeddings of inputs of up to `n_ctx` tokens are made,
     /// beside that for answers, in bytes. As [`Header::memory_of`] with 16-bit keys and values of all
     /// tokens in all layers (a window's cache grows with the sequences), for passes over
-    /// `EMBEDDED_ROWS`, and the vocabulary's scores of each row twice: once where they are computed
+    /// `EMBEDDED_ROWS`, one layer's scores, and the vocabulary's scores of each row twice: once where they are computed
     /// and once where llama.cpp puts them; and the context itself, taken to be as large as
     /// `PROCESS_BYTES`. With `n_ctx` 2048, resident memory grew by 74 MiB with SmolLM2-135M (89 by
     /// this), and by 171 MiB with Gemma 3 270M (182).

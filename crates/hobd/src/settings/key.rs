@@ -123,7 +123,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "engine.kv_type",
         variable: "HOB_ENGINE_KV_TYPE",
-        about: "How contexts are kept. \"f16\" is exact. \"q8_0\" takes about half the memory and \"q4_0\" about a quarter, both less exactly, slower on most processors, and with flash attention.",
+        about: "How contexts are kept. \"f16\" is exact. \"q8_0\" takes about half the memory and \"q4_0\" about a quarter, both less exactly, and slower on most processors.",
         slot: |s| Slot::KvType(&mut s.engine.kv_type),
     },
     Key {
