@@ -83,7 +83,19 @@ DEVICES = (
     ("Table fan", "bedroom", "fan", 35, "on"),
     ("Heater", "bathroom", "climate", 1200, "off"),
     ("Coffee machine", "kitchen", "switch", 900, "off"),
+    ("Garage door", "garage", "cover", 150, "off"),
+    ("Desk lamp", "office", "light", 7, "on"),
+    ("Radio", "hallway", "media", 20, "off"),
 )
+
+
+def fields_to_json(devices):
+    """The devices' fields as lines of text, and the same as lines of JSON."""
+    lines = ["; ".join(f"{f}: {v}" for f, v in zip(FIELDS, device)) for device in devices]
+    objects = [
+        "{" + ", ".join(f'"{f}": "{v}"' for f, v in zip(FIELDS, device)) + "}" for device in devices
+    ]
+    return "\n".join(lines), "\n".join(objects)
 
 
 def repetitive(kind, number):
@@ -91,9 +103,11 @@ def repetitive(kind, number):
     if kind == "text":
         story = prompt_of(70, 40 + number)
         return f"The text:\n{story}\n\nThe same text once more, word for word:\n"
-    rows = [f"{'; '.join(f'{f}: {v}' for f, v in zip(FIELDS, row))}" for row in DEVICES[number % 2 :]]
-    first = ", ".join(f'"{f}": "{v}"' for f, v in zip(FIELDS, DEVICES[number % 2]))
-    return "\n".join(rows) + "\n\nThe same as JSON, one object a line:\n{" + first + "}\n"
+    at = number % len(DEVICES)
+    devices = DEVICES[at:] + DEVICES[:at]
+    shown, answer = fields_to_json(devices[:3])
+    asked, _ = fields_to_json(devices[3:])
+    return f"Text:\n{shown}\n\nJSON:\n{answer}\n\nText:\n{asked}\n\nJSON:\n"
 
 
 def drafts(arguments, folder, table):

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::prompt::Token;
 
 /// Longest draft. Each row takes time, and memory for a score of every token of the vocabulary.
-pub const DRAFT_MAX: usize = 8;
+pub const DRAFT_MAX: usize = 15;
 /// Tokens that must have come up before. Fewer repeat in any text.
 const MATCH_MIN: usize = 3;
 /// Tokens compared at most: a longer match is no better.
@@ -27,26 +27,42 @@ const WEIGHT: f64 = 0.2;
 /// Share of a step that a drafted token is taken to add at least. No measurement counts for more than
 /// twice the mean, so that a mean of nothing would stay so.
 const ADDED_MIN: f64 = 0.01;
-/// Share of drafted tokens that hold, before anything is known: a match of three tokens is
-/// more often right than wrong.
-const RATE_FIRST: f64 = 0.7;
+/// Kinds of matches, by how many tokens are the same at least, and the share of drafted tokens that
+/// hold before anything is known: a match of three tokens is more often right than wrong, and what
+/// has repeated for long goes on.
+const KINDS: [(usize, f64); 3] = [(MATCH_MIN, 0.7), (6, 0.8), (12, 0.9)];
 /// Matches left alone after a probe that failed, first and at most. The number doubles.
 const PAUSE_FIRST: u32 = 4;
 const PAUSE_MAX: u32 = 128;
 
-/// Up to `length` tokens that followed the longest earlier occurrence of the latest tokens, the
-/// latest such occurrence. Where that reaches the end, it goes on with itself: what repeats once
-/// may go on repeating.
-pub fn lookup(tokens: &[Token], length: usize) -> Vec<Token> {
-    let Some(after) = occurrence(tokens) else {
-        return Vec::new();
-    };
-    let period = tokens.len() - after;
-    (0..length).map(|at| tokens[after + at % period]).collect()
+/// An earlier occurrence of the latest tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// The place after it.
+    after: usize,
+    /// How many tokens are the same: at most [`MATCH_MAX`] are compared.
+    same: usize,
 }
 
-/// The place after the best earlier occurrence of the latest tokens.
-fn occurrence(tokens: &[Token]) -> Option<usize> {
+impl Occurrence {
+    /// `length` tokens that followed it in `tokens`. Where they reach the end, they go on with
+    /// themselves: what repeats once may go on repeating.
+    pub fn draft(self, tokens: &[Token], length: usize) -> Vec<Token> {
+        let period = tokens.len() - self.after;
+        (0..length)
+            .map(|at| tokens[self.after + at % period])
+            .collect()
+    }
+
+    /// Its kind's place in [`KINDS`].
+    fn kind(self) -> usize {
+        let kinds = KINDS.iter().take_while(|(same, _)| *same <= self.same);
+        kinds.count().saturating_sub(1)
+    }
+}
+
+/// The longest earlier occurrence of the latest tokens, and of equal ones the latest.
+pub fn lookup(tokens: &[Token]) -> Option<Occurrence> {
     let mut best = None;
     let mut longest = MATCH_MIN - 1;
     for after in (MATCH_MIN..tokens.len()).rev() {
@@ -54,7 +70,7 @@ fn occurrence(tokens: &[Token]) -> Option<usize> {
         let same = pairs.take(MATCH_MAX).take_while(|(a, b)| a == b).count();
         if same > longest {
             longest = same;
-            best = Some(after);
+            best = Some(Occurrence { after, same });
         }
         if longest == MATCH_MAX {
             break;
@@ -110,35 +126,43 @@ fn mean(known: Option<f64>, new: f64) -> f64 {
 /// How well drafts fit one answer.
 #[derive(Debug)]
 pub struct Acceptance {
+    /// For each of [`KINDS`].
+    of: [OfKind; KINDS.len()],
+    /// The kind of the latest match.
+    kind: usize,
+    drafted: u32,
+    accepted: u32,
+}
+
+/// The same for matches of one kind.
+#[derive(Clone, Copy, Debug)]
+struct OfKind {
     /// Share of drafted tokens that held, of those whose predecessors held.
     rate: f64,
     /// Matches still to be left alone.
     pause: u32,
     /// How many to leave alone after the next probe that fails.
     pause_next: u32,
-    drafted: u32,
-    accepted: u32,
 }
 
 impl Default for Acceptance {
     fn default() -> Self {
         Self {
-            rate: RATE_FIRST,
-            pause: 0,
-            pause_next: PAUSE_FIRST,
+            of: KINDS.map(|(_, rate)| OfKind {
+                rate,
+                pause: 0,
+                pause_next: PAUSE_FIRST,
+            }),
+            kind: 0,
             drafted: 0,
             accepted: 0,
         }
     }
 }
 
-impl Acceptance {
-    /// How long the next draft should be; 0 for none.
-    pub fn length(&self, costs: &StepCosts) -> usize {
-        let Some(cost) = costs.of_draft() else {
-            // What a draft costs must be tried, and is compared with a step without.
-            return if costs.is_begun() { PROBE } else { 0 };
-        };
+impl OfKind {
+    /// The length of a draft that promises the most, if one does; 0 for none.
+    fn best_length(&self, cost: f64) -> usize {
         let mut best = (0, GAIN_MIN);
         let (mut tokens, mut held, mut time) = (1.0, 1.0, 1.0);
         for length in 1..=DRAFT_MAX {
@@ -149,8 +173,26 @@ impl Acceptance {
                 best = (length, tokens / time);
             }
         }
-        match (best.0, self.pause) {
+        best.0
+    }
+}
+
+impl Acceptance {
+    /// How long the draft after `found` should be; 0 for none, and then the match counts as left
+    /// alone.
+    pub fn length(&mut self, costs: &StepCosts, found: Occurrence) -> usize {
+        self.kind = found.kind();
+        let Some(cost) = costs.of_draft() else {
+            // What a draft costs must be tried, and is compared with a step without.
+            return if costs.is_begun() { PROBE } else { 0 };
+        };
+        let of = &mut self.of[self.kind];
+        match (of.best_length(cost), of.pause) {
             (0, 0) => PROBE,
+            (0, pause) => {
+                of.pause = pause - 1;
+                0
+            }
             (length, _) => length,
         }
     }
@@ -165,11 +207,6 @@ impl Acceptance {
         self.accepted
     }
 
-    /// A match was left alone.
-    pub fn pass_over(&mut self) {
-        self.pause = self.pause.saturating_sub(1);
-    }
-
     /// So many tokens are drafted.
     pub fn begin(&mut self, drafted: usize) {
         let drafted = u32::try_from(drafted).unwrap_or(u32::MAX);
@@ -179,16 +216,18 @@ impl Acceptance {
     /// The next drafted token holds.
     pub fn hold(&mut self) {
         self.accepted = self.accepted.saturating_add(1);
-        self.rate += WEIGHT * (1.0 - self.rate);
-        self.pause_next = PAUSE_FIRST;
+        let of = &mut self.of[self.kind];
+        of.rate += WEIGHT * (1.0 - of.rate);
+        of.pause_next = PAUSE_FIRST;
     }
 
     /// The next drafted token does not hold, after `held` that did: the rest is worth nothing.
     pub fn fail(&mut self, held: usize) {
-        self.rate -= WEIGHT * self.rate;
+        let of = &mut self.of[self.kind];
+        of.rate -= WEIGHT * of.rate;
         if held == 0 {
-            self.pause = self.pause_next;
-            self.pause_next = (self.pause_next * 2).min(PAUSE_MAX);
+            of.pause = of.pause_next;
+            of.pause_next = (of.pause_next * 2).min(PAUSE_MAX);
         }
     }
 }
@@ -203,7 +242,8 @@ mod tests {
     }
 
     fn draft(text: &str, length: usize) -> String {
-        let draft = lookup(&tokens(text), length);
+        let tokens = tokens(text);
+        let draft = lookup(&tokens).map_or_else(Vec::new, |found| found.draft(&tokens, length));
         let bytes = draft
             .iter()
             .map(|token| u8::try_from(*token).unwrap_or(b'?'));
@@ -241,20 +281,43 @@ mod tests {
             learn(&mut good, 4, 4);
             learn(&mut bad, 4, 0);
         }
-        assert_eq!(good.length(&costs(0.1)), DRAFT_MAX);
-        assert_eq!(good.length(&costs(1.1)), PROBE, "rows as dear as steps");
-        assert_eq!(bad.length(&costs(0.1)), 0, "paused");
+        assert_eq!(good.length(&costs(0.1), SHORT), DRAFT_MAX);
+        assert_eq!(
+            good.length(&costs(1.1), SHORT),
+            PROBE,
+            "rows as dear as steps"
+        );
+        assert_eq!(bad.length(&costs(0.1), SHORT), 0, "paused");
         assert_eq!((good.drafted, good.accepted), (80, 80));
+    }
+
+    #[test]
+    fn long_matches_are_trusted_though_short_ones_failed() {
+        let mut acceptance = Acceptance::default();
+        for _ in 0..20 {
+            acceptance.length(&costs(0.3), SHORT);
+            learn(&mut acceptance, 4, 0);
+        }
+        assert_eq!(acceptance.length(&costs(0.3), SHORT), 0);
+        let long = Occurrence {
+            after: 20,
+            same: MATCH_MAX,
+        };
+        let length = acceptance.length(&costs(0.3), long);
+        assert!(length > 4, "{length}");
+        // What is learned of long ones says nothing of short ones.
+        learn(&mut acceptance, 4, 4);
+        assert_eq!(acceptance.length(&costs(0.3), SHORT), 0);
     }
 
     #[test]
     fn nothing_is_drafted_before_a_plain_step_is_known() {
         let mut costs = StepCosts::default();
-        assert_eq!(Acceptance::default().length(&costs), 0);
+        assert_eq!(Acceptance::default().length(&costs, SHORT), 0);
         costs.learn(3, Duration::from_secs(1));
-        assert_eq!(Acceptance::default().length(&costs), 0);
+        assert_eq!(Acceptance::default().length(&costs, SHORT), 0);
         costs.learn(0, Duration::from_secs(1));
-        assert_eq!(Acceptance::default().length(&costs), PROBE);
+        assert_eq!(Acceptance::default().length(&costs, SHORT), PROBE);
     }
 
     #[test]
@@ -277,22 +340,21 @@ mod tests {
         let mut acceptance = Acceptance::default();
         let mut probes = 0;
         for _ in 0..1000 {
-            match acceptance.length(&costs) {
-                0 => acceptance.pass_over(),
-                length => {
-                    probes += 1;
-                    learn(&mut acceptance, length, 0);
-                }
+            let length = acceptance.length(&costs, SHORT);
+            if length > 0 {
+                probes += 1;
+                learn(&mut acceptance, length, 0);
             }
         }
         assert!(probes <= 16, "{probes} of 1000");
         // A text that begins to repeat is noticed at the next probe or two.
         let mut passed = 0;
-        while acceptance.length(&costs) <= PROBE {
-            match acceptance.length(&costs) {
-                0 => acceptance.pass_over(),
-                length => learn(&mut acceptance, length, length),
+        loop {
+            let length = acceptance.length(&costs, SHORT);
+            if length > PROBE {
+                break;
             }
+            learn(&mut acceptance, length, length);
             passed += 1;
             assert!(passed <= 2 * PAUSE_MAX, "never again");
         }
@@ -307,13 +369,19 @@ mod tests {
         }
     }
 
+    const SHORT: Occurrence = Occurrence {
+        after: 9,
+        same: MATCH_MIN,
+    };
+
     proptest! {
         #[test]
         fn a_draft_follows_an_earlier_occurrence(
             tokens in proptest::collection::vec(0_i32..3, 0..60),
             length in 0_usize..12,
         ) {
-            let draft = lookup(&tokens, length);
+            let found = lookup(&tokens);
+            let draft = found.map_or_else(Vec::new, |found| found.draft(&tokens, length));
             let end = &tokens[tokens.len().saturating_sub(MATCH_MIN)..];
             let occurs = tokens.len() > MATCH_MIN
                 && tokens[..tokens.len() - 1].windows(MATCH_MIN).any(|window| window == end);
@@ -327,19 +395,17 @@ mod tests {
 
         #[test]
         fn no_history_gives_a_length_out_of_bounds(
-            steps in proptest::collection::vec((0_usize..9, 0_usize..9, 0_u64..900), 0..60),
+            steps in proptest::collection::vec((0_usize..9, 0_usize..9, 0_u64..900, 3_usize..17), 0..60),
         ) {
             let mut costs = StepCosts::default();
             let mut acceptance = Acceptance::default();
-            for (drafted, accepted, ms) in steps {
+            for (drafted, accepted, ms, same) in steps {
                 costs.learn(drafted, Duration::from_millis(ms));
-                if drafted > 0 {
-                    learn(&mut acceptance, drafted, accepted.min(drafted));
-                } else {
-                    acceptance.pass_over();
-                }
-                prop_assert!(acceptance.length(&costs) <= DRAFT_MAX);
-                prop_assert!((0.0..=1.0).contains(&acceptance.rate));
+                let found = Occurrence { after: 1, same };
+                prop_assert!(acceptance.length(&costs, found) <= DRAFT_MAX);
+                learn(&mut acceptance, drafted, accepted.min(drafted));
+                let possible = |of: &OfKind| (0.0..=1.0).contains(&of.rate);
+                prop_assert!(acceptance.of.iter().all(possible));
                 prop_assert!(acceptance.accepted <= acceptance.drafted);
             }
         }

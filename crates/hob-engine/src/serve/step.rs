@@ -86,25 +86,23 @@ impl<M: Model> Server<'_, M> {
         let Some(slot) = self.slots[place].as_mut().filter(|slot| slot.drafts) else {
             return Vec::new();
         };
-        let length = match mode {
-            // Several answers fill a step without drafts.
-            Drafts::Auto if alone => slot.acceptance.length(&self.costs),
-            Drafts::Auto | Drafts::Off => return Vec::new(),
-            Drafts::Always => DRAFT_MAX,
+        // Several answers fill a step without drafts.
+        let wanted = mode == Drafts::Always || mode == Drafts::Auto && alone;
+        if !wanted || slot.to_read() > 0 {
+            return Vec::new();
+        }
+        let Some(found) = drafts::lookup(&slot.tokens) else {
+            return Vec::new();
         };
-        if slot.to_read() > 0 {
-            return Vec::new();
-        }
-        if length == 0 {
-            if !drafts::lookup(&slot.tokens, 1).is_empty() {
-                slot.acceptance.pass_over();
-            }
-            return Vec::new();
-        }
+        let promising = slot.acceptance.length(&self.costs, found);
+        let length = match mode {
+            Drafts::Always => DRAFT_MAX,
+            _ => promising,
+        };
         // A token is chosen after the last drafted one, too.
         let answer = slot.max_tokens.saturating_sub(slot.answered() + 1) as usize;
         let context = (self.limits.n_ctx as usize).saturating_sub(slot.tokens.len() + 1);
-        drafts::lookup(&slot.tokens, length.min(answer).min(context))
+        found.draft(&slot.tokens, length.min(answer).min(context))
     }
 
     /// Takes what a step wrote for one answer: the token after its last one, and those after each
