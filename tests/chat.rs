@@ -365,7 +365,7 @@ async fn the_next_turn_reads_only_what_is_new_and_sleep_forgets() {
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": text(&first)},
-        {"role": "user", "content": "Is it large?"},
+        {"role": "user", "content": "What is the capital of Italy? Answer in one short sentence."},
     ]});
     let second = ask(&client, &turns).await;
     let cached = second.usage.prompt_tokens_details.cached_tokens;
@@ -384,8 +384,12 @@ async fn the_next_turn_reads_only_what_is_new_and_sleep_forgets() {
 async fn prometheus_is_told_what_happened_and_no_text() {
     let daemon = Setup::real().ready().await;
     let client = daemon.client();
-    let first = ask(&client, &json!({})).await;
-    ask(&client, &json!({})).await;
+    let long = json!({"messages": [
+        {"role": "system", "content": "You are a helpful assistant. ".repeat(20)},
+        {"role": "user", "content": QUESTION},
+    ]});
+    let first = ask(&client, &long).await;
+    ask(&client, &long).await;
     client
         .post(CHAT, &question(&json!({"model": "nonesuch"})))
         .await;

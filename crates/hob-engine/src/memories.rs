@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::prompt::Token;
 use crate::shelf::{Owner, Shelf, TOKENS_MIN};
-use crate::slots::GRID;
+use crate::slots::{GRID, PIECE_MIN};
 
 /// As many tokens are copied to or from the shelf in the time in which one is computed. Of the
 /// models that were measured, the one that computes quickest copies 200.
@@ -25,6 +25,13 @@ pub struct Memory {
     pub tokens: Vec<Token>,
     /// How many of them are the prompt; the rest is the answer.
     pub prompt_len: usize,
+}
+
+impl Memory {
+    /// Whether its end was written, and not read.
+    pub fn is_written(&self) -> bool {
+        self.tokens.len() > self.prompt_len
+    }
 }
 
 /// A memory, and when it was last used.
@@ -210,7 +217,10 @@ impl Memories {
         let entries = self.shelf.entries().iter().enumerate();
         let usable = entries
             .filter(|(_, entry)| entry.owner.serves(reader))
-            .map(|(index, entry)| (index, overlap(&entry.tokens, prompt, cuts).usable))
+            .map(|(index, entry)| {
+                let overlap = overlap(&entry.tokens, entry.written, prompt, cuts);
+                (index, overlap.usable)
+            })
             .filter(|(_, usable)| *usable > 0);
         let (index, common) = usable.max_by_key(|(_, usable)| *usable)?;
         Some(Start::Shelf { index, common })
@@ -227,7 +237,7 @@ impl Memories {
         let usable = kept.filter(|k| reader.is_some_and(|r| k.memory.owner.serves(r)));
         usable.map_or_else(Overlap::default, |kept| Overlap {
             passes_on: reader != Some(kept.memory.owner),
-            ..overlap(&kept.memory.tokens, prompt, cuts)
+            ..overlap(&kept.memory.tokens, kept.memory.is_written(), prompt, cuts)
         })
     }
 
@@ -284,19 +294,26 @@ impl Memories {
     }
 }
 
-/// How much of `prompt` is held by what has seen `held`.
-fn overlap(held: &[Token], prompt: &[Token], cuts: &impl Fn(usize, usize) -> bool) -> Overlap {
+/// How much of `prompt` is held by what has seen `held`, whose end was `written` or read.
+///
+/// What was only read is gone on from where a prompt that is read whole could have been cut, so that
+/// its numbers are the same. What was written has others anyway, and is gone on from its end.
+fn overlap(
+    held: &[Token],
+    written: bool,
+    prompt: &[Token],
+    cuts: &impl Fn(usize, usize) -> bool,
+) -> Overlap {
     let pairs = held.iter().zip(prompt);
     let raw = pairs.take_while(|(known, wanted)| known == wanted).count();
     let common = raw.min(prompt.len().saturating_sub(1));
-    // What is cut goes on from where a prompt that is read whole would have been cut.
-    let on_grid = common - common % GRID;
-    let usable = if common == held.len() {
-        common
-    } else if cuts(held.len(), on_grid) {
-        on_grid
-    } else {
-        0
+    let exact = common.min(prompt.len().saturating_sub(PIECE_MIN));
+    let exact = exact - exact % GRID;
+    let can_cut = exact == held.len() || cuts(held.len(), exact);
+    let usable = match common == held.len() {
+        true if written || !can_cut => common,
+        _ if can_cut => exact,
+        _ => 0,
     };
     Overlap {
         raw,

@@ -49,7 +49,7 @@ pub fn place<M: Model>(
             .prepare(memory.owner, &memory.tokens, model.saved_bytes(id))
         && let Some(state) = model.save(id)
     {
-        memories.shelf.put(memory.owner, memory.tokens, state);
+        memories.shelf.put(memory, state);
     }
     let (mut cached, mut lost) = fill(model, memories, id, common, source);
     if cached == 0 && common > 0 {

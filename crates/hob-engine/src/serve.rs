@@ -22,7 +22,7 @@ use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::recall::{self, Place, sequence_id};
 use crate::shelf::Owner;
-use crate::slots::{self, CHUNK_MIN, GRID, Pace, Slot};
+use crate::slots::{self, CHUNK_MIN, PIECE_MIN, Pace, Slot};
 use crate::text::Answer;
 use crate::wire::Events;
 
@@ -176,7 +176,7 @@ pub fn serve<M: Model>(
         pins: Pins::default(),
         embeddings: embedding::Jobs::default(),
         cache_reported: (0, 0),
-        pace_alone: Pace::new(slots::STEP_ALONE, GRID, limits.n_batch as usize),
+        pace_alone: Pace::new(slots::STEP_ALONE, PIECE_MIN, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, CHUNK_MIN, limits.n_batch as usize),
         model,
         limits,

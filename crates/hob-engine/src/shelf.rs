@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hob_ipc::message::PinId;
 
+use crate::memories::Memory;
 use crate::prompt::Token;
 
 /// Shorter beginnings are computed again before they are found.
@@ -41,6 +42,8 @@ pub struct Entry {
     pub owner: Owner,
     /// What the model had seen.
     pub tokens: Vec<Token>,
+    /// Whether the last of them were written, and not read.
+    pub written: bool,
     /// What it remembered of them, in llama.cpp's own format.
     pub state: Arc<Vec<u8>>,
     /// The pinned prefix that this is, if it is one.
@@ -138,14 +141,16 @@ impl Shelf {
         true
     }
 
-    /// Puts something there, in place of what has been there the longest unused. What does not
+    /// Puts what a sequence held there, in place of what has been there the longest unused. What does not
     /// fit beside the pinned prefixes is left out. False if so.
-    pub fn put(&mut self, owner: Owner, tokens: Vec<Token>, state: Vec<u8>) -> bool {
+    pub fn put(&mut self, memory: Memory, state: Vec<u8>) -> bool {
+        let written = memory.is_written();
+        let Memory { owner, tokens, .. } = memory;
         if !self.prepare(owner, &tokens, state.len()) {
             return false;
         }
         let entry = self.entry(owner, tokens, state, None);
-        self.entries.push(entry);
+        self.entries.push(Entry { written, ..entry });
         true
     }
 
@@ -224,6 +229,7 @@ impl Shelf {
         Entry {
             owner,
             tokens,
+            written: false,
             state: Arc::new(state),
             pin,
             number: self.clock,
@@ -244,13 +250,22 @@ mod tests {
         (from..).take(length).collect()
     }
 
+    fn read(owner: Owner, tokens: Vec<Token>) -> Memory {
+        let prompt_len = tokens.len();
+        Memory {
+            owner,
+            tokens,
+            prompt_len,
+        }
+    }
+
     /// A state such that the entry has `bytes` bytes with its one token.
     fn state(bytes: usize) -> Vec<u8> {
         vec![0; bytes - size_of::<Token>()]
     }
 
     fn put(shelf: &mut Shelf, token: Token, bytes: usize) -> bool {
-        shelf.put(ALMA, vec![token], state(bytes))
+        shelf.put(read(ALMA, vec![token]), state(bytes))
     }
 
     fn pin(shelf: &mut Shelf, id: u64, owner: Owner, bytes: usize) -> Result<Vec<PinId>, NoRoom> {
@@ -291,9 +306,9 @@ mod tests {
     #[test]
     fn a_conversation_lies_there_once() {
         let mut shelf = Shelf::new(10_000);
-        assert!(shelf.put(ALMA, tokens(0, 40), vec![0; 100]));
-        assert!(shelf.put(BRUNO, tokens(0, 40), vec![0; 100]));
-        assert!(shelf.put(ALMA, tokens(0, 60), vec![0; 100]));
+        assert!(shelf.put(read(ALMA, tokens(0, 40)), vec![0; 100]));
+        assert!(shelf.put(read(BRUNO, tokens(0, 40)), vec![0; 100]));
+        assert!(shelf.put(read(ALMA, tokens(0, 60)), vec![0; 100]));
         let lengths: Vec<_> = shelf.entries().iter().map(|e| e.tokens.len()).collect();
         assert_eq!(lengths, [40, 60], "Bruno's and the longer one of Alma's");
         assert!(shelf.covers(ALMA, &tokens(0, 48), |_, _| true));

@@ -24,15 +24,17 @@ pub const STEP_ALONE: Duration = Duration::from_secs(1);
 /// A request becomes one class more urgent each time that it has waited so long, as in hobd's
 /// queue.
 pub const AGEING: Duration = Duration::from_secs(15);
-/// Prompts are computed in pieces that begin and end at multiples of this, and what is left over in
-/// a piece of its own: llama.cpp's kernels compute fewer rows in another way, with other last
-/// digits. Flash attention's has the largest number (`GGML_FA_TILE_Q`).
-pub const GRID: usize = 64;
+/// Prompts are computed in pieces that begin at multiples of this. llama.cpp's kernels work on some
+/// rows at a time and on what is left over in another way, with other last digits.
+pub const GRID: usize = 16;
+/// Pieces have at least so many tokens if the prompt has. Flash attention computes fewer rows in
+/// another way (`GGML_FA_TILE_Q`), with other last digits.
+pub const PIECE_MIN: usize = 64;
 /// Prefill tokens in the first step, before anything is measured.
 const CHUNK_FIRST: usize = 64;
-/// Prefill tokens that a step takes at least, however slow the board. Fewer than the grid's are a
-/// power of two, so that they meet it again.
-pub const CHUNK_MIN: usize = 16;
+/// Prefill tokens that a step takes at least while several requests are under way, however slow the
+/// board.
+pub const CHUNK_MIN: usize = GRID;
 
 /// A request under way. Its place in the list is its sequence.
 #[derive(Debug)]
@@ -98,10 +100,10 @@ impl<S> Slot<S> {
 
     /// How many tokens are read in a step with so much room.
     ///
-    /// Steps end on the grid as long as they can: so a prompt is computed in the same way however
-    /// quick the board happened to be, and however much of it was known.
-    fn share(&self, room: usize) -> usize {
-        share(self.seen, self.tokens.len(), room)
+    /// Steps end on the grid or with the prompt, and leave a whole piece or nothing: so a prompt is
+    /// computed in the same way however quick the board happened to be.
+    fn share(&self, room: usize, batch_max: usize) -> usize {
+        share(self.seen, self.tokens.len(), room, batch_max)
     }
 
     /// Tokens of the answer so far.
@@ -148,11 +150,22 @@ pub fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
-/// How many of `whole` tokens go into a step with so much room, after the first `seen`.
-pub fn share(seen: usize, whole: usize, room: usize) -> usize {
-    let end = whole.min(seen + room);
-    let on_grid = end - end % GRID.min(room);
-    let end = if on_grid > seen { on_grid } else { end };
+/// How many of `whole` tokens go into a step with so much room, after the first `seen`. A few more
+/// than that if they would not make a piece of their own, but never more than `batch_max`.
+pub fn share(seen: usize, whole: usize, room: usize, batch_max: usize) -> usize {
+    let left = whole.saturating_sub(seen);
+    let piece = PIECE_MIN.min(room).min(batch_max / 2).max(1);
+    if left <= room || left < 2 * piece {
+        return left;
+    }
+    let end = whole.saturating_sub(piece).min(seen + room);
+    let on_grid = end - end % GRID;
+    // A piece that begins beside the grid may be too short to reach it with as many rows.
+    let end = if on_grid >= seen + piece {
+        on_grid
+    } else {
+        end
+    };
     end - seen
 }
 
@@ -198,11 +211,11 @@ pub fn writing<S>(
     plan
 }
 
-/// Plans a step that reads up to `room` tokens, at least 1, for the slot at `place`.
-pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize) -> Plan {
+/// Plans a step that reads about `room` tokens, at least 1, for the slot at `place`; see [`share`].
+pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize, batch_max: usize) -> Plan {
     let mut plan = Plan::default();
     if let Some(slot) = &slots[place] {
-        let count = slot.share(room);
+        let count = slot.share(room, batch_max);
         let last = usize::from(count == slot.to_read());
         let tokens = &slot.tokens[slot.seen..slot.seen + count];
         plan.push(place, slot.seen, tokens, last);
@@ -293,14 +306,10 @@ impl Pace {
         let took_us = took.as_micros().max(1);
         let fitting = (prefill as u128 * self.target.as_micros()) / took_us;
         let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
-        let fitting = fitting
+        let whole = fitting - fitting % GRID;
+        self.chunk = if whole > 0 { whole } else { fitting }
             .clamp(self.chunk / 2, self.chunk * 2)
             .clamp(self.chunk_min, self.chunk_max);
-        let on_grid = match fitting {
-            0..GRID => 1 << fitting.max(1).ilog2(),
-            GRID.. => fitting - fitting % GRID,
-        };
-        self.chunk = on_grid.max(self.chunk_min);
     }
 }
 
@@ -350,8 +359,8 @@ mod tests {
         let row = |row: &Row| (row.token, row.position, row.sequence, row.logits);
         let rows: Vec<_> = plan.rows.iter().map(row).collect();
         assert_eq!(rows, [(7, 4, 1, true), (8, 5, 2, true), (9, 6, 2, true)]);
-        assert_eq!(shares(&reading(&slots, 0, 32)), [(0, 32, None)]);
-        assert_eq!(shares(&reading(&slots, 0, 64)), [(0, 50, Some(49))]);
+        assert_eq!(shares(&reading(&slots, 0, 16, 256)), [(0, 16, None)]);
+        assert_eq!(shares(&reading(&slots, 0, 64, 256)), [(0, 50, Some(49))]);
     }
 
     #[test]
@@ -360,7 +369,7 @@ mod tests {
         lost.tokens.push(8);
         lost.seen = 0;
         assert_eq!(lost.to_read(), 6);
-        let plan = reading(&[Some(lost)], 0, 64);
+        let plan = reading(&[Some(lost)], 0, 64, 256);
         assert_eq!((plan.rows.len(), plan.shares[0].logits), (6, Some(5)));
     }
 
@@ -397,18 +406,21 @@ mod tests {
             let mut slot = slot(1, 200, seen, None);
             let mut shares = Vec::new();
             while slot.to_read() > 0 {
-                let share = slot.share(room);
+                let share = slot.share(room, 256);
                 slot.seen += share;
                 shares.push(share);
             }
             shares
         };
-        assert_eq!(shares(0, 512), [192, 8]);
-        assert_eq!(shares(0, 192), [192, 8]);
-        assert_eq!(shares(0, 150), [128, 64, 8]);
-        assert_eq!(shares(70, 100), [58, 64, 8]);
+        assert_eq!(shares(0, 512), [200]);
+        assert_eq!(shares(0, 192), [128, 72]);
+        assert_eq!(shares(0, 150), [128, 72]);
+        assert_eq!(shares(0, 64), [64, 64, 72]);
+        assert_eq!(shares(80, 64), [120], "no piece is too short");
+        assert_eq!(shares(70, 100), [66, 64]);
         assert_eq!(shares(195, 512), [5]);
-        assert_eq!(shares(130, 16), [14, 16, 16, 16, 8], "a slow board");
+        assert_eq!(shares(0, 16)[..11], [16; 11], "a slow board");
+        assert_eq!(shares(130, 16), [16, 16, 16, 22], "a slow board");
     }
 
     #[test]
@@ -455,10 +467,30 @@ mod tests {
             let place = next_to_read(&slots, Instant::now());
             prop_assert_eq!(place.is_some(), count(true) > 0);
             if let Some(place) = place {
-                let plan = reading(&slots, place, room);
-                prop_assert!((1..=room).contains(&plan.rows.len()));
+                let plan = reading(&slots, place, room.min(batch), batch);
+                prop_assert!((1..=batch).contains(&plan.rows.len()));
                 let chosen = plan.rows.iter().filter(|row| row.logits).count();
                 prop_assert_eq!(chosen, usize::from(plan.shares[0].logits.is_some()));
+            }
+        }
+
+        #[test]
+        fn every_piece_is_whole_and_begins_on_the_grid(
+            begin in 0_usize..20,
+            length in 1_usize..900,
+            rooms in proptest::collection::vec(4_usize..17, 1..20),
+        ) {
+            let mut seen = begin * GRID;
+            let whole = seen + length;
+            for room in rooms.iter().cycle() {
+                let share = share(seen, whole, room * GRID, 256);
+                prop_assert!(share >= PIECE_MIN.min(length));
+                prop_assert!(share <= (room * GRID).max(2 * PIECE_MIN));
+                prop_assert_eq!(seen % GRID, 0);
+                seen += share;
+                if seen == whole {
+                    break;
+                }
             }
         }
 

@@ -22,6 +22,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 const BINARY: &str = env!("CARGO_BIN_EXE_hob-engine");
 const OWNER: u32 = 1000;
 const CACHE_BYTES: u64 = 64 << 20;
+/// A whole piece is read behind a prefix, with its last tokens if what follows is shorter.
+const PIECE: u32 = 64;
 
 /// The sliding model is a base model, without a template of its own.
 const TEMPLATE: &str =
@@ -147,7 +149,7 @@ fn a_pinned_prefix_is_read_saved_and_restored_and_the_answer_is_the_same() {
         assert!(tokens > 550 && !restored, "{tokens}");
         let read = engine.ask(question(1, Some(OWNER), LONG));
         assert_eq!(read.text, fresh.text);
-        assert!(read.finished().cached_tokens >= tokens);
+        assert!(read.finished().cached_tokens > tokens - PIECE);
         let saved = save(&mut engine, 1, bytes);
         drop(engine);
 
@@ -156,12 +158,12 @@ fn a_pinned_prefix_is_read_saved_and_restored_and_the_answer_is_the_same() {
         assert_eq!(ready(&mut engine, 7), (tokens, bytes, true));
         let again = engine.ask(question(1, Some(OWNER), LONG));
         assert_eq!(again.text, fresh.text);
-        assert!(again.finished().cached_tokens >= tokens);
+        assert!(again.finished().cached_tokens > tokens - PIECE);
         // Displaced and restored again.
         engine.ask(complete(2, "Once upon a time", 4));
         let again = engine.ask(question(3, Some(OWNER), LONG));
         assert_eq!(again.text, fresh.text);
-        assert!(again.finished().cached_tokens >= tokens);
+        assert!(again.finished().cached_tokens > tokens - PIECE);
     }
 }
 
@@ -174,7 +176,7 @@ fn a_state_that_does_not_fit_is_read_instead_and_spoils_nothing() {
     let (_, bytes, _) = ready(&mut engine, 1);
     let saved = save(&mut engine, 1, bytes);
     // Another prefix's: its tokens are others.
-    restore(&mut engine, 2, persona(3), &saved);
+    restore(&mut engine, 2, persona(6), &saved);
     assert_eq!(state(&mut engine, 2), PinState::Refused);
     assert!(!ready(&mut engine, 2).2);
     drop(engine);
@@ -235,7 +237,7 @@ fn a_users_prefix_serves_that_user_and_everybodys_serves_all_who_let_it() {
     engine.send(&pin(2, None, persona(10)));
     assert_eq!(ready(&mut engine, 2).0, tokens);
     let third = engine.ask(question(2, Some(OWNER + 2), 10));
-    assert_eq!(third.finished().cached_tokens, tokens);
+    assert!(third.finished().cached_tokens > tokens - PIECE);
     let private = engine.ask(question(3, None, 10));
     assert_eq!(private.finished().cached_tokens, 0);
     // Unpinned, it serves nobody.

@@ -682,7 +682,11 @@ fn displaced_and_back(restores: bool) -> (usize, u32) {
     model.restores_nothing = !restores;
     let record = Record::default();
     let (sender, receiver) = inbox();
-    let texts = ["a".repeat(48), "b".repeat(48), "a".repeat(48) + "z"];
+    let texts = [
+        "a".repeat(48),
+        "b".repeat(48),
+        "a".repeat(48) + &"z".repeat(64),
+    ];
     for (id, text) in (1..).zip(&texts) {
         // Each takes one step and ends with it, before the next is taken: there is one place.
         let request = Box::new(Generate {
@@ -700,6 +704,6 @@ fn displaced_and_back(restores: bool) -> (usize, u32) {
 
 #[test]
 fn what_was_displaced_is_restored_or_else_computed() {
-    assert_eq!(displaced_and_back(true), (48 + 48 + 1, 48));
-    assert_eq!(displaced_and_back(false), (48 + 48 + 49, 0));
+    assert_eq!(displaced_and_back(true), (48 + 48 + 64, 48));
+    assert_eq!(displaced_and_back(false), (48 + 48 + 112, 0));
 }

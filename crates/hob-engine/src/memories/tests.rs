@@ -5,12 +5,12 @@ use proptest::prelude::*;
 const OWNER: Owner = Owner::User(1000);
 const OTHER: Owner = Owner::User(1001);
 
-/// A memory whose answer has no tokens.
+/// A memory whose answer has one token.
 fn memory(owner: Owner, tokens: &[Token]) -> Memory {
     Memory {
         owner,
         tokens: tokens.to_vec(),
-        prompt_len: tokens.len(),
+        prompt_len: tokens.len().saturating_sub(1),
     }
 }
 
@@ -59,12 +59,31 @@ fn the_longest_prefix_is_gone_on_from() {
 }
 
 #[test]
-fn what_is_cut_is_cut_on_the_grid_and_before_the_last_token() {
-    let mut memories = memories(0, &[(OWNER, &tokens(100))]);
-    assert_eq!(choose(&mut memories, &other(70, 80)), (0, 64));
-    for (prompt, common) in [(65, 64), (64, 0), (100, 64), (129, 100)] {
-        memories.keep(0, memory(OWNER, &tokens(100)));
+fn what_is_cut_is_cut_on_the_grid_and_leaves_a_whole_piece() {
+    let mut memories = memories(0, &[(OWNER, &tokens(200))]);
+    assert_eq!(choose(&mut memories, &other(70, 180)), (0, 64));
+    for (prompt, common) in [(64, 0), (100, 32), (164, 96), (200, 128), (201, 200)] {
+        memories.keep(0, memory(OWNER, &tokens(200)));
         assert_eq!(choose(&mut memories, &tokens(prompt)), (0, common));
+    }
+}
+
+#[test]
+fn what_was_only_read_is_gone_on_from_with_a_whole_piece() {
+    let mut memories = memories(1 << 20, &[(OWNER, &[])]);
+    for (prompt, common) in [(210, 144), (300, 192)] {
+        let held = Memory {
+            owner: OWNER,
+            tokens: tokens(200),
+            prompt_len: 200,
+        };
+        memories.shelf.put(held.clone(), vec![0]);
+        assert_eq!(choice(&mut memories, &tokens(prompt)).common, common);
+        memories.keep(0, held);
+        assert_eq!(choose(&mut memories, &tokens(prompt)), (0, common));
+        // What can't be cut is better than nothing.
+        let choice = memories.choose(Some(OWNER), &tokens(prompt), |_| true, |_, _| false);
+        assert_eq!(choice.map(|choice| choice.common), Some(200));
     }
 }
 
@@ -81,10 +100,10 @@ fn what_can_not_be_cut_is_used_whole_or_not_at_all() {
 #[test]
 fn another_conversation_is_left_alone_while_there_is_room() {
     let mut memories = memories(0, &[(OWNER, &tokens(200)), (OWNER, &[])]);
-    assert_eq!(choose(&mut memories, &other(64, 80)), (1, 0));
+    assert_eq!(choose(&mut memories, &other(64, 150)), (1, 0));
     // Without room, the common part at least is used.
     memories.keep(1, memory(OWNER, &other(0, 9)));
-    assert_eq!(choose(&mut memories, &other(64, 80)), (0, 64));
+    assert_eq!(choose(&mut memories, &other(64, 150)), (0, 64));
 }
 
 #[test]
@@ -105,7 +124,7 @@ fn an_answer_that_reads_back_in_other_tokens_is_superseded() {
 #[test]
 fn nothing_is_shared_between_users() {
     let mut memories = memories(1 << 20, &[(OTHER, &tokens(40))]);
-    memories.shelf.put(OTHER, tokens(45), vec![0; 9]);
+    memories.shelf.put(memory(OTHER, &tokens(45)), vec![0; 9]);
     assert_eq!(choose(&mut memories, &tokens(50)), (0, 0));
     memories.keep(0, memory(OWNER, &tokens(40)));
     let choice = memories.choose(None, &tokens(50), |_| true, |_, _| true);
@@ -119,8 +138,8 @@ fn what_everybody_has_serves_everybody_who_remembers_at_all() {
         .shelf
         .pin(PinId(1), Owner::Everyone, tokens(64), vec![0; 9]);
     assert_eq!(pinned, Ok(vec![]));
-    assert_eq!(choose(&mut memories, &tokens(80)), (0, 64));
-    let choice = memories.choose(None, &tokens(80), |_| true, |_, _| true);
+    assert_eq!(choose(&mut memories, &tokens(150)), (0, 64));
+    let choice = memories.choose(None, &tokens(150), |_| true, |_, _| true);
     assert_eq!(choice.map(|choice| choice.common), Some(0));
 }
 
@@ -152,7 +171,7 @@ fn what_is_overwritten_goes_to_the_shelf_and_comes_back() {
         .displaced
         .unwrap_or_else(|| panic!("nothing displaced"));
     assert_eq!(displaced, memory(OWNER, &tokens(100)));
-    memories.shelf.put(OWNER, displaced.tokens, vec![1, 2, 3]);
+    memories.shelf.put(displaced, vec![1, 2, 3]);
     memories.keep(0, memory(OWNER, &other(0, 50)));
     let back = choice(&mut memories, &tokens(120));
     assert_eq!(back.common, 100);
@@ -173,7 +192,7 @@ fn what_is_overwritten_goes_to_the_shelf_and_comes_back() {
 #[test]
 fn what_lies_on_the_shelf_already_is_not_put_there_again() {
     let mut memories = memories(1 << 20, &[(OWNER, &tokens(64))]);
-    memories.shelf.put(OWNER, tokens(70), vec![0]);
+    memories.shelf.put(memory(OWNER, &tokens(70)), vec![0]);
     assert_eq!(choice(&mut memories, &other(0, 50)).displaced, None);
 }
 
@@ -186,8 +205,8 @@ fn what_everybody_had_is_forgotten_with_its_pin() {
         (everyone, &other(0, 64)),
     ];
     let mut memories = memories(1 << 20, &held);
-    memories.shelf.put(everyone, tokens(48), vec![0]);
-    memories.shelf.put(OWNER, tokens(48), vec![0]);
+    memories.shelf.put(memory(everyone, &tokens(48)), vec![0]);
+    memories.shelf.put(memory(OWNER, &tokens(48)), vec![0]);
     assert_eq!(memories.forget_everyones(&tokens(64)), [0]);
     assert_eq!(memories.shelf.entries().len(), 1);
     assert_eq!(
@@ -219,7 +238,7 @@ proptest! {
         let pairs: Vec<_> = held.iter().map(|(o, t)| (*o, t.as_slice())).collect();
         let mut memories = memories(shelf_bytes, &pairs);
         for (owner, tokens) in shelved {
-            memories.shelf.put(owner, tokens, vec![0; 50]);
+            memories.shelf.put(memory(owner, &tokens), vec![0; 50]);
         }
         let entries = memories.shelf.entries().to_vec();
         let choice = memories.choose(Some(OWNER), &prompt, |_| true, |_, _| cuts);
@@ -253,7 +272,7 @@ proptest! {
     ) {
         let mut memories = memories(1 << 20, &[(OWNER, &[]), (OWNER, &[])]);
         if on_shelf {
-            memories.shelf.put(OWNER, tokens(length), vec![0; 10]);
+            memories.shelf.put(memory(OWNER, &tokens(length)), vec![0; 10]);
         } else {
             memories.keep(1, memory(OWNER, &tokens(length)));
         }

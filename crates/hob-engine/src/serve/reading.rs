@@ -116,8 +116,9 @@ impl<M: Model> Server<'_, M> {
         } else {
             &self.pace_shared
         };
-        let room = pace.chunk().min(self.limits.n_batch as usize);
-        let count = slots::share(reading.seen, pin.tokens.len(), room);
+        let batch_max = self.limits.n_batch as usize;
+        let room = pace.chunk().min(batch_max);
+        let count = slots::share(reading.seen, pin.tokens.len(), room, batch_max);
         let sequence = sequence_id(reading.sequence);
         let positions = sequence_id(reading.seen)..;
         let rows = pin.tokens[reading.seen..].iter().take(count).zip(positions);

@@ -182,7 +182,12 @@ impl<M: Model> Server<'_, M> {
             request: Some(slot.id),
             arrival: long.then(|| slot.urgency(started)),
         }));
-        let plan = slots::reading(&self.slots, place, speed.chunk());
+        let plan = slots::reading(
+            &self.slots,
+            place,
+            speed.chunk(),
+            self.limits.n_batch as usize,
+        );
         let decoded = self.model.decode(&plan.rows);
         let took = started.elapsed();
         self.pulse.advance();
