@@ -324,6 +324,27 @@ async fn completions_and_man_pages_are_made() {
 }
 
 #[tokio::test]
+async fn an_answer_keeps_to_the_schema_in_a_file() {
+    let daemon = Setup::real().ready().await;
+    let file = daemon.home().join("bird.json");
+    let schema = r#"{"type": "object", "properties": {"bird": {"enum": ["robin", "wren"]}},
+        "required": ["bird"], "additionalProperties": false}"#;
+    fs::write(&file, schema).unwrap();
+    let file = file.to_str().unwrap();
+    let answer = run(&daemon, &["--schema", file, "Name a bird."]);
+    let bird: serde_json::Value = serde_json::from_str(&stdout(&answer)).unwrap();
+    assert!(["robin", "wren"].contains(&bird["bird"].as_str().unwrap()));
+    fs::write(file, "{").unwrap();
+    let refused = run(&daemon, &["--schema", file, "Name a bird."]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    fs::write(file, r#"{"enum": []}"#).unwrap();
+    let refused = run(&daemon, &["--schema", file, "Name a bird."]);
+    assert_ne!(refused.status.code(), Some(0));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(stderr.contains("hint"), "{stderr}");
+}
+
+#[tokio::test]
 async fn the_real_model_repeats_itself_for_a_seed() {
     let daemon = Setup::real().ready().await;
     let arguments = ["--seed", "7", "--max-tokens", "16", "Name a colour."];

@@ -85,6 +85,17 @@ async fn the_real_model_gives_the_same_answer_in_every_way() {
     let events = caller::read_events(fd).await;
     assert_eq!(deltas(&events), reply);
     assert!(matches!(events.last(), Some(Event::Done(_))));
+
+    let schema = r#"{"type": "object", "properties": {"temperature": {"enum": [18, 19, 20, 21]}},
+        "required": ["temperature"], "additionalProperties": false}"#;
+    let mut options = repeatable();
+    options.insert("response_schema", schema.into());
+    let (reply, _) = caller.ask("How warm is it?", options).await.unwrap();
+    let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
+    assert!((18..=21).contains(&reply["temperature"].as_u64().unwrap()));
+    let options = Options::from([("response_schema", r#"{"enum": []}"#.into())]);
+    let (name, text) = caller.ask("How warm is it?", options).await.unwrap_err();
+    assert_eq!(name, "org.hobd.Hob1.Error.InvalidSchema", "{text}");
 }
 
 #[tokio::test]

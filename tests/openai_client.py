@@ -1,9 +1,11 @@
 """OpenAI's own client against hobd, through a Unix socket. Run by chat.rs: SOCKET MODEL."""
 
 import sys
+from typing import Literal
 
 import httpx2
 import openai
+import pydantic
 
 socket, model = sys.argv[1:]
 client = openai.OpenAI(
@@ -51,6 +53,49 @@ completion = client.completions.create(
     model=model, prompt="One, two, three, four,", temperature=0, max_tokens=8
 )
 assert "five" in completion.choices[0].text, completion
+
+
+
+class Room(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    name: Literal["kitchen", "office"]
+    temperature_in_degrees: int = pydantic.Field(ge=10, le=30)
+    lights_switched_on: bool
+
+
+# The client makes a strict schema of a class, and one of its objects of the answer.
+described = client.chat.completions.parse(
+    model=model,
+    messages=[{"role": "user", "content": "Describe a room of a house."}],
+    response_format=Room,
+)
+room = described.choices[0].message.parsed
+assert 10 <= room.temperature_in_degrees <= 30, described
+
+pieces = []
+with client.chat.completions.stream(
+    model=model,
+    messages=[{"role": "user", "content": "Describe a room of a house."}],
+    response_format=Room,
+) as stream:
+    for event in stream:
+        if event.type == "content.delta":
+            pieces.append(event.delta)
+    streamed = stream.get_final_completion()
+assert Room.model_validate_json("".join(pieces)) == streamed.choices[0].message.parsed, pieces
+
+try:
+    client.chat.completions.create(
+        **asking,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "none", "strict": True, "schema": {"enum": []}},
+        },
+    )
+except openai.BadRequestError as error:
+    assert error.code == "invalid_schema" and error.body["hint"], error
+else:
+    raise AssertionError("a schema that nothing satisfies was accepted")
 
 # The client asks for base64 unless told otherwise, and decodes it.
 texts = ["A cat sleeps on the sofa.", "Interest rates rose again."]

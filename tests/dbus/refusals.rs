@@ -26,7 +26,7 @@ async fn still_answers(caller: &Caller) {
 #[tokio::test]
 async fn every_bad_option_is_refused_by_name() {
     let (_daemon, caller) = fake().await;
-    let cases: [(&str, Variant<'_>, &str, &[&str]); 16] = [
+    let cases: [(&str, Variant<'_>, &str, &[&str]); 17] = [
         ("colour", "red".into(), INVALID, &["`colour`", "max_tokens"]),
         (
             "max_tokens",
@@ -62,10 +62,11 @@ async fn every_bad_option_is_refused_by_name() {
         ),
         (
             "response_schema",
-            "{}".into(),
-            UNSUPPORTED,
-            &["`response_schema`"],
+            "{".into(),
+            INVALID,
+            &["`response_schema`", "JSON"],
         ),
+        ("response_schema", "7".into(), INVALID, &["an object"]),
         ("class", "shout".into(), INVALID, &["shout", "voice"]),
         (
             "model",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::{Kept, Truncate};
 use crate::event::{FinishReason, Timings, Usage};
+use crate::format::FormFields;
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +207,9 @@ pub struct ChatRequest {
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampling: SamplingFields,
+    /// What the answer must be.
+    #[serde(flatten)]
+    pub form: FormFields,
     /// How the request is handled.
     #[serde(flatten)]
     pub handling: Handling,

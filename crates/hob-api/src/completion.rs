@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{Handling, SamplingFields, Stop, StreamOptions};
 use crate::event::{FinishReason, Timings, Usage};
+use crate::format::FormFields;
 
 /// The body of `POST /v1/completions`. Unknown fields are refused by `hobd::request`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct CompletionRequest {
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampling: SamplingFields,
+    /// What the answer must be.
+    #[serde(flatten)]
+    pub form: FormFields,
     /// How the request is handled.
     #[serde(flatten)]
     pub handling: Handling,

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The request can't be understood or breaks a documented bound.
     InvalidRequest,
+    /// The schema, grammar or regular expression that the answer must keep to can't be used.
+    InvalidSchema,
     /// The request asks for something that this version of hob does not do.
     Unsupported,
     /// The body or argument is larger than the door accepts.
@@ -49,8 +51,9 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables and tests that must cover all of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidRequest,
+        Self::InvalidSchema,
         Self::Unsupported,
         Self::PayloadTooLarge,
         Self::RequestTimeout,
@@ -140,6 +143,7 @@ impl ApiError {
     pub fn openai_type(code: ErrorCode) -> &'static str {
         match code {
             ErrorCode::InvalidRequest
+            | ErrorCode::InvalidSchema
             | ErrorCode::Unsupported
             | ErrorCode::PayloadTooLarge
             | ErrorCode::RequestTimeout

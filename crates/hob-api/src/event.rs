@@ -106,14 +106,21 @@ pub struct PromptTokensDetails {
     pub cached_tokens: u32,
 }
 
-/// Details of [`Usage::completion_tokens`]: of the tokens that were drafted for the answer, so
-/// that several could be checked at once.
+/// Details of [`Usage::completion_tokens`]: how they came to be, and hob's own count of the model's
+/// steps that this took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletionTokensDetails {
-    /// Those that are part of it.
+    /// Tokens that were drafted for the answer, so that several could be checked at once, and are
+    /// part of it.
     pub accepted_prediction_tokens: u32,
     /// Those that are not.
     pub rejected_prediction_tokens: u32,
+    /// hob's own: tokens that had to follow, as the answer must be something; nobody chose them.
+    #[serde(default)]
+    pub forced_tokens: u32,
+    /// hob's own: steps of the model for the answer, the one that ended the prompt included.
+    #[serde(default)]
+    pub forward_passes: u32,
 }
 
 impl Usage {
@@ -136,7 +143,16 @@ impl Usage {
         self.completion_tokens_details = CompletionTokensDetails {
             accepted_prediction_tokens: accepted,
             rejected_prediction_tokens: drafted.saturating_sub(accepted),
+            ..self.completion_tokens_details
         };
+        self
+    }
+
+    /// The same, where `forced` tokens had to follow, in `passes` steps of the model.
+    #[must_use]
+    pub fn with_passes(mut self, forced: u32, passes: u32) -> Self {
+        self.completion_tokens_details.forced_tokens = forced;
+        self.completion_tokens_details.forward_passes = passes;
         self
     }
 }

@@ -1,7 +1,7 @@
 //! Public wire types of hob: what clients send over HTTP and D-Bus, and what comes back.
 //!
 //! This crate holds data only. It knows no transport, does no validation beyond the
-//! shape of the JSON, and depends on serde alone; `hobd::request` turns these types into
+//! shape of the JSON, and depends on serde and `serde_json` alone; `hobd::request` turns these types into
 //! validated ones, and nothing else does.
 //!
 //! Two encodings of an answer exist. [`chat`] and [`completion`] are `OpenAI`'s shapes, for
@@ -16,6 +16,7 @@ pub mod dbus;
 pub mod embedding;
 pub mod error;
 pub mod event;
+pub mod format;
 pub mod model;
 pub mod pin;
 pub mod status;

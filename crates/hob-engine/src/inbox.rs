@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use hob_api::chat::Class;
@@ -12,6 +12,7 @@ use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
 
+use crate::grammar::{Grammar, GrammarError};
 use crate::saved::Saved;
 
 /// Commands that wait for the decode thread. More stay in the socket.
@@ -34,14 +35,18 @@ pub enum Inbound {
     SavePin(PinId, OwnedFd),
     /// Keep at most so many bytes beside the sequences.
     LimitCache(u64),
+    /// What a request's answer must be is compiled, or can't be.
+    Compiled(RequestId, Box<Result<Grammar, GrammarError>>),
 }
 
 /// Both ends.
 pub fn inbox() -> (Sender, Inbox) {
     let (sender, commands) = sync_channel(COMMANDS_MAX);
     let interrupt: Arc<Interrupt> = Arc::default();
+    let sender = Arc::new(sender);
     let inbox = Inbox {
         commands,
+        own: WeakSender(Arc::downgrade(&sender)),
         interrupt: Arc::clone(&interrupt),
     };
     (
@@ -56,9 +61,29 @@ pub fn inbox() -> (Sender, Inbox) {
 /// The reading thread's end.
 #[derive(Debug)]
 pub struct Sender {
-    commands: SyncSender<Inbound>,
+    commands: Arc<SyncSender<Inbound>>,
     interrupt: Arc<Interrupt>,
 }
+
+/// A sender for what the engine tells itself. It does not keep the inbox open.
+#[derive(Clone, Debug)]
+pub struct WeakSender(Weak<SyncSender<Inbound>>);
+
+impl WeakSender {
+    /// Passes something on; blocks while many commands wait.
+    ///
+    /// # Errors
+    /// When nobody sends commands any more, or nobody takes them.
+    pub fn send(&self, inbound: Inbound) -> Result<(), Closed> {
+        let commands = self.0.upgrade().ok_or(Closed)?;
+        commands.send(inbound).map_err(|_| Closed)
+    }
+}
+
+/// There is no inbox any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the inbox is closed")]
+pub struct Closed;
 
 impl Sender {
     /// Passes a command on; blocks while many wait.
@@ -79,10 +104,16 @@ impl Sender {
 #[derive(Debug)]
 pub struct Inbox {
     commands: Receiver<Inbound>,
+    own: WeakSender,
     interrupt: Arc<Interrupt>,
 }
 
 impl Inbox {
+    /// The way in for what the engine tells itself.
+    pub fn own_sender(&self) -> WeakSender {
+        self.own.clone()
+    }
+
     /// Waits for the next command.
     ///
     /// # Errors
@@ -258,6 +289,7 @@ mod tests {
                 cache_owner: None,
                 class,
                 drafts: true,
+                constraint: None,
             };
             let request = Box::new(request);
             sender

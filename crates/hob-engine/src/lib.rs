@@ -14,6 +14,7 @@
 pub mod cpu;
 pub mod drafts;
 pub mod embed;
+pub mod grammar;
 pub mod inbox;
 pub mod llama;
 pub mod memories;

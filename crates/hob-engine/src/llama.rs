@@ -7,6 +7,8 @@
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
+use hob_ipc::RequestId;
+use hob_ipc::constraint::Constraint;
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
 use llama_cpp_2::DecodeError;
@@ -21,6 +23,8 @@ use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO;
 
 use crate::embed::Embedder;
+use crate::grammar::compiler::{Compiler, Compiling};
+use crate::grammar::{GrammarError, TokenSet};
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler::Sampler;
@@ -28,8 +32,10 @@ use crate::serve::{Failure, Limits, Model, Row, Step};
 use crate::template::{ChatTemplate, Span, SpecialTexts, TemplateError};
 use crate::text;
 
+mod alphabet;
 mod embedding;
 
+pub use alphabet::alphabet;
 use embedding::Embeddings;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
@@ -187,6 +193,7 @@ pub struct Llama<'m> {
     window: u32,
     ready: Ready,
     embeddings: Embeddings<'m>,
+    grammars: Option<Compiler>,
 }
 
 impl<'m> Llama<'m> {
@@ -243,7 +250,15 @@ impl<'m> Llama<'m> {
             window: raw::sliding_window(model),
             ready,
             embeddings,
+            grammars: None,
         })
+    }
+
+    /// The same with a way to compile what answers must be.
+    #[must_use]
+    pub fn with_grammars(mut self, compiler: Compiler) -> Self {
+        self.grammars = Some(compiler);
+        self
     }
 
     /// What to tell hobd.
@@ -417,14 +432,19 @@ impl Model for Llama<'_> {
         Ok(Step::Done)
     }
 
-    fn sample(&mut self, row: usize, sampler: &mut Sampler) -> Result<Token, Failure> {
+    fn sample(
+        &mut self,
+        row: usize,
+        sampler: &mut Sampler,
+        allowed: Option<&TokenSet>,
+    ) -> Result<Token, Failure> {
         let failed = |message: &str| Failure::new(FailureCode::Decode, message);
         if self.logits.get(row) != Some(&true) {
             return Err(failed("a token was asked of a row without logits"));
         }
         let row = i32::try_from(row).map_err(|_| failed("a row's number is too large"))?;
         sampler
-            .choose(self.context.get_logits_ith(row))
+            .choose(self.context.get_logits_ith(row), allowed)
             .ok_or_else(|| failed("the model computed numbers that are not"))
     }
 
@@ -494,6 +514,15 @@ impl Model for Llama<'_> {
         let restored = raw::restore_sequence(&mut self.context, id, state);
         let known = self.context.kv_cache_seq_pos_max(id) + 1;
         restored && usize::try_from(known) == Ok(tokens)
+    }
+
+    fn compile(
+        &mut self,
+        id: RequestId,
+        constraint: Constraint,
+    ) -> Result<Compiling, GrammarError> {
+        let compiler = self.grammars.as_ref().ok_or(GrammarError::Unsupported)?;
+        compiler.begin(id, constraint)
     }
 
     fn embedder(&mut self) -> Result<&mut dyn Embedder, Failure> {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use hob_ipc::message::{Load, LoadFailure};
 use hob_ipc::{Decoder, EngineEvent};
 use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
 
+use crate::grammar::compiler::Compiler;
 use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
 use crate::pulse::Pulse;
@@ -187,16 +189,21 @@ fn load_and_serve(
         }
         true
     })?;
+    // The process holds one model and ends with it; the thread that compiles grammars may look at the
+    // vocabulary until then.
+    let model: &'static LlamaModel = Box::leak(Box::new(model));
+    let compiler = Compiler::start(move || llama::alphabet(model), commands.own_sender())?;
     let mut llama = Llama::new(
         backend,
-        &model,
+        model,
         load,
         threads,
         raw::Watch {
             interrupt: Arc::clone(commands.interrupt()),
             pulse: Arc::clone(pulse),
         },
-    )?;
+    )?
+    .with_grammars(compiler);
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.
     let _ = serve::serve(&mut llama, load.drafts, commands, outbox, pulse);

@@ -14,6 +14,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 
+use crate::grammar::TokenSet;
 use crate::prompt::Token;
 
 /// Latest tokens that the penalties look at, the prompt's included.
@@ -30,6 +31,8 @@ pub struct Sampler {
     penalties: Option<Penalties>,
     /// What draws a token from the likeliest ones; `None` for the likeliest always.
     draw: Option<Draw>,
+    /// Scores of the tokens that may come; kept to spare allocations.
+    kept: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -49,16 +52,24 @@ impl Sampler {
                 top_k: usize::try_from(sampling.top_k).unwrap_or(usize::MAX),
                 chain: chain(sampling),
             }),
+            kept: Vec::new(),
         }
     }
 
-    /// The next token, given the score of each token of the vocabulary; `None` if these are not
-    /// numbers. What is chosen counts as said.
-    pub fn choose(&mut self, scores: &[f32]) -> Option<Token> {
+    /// The next token, one of `allowed` if that is given, by the score of each token of the
+    /// vocabulary; `None` if these are not numbers. What is chosen counts as said.
+    pub fn choose(&mut self, scores: &[f32], allowed: Option<&TokenSet>) -> Option<Token> {
         // Sorting and normalizing such numbers is undefined or aborts in C++.
         if scores.iter().any(|score| score.is_nan()) {
             return None;
         }
+        let scores = match allowed {
+            Some(allowed) => {
+                allowed.keep(scores, &mut self.kept);
+                &self.kept
+            }
+            None => scores,
+        };
         let scores = match &mut self.penalties {
             Some(penalties) => penalties.apply(scores),
             None => scores,
@@ -90,11 +101,13 @@ fn token(at: usize) -> Token {
 
 impl Draw {
     fn choose(&mut self, scores: &[f32]) -> Option<Token> {
-        let candidates = if self.top_k == 0 {
+        let mut candidates = if self.top_k == 0 {
             (0..scores.len()).collect()
         } else {
             top(scores, self.top_k.min(scores.len()))
         };
+        // What may not come at all is no candidate.
+        candidates.retain(|at| scores[*at] > f32::NEG_INFINITY);
         let highest = candidates
             .iter()
             .map(|at| scores[*at])
@@ -287,7 +300,7 @@ mod tests {
                 presence_penalty, seed: Some(seed),
             };
             let mut sampler = Sampler::new(&sampling, &prompt);
-            let chosen: Vec<_> = (0..80).map(|_| sampler.choose(&scores).unwrap_or(-2)).collect();
+            let chosen: Vec<_> = (0..80).map(|_| sampler.choose(&scores, None).unwrap_or(-2)).collect();
             prop_assert_eq!(chosen, reference(&sampling, &prompt, &scores, 80));
         }
 
@@ -313,7 +326,7 @@ mod tests {
                 ..Sampling::GREEDY
             };
             let mut sampler = Sampler::new(&sampling, &[]);
-            assert_eq!(sampler.choose(&[10.0, 20.0, 30.0, -40.0]), Some(2));
+            assert_eq!(sampler.choose(&[10.0, 20.0, 30.0, -40.0], None), Some(2));
         }
     }
 
@@ -325,7 +338,7 @@ mod tests {
             ..Sampling::GREEDY
         };
         for sampling in [Sampling::GREEDY, drawn] {
-            let choose = |scores: &[f32]| Sampler::new(&sampling, &[]).choose(scores);
+            let choose = |scores: &[f32]| Sampler::new(&sampling, &[]).choose(scores, None);
             assert_eq!(choose(&[1.0, f32::NAN, 3.0]), None);
             assert_eq!(choose(&[f32::NEG_INFINITY; 3]), None);
             assert_eq!(choose(&[1.0, f32::INFINITY, 3.0]), None);

@@ -8,12 +8,15 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use hob_api::event::FinishReason;
+use hob_ipc::constraint::Constraint;
 use hob_ipc::embedding::EmbedFailure;
 use hob_ipc::message::{Drafts, FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
 
 use crate::drafts::{Acceptance, StepCosts};
 use crate::embed::{self, Embedder};
+use crate::grammar::compiler::Compiling;
+use crate::grammar::{Grammar, GrammarError, TokenSet};
 use crate::inbox::{Inbound, Inbox};
 use crate::memories::{Memories, Memory};
 use crate::outgoing::Outgoing;
@@ -26,6 +29,7 @@ use crate::slots::{self, CHUNK_MIN, PIECE_MIN, Pace, Slot};
 use crate::text::Answer;
 use crate::wire::Events;
 
+mod constrained;
 mod embedding;
 mod reading;
 mod step;
@@ -116,11 +120,17 @@ pub trait Model {
     /// [`FailureCode::Decode`].
     fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure>;
 
-    /// Chooses the token after row `row` of the last step, which must have logits.
+    /// Chooses the token after row `row` of the last step, which must have logits: one of `allowed`,
+    /// if that is given.
     ///
     /// # Errors
     /// [`FailureCode::Decode`].
-    fn sample(&mut self, row: usize, sampler: &mut Self::Sampler) -> Result<Token, Failure>;
+    fn sample(
+        &mut self,
+        row: usize,
+        sampler: &mut Self::Sampler,
+        allowed: Option<&TokenSet>,
+    ) -> Result<Token, Failure>;
 
     /// Whether the token ends an answer.
     fn is_end(&self, token: Token) -> bool;
@@ -147,6 +157,20 @@ pub trait Model {
     /// Puts what was saved of `tokens` tokens into a sequence, in place of what it holds. False if
     /// that failed: then the sequence must be forgotten.
     fn restore(&mut self, sequence: u32, tokens: usize, state: &[u8]) -> bool;
+
+    /// Begins to compile what the answer to request `id` must be; the end comes by the inbox, as
+    /// [`Inbound::Compiled`].
+    ///
+    /// # Errors
+    /// [`GrammarError::Unsupported`].
+    fn compile(
+        &mut self,
+        id: RequestId,
+        constraint: Constraint,
+    ) -> Result<Compiling, GrammarError> {
+        let _ = (id, constraint);
+        Err(GrammarError::Unsupported)
+    }
 
     /// The model as one that makes embeddings: its context for them is made when first asked for.
     ///
@@ -175,6 +199,7 @@ pub fn serve<M: Model>(
         memories: Memories::new(limits.parallel as usize, limits.cache_bytes),
         pins: Pins::default(),
         embeddings: embedding::Jobs::default(),
+        parked: Vec::new(),
         cache_reported: (0, 0),
         pace_alone: Pace::new(slots::STEP_ALONE, PIECE_MIN, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, CHUNK_MIN, limits.n_batch as usize),
@@ -192,7 +217,7 @@ pub fn serve<M: Model>(
     loop {
         let working = server.is_working();
         let reading = !working && server.pins.has_work();
-        pulse.set_working(working || reading);
+        pulse.set_working(working || reading || !server.parked.is_empty());
         let command = if working || reading {
             match inbox.try_receive() {
                 Ok(command) => Some(command),
@@ -207,7 +232,10 @@ pub fn serve<M: Model>(
         };
         match command {
             Some(command) => {
-                let another = matches!(command, Inbound::Generate(..) | Inbound::Embed(..));
+                let another = matches!(
+                    command,
+                    Inbound::Generate(..) | Inbound::Embed(..) | Inbound::Compiled(..)
+                );
                 server.obey(command)?;
                 if !another {
                     server.events.flush()?;
@@ -240,6 +268,8 @@ struct Server<'a, M: Model> {
     costs: StepCosts,
     pins: Pins,
     embeddings: embedding::Jobs,
+    /// Requests whose grammars are being compiled.
+    parked: Vec<constrained::Parked>,
     /// Entries and bytes on the shelf, as hobd knows them.
     cache_reported: (u32, u64),
     arrivals: u64,
@@ -271,13 +301,17 @@ impl<M: Model> Server<'_, M> {
             Inbound::Unpin(id) => self.unpin(id),
             Inbound::SavePin(id, memory) => self.save_pin(id, &memory),
             Inbound::LimitCache(bytes) => self.limit_cache(bytes),
+            Inbound::Compiled(id, grammar) => self.compiled(id, *grammar),
         }
     }
 
     fn start(&mut self, request: Generate, received: Instant) -> io::Result<()> {
         let id = request.id;
         self.pulse.advance();
-        let admitted = self.admit(request, received);
+        let admitted = match &request.constraint {
+            Some(_) => self.park(request, received),
+            None => self.admit(request, received, None),
+        };
         self.pulse.advance();
         match admitted {
             Ok(()) => self.report_cache(),
@@ -285,8 +319,18 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    fn admit(&mut self, request: Generate, received: Instant) -> Result<(), Failure> {
-        if self.slots.iter().all(Option::is_some) {
+    /// Whether there is a place for one more request.
+    fn has_place(&self) -> bool {
+        self.slots.iter().flatten().count() + self.parked.len() < self.slots.len()
+    }
+
+    fn admit(
+        &mut self,
+        request: Generate,
+        received: Instant,
+        grammar: Option<Grammar>,
+    ) -> Result<(), Failure> {
+        if !self.has_place() {
             return Err(self.overcommitted());
         }
         let prompt = self.model.tokenize(&request.prompt)?;
@@ -313,13 +357,19 @@ impl<M: Model> Server<'_, M> {
         let seeded = request.sampling.seed.is_some() && request.sampling.temperature > 0.0;
         let (place, cached) = self.place(request.cache_owner, &prompt)?;
         self.arrivals += 1;
-        self.slots[place] = Some(Slot {
+        let opening = grammar.as_ref().map(|grammar| grammar.opening().to_vec());
+        let mut slot = Slot {
             id: request.id,
             owner: request.cache_owner,
             prompt_len: prompt.len(),
             tokens: prompt,
             cached,
             seen: cached,
+            fresh: 0,
+            grammar,
+            cut: false,
+            forced: 0,
+            passes: 0,
             class: request.class,
             drafts: request.drafts && !seeded,
             acceptance: Acceptance::default(),
@@ -332,7 +382,10 @@ impl<M: Model> Server<'_, M> {
             prompt_done: None,
             reported: received,
             arrival: self.arrivals,
-        });
+        };
+        // What every such answer begins with is read with the prompt.
+        slot.push_forced(&opening.unwrap_or_default(), self.limits.n_ctx as usize);
+        self.slots[place] = Some(slot);
         Ok(())
     }
 
@@ -371,6 +424,7 @@ impl<M: Model> Server<'_, M> {
             .position(|slot| slot.as_ref().is_some_and(|slot| slot.id == id));
         match place {
             Some(place) => self.fail(place, cancelled()),
+            None if self.unpark(id).is_some() => self.report(id, cancelled()),
             None => self.cancel_embedding(id),
         }
     }

@@ -11,6 +11,7 @@ use hob_ipc::RequestId;
 use hob_ipc::message::Finished;
 
 use crate::drafts::Acceptance;
+use crate::grammar::{Grammar, GrammarError, TokenSet};
 use crate::prompt::Token;
 use crate::serve::Row;
 use crate::text::Answer;
@@ -51,6 +52,17 @@ pub struct Slot<S> {
     pub cached: usize,
     /// How many of all the model has seen: the next one's position.
     pub seen: usize,
+    /// How many of the answer's, at its end, are to be written next: the one that was chosen last,
+    /// and those that had to follow.
+    pub fresh: usize,
+    /// What the answer must be.
+    pub grammar: Option<Grammar>,
+    /// Whether the answer's limit cut off what had to follow.
+    pub cut: bool,
+    /// Tokens of the answer that had to follow.
+    pub forced: u32,
+    /// Steps that computed a part of the answer, or what it begins with.
+    pub passes: u32,
     /// How urgent the request is.
     pub class: Class,
     /// Whether it wants drafts.
@@ -84,13 +96,51 @@ impl<S> Slot<S> {
     /// if it lost what it knew.
     pub fn to_read(&self) -> usize {
         match self.tokens.len() - self.seen {
-            1 if self.is_answered() => 0,
+            left if left <= self.fresh => 0,
             left => left,
         }
     }
 
-    fn is_answered(&self) -> bool {
-        self.tokens.len() > self.prompt_len
+    /// Which tokens may come next; `None` for all.
+    ///
+    /// # Errors
+    /// As of [`Grammar::allowed`].
+    pub fn allowed(&mut self) -> Result<Option<TokenSet>, GrammarError> {
+        self.grammar.as_mut().map(Grammar::allowed).transpose()
+    }
+
+    /// Adds the chosen token and, if `forces`, those that must follow it, in a context of `n_ctx`
+    /// tokens.
+    ///
+    /// # Errors
+    /// As of [`Grammar::take`].
+    pub fn push(&mut self, token: Token, forces: bool, n_ctx: usize) -> Result<(), GrammarError> {
+        self.tokens.push(token);
+        let Some(grammar) = &mut self.grammar else {
+            return Ok(());
+        };
+        grammar.take(token)?;
+        if forces {
+            let must = grammar.forced()?;
+            self.fresh += self.push_forced(&must, n_ctx);
+        }
+        Ok(())
+    }
+
+    /// Adds tokens that must follow, as far as there is room for them; how many that are.
+    pub fn push_forced(&mut self, forced: &[Token], n_ctx: usize) -> usize {
+        let answer = self.max_tokens.saturating_sub(self.answered()) as usize;
+        let room = answer.min(n_ctx.saturating_sub(self.tokens.len()));
+        let taken = &forced[..forced.len().min(room)];
+        self.cut |= taken.len() < forced.len();
+        self.tokens.extend_from_slice(taken);
+        self.forced = self.forced.saturating_add(count(taken.len()));
+        taken.len()
+    }
+
+    /// Whether the answer is what it must be, and nothing may follow.
+    pub fn is_complete(&self) -> bool {
+        !self.cut && self.grammar.as_ref().is_some_and(Grammar::is_complete)
     }
 
     /// How urgent the request is by now.
@@ -128,6 +178,8 @@ impl<S> Slot<S> {
             completion_tokens: self.answered(),
             drafted_tokens: self.acceptance.drafted(),
             accepted_tokens: self.acceptance.accepted(),
+            forced_tokens: self.forced,
+            passes: self.passes,
             prefill_us: micros(prompt_done.saturating_duration_since(self.received)),
             decode_us: micros(now.saturating_duration_since(prompt_done)),
         }
@@ -178,6 +230,8 @@ pub struct Share {
     pub rows: usize,
     /// Its first row with logits, if any; all that follow have them, too.
     pub logits: Option<usize>,
+    /// How many of its rows are drafted: the last ones.
+    pub drafted: usize,
 }
 
 /// The next step: rows for the model, and whose they are.
@@ -189,8 +243,9 @@ pub struct Plan {
     pub shares: Vec<Share>,
 }
 
-/// Plans a step that writes: the last token of every answer, and what `draft` gives for each place
-/// and so many tokens at most.
+/// Plans a step that writes, of `batch_max` rows at most: the last token of every answer with what had
+/// to follow it, and what `draft` gives for each place and so many tokens at most. What there is no
+/// room for comes in a later step.
 pub fn writing<S>(
     slots: &[Option<Slot<S>>],
     batch_max: usize,
@@ -202,11 +257,18 @@ pub fn writing<S>(
         .collect();
     let mut room = batch_max.saturating_sub(writing.len());
     for (place, slot) in writing.into_iter().take(batch_max) {
-        let mut tokens = slot.tokens[slot.seen..].to_vec();
+        let fresh = &slot.tokens[slot.seen..];
+        let rows = fresh.len().min(room + 1);
+        room -= rows - 1;
+        let mut tokens = fresh[..rows].to_vec();
+        if rows < fresh.len() {
+            plan.push(place, slot.seen, &tokens, 0, 0);
+            continue;
+        }
         let drafted = draft(place, room);
         room -= drafted.len();
-        tokens.extend(drafted);
-        plan.push(place, slot.seen, &tokens, tokens.len());
+        tokens.extend_from_slice(&drafted);
+        plan.push(place, slot.seen, &tokens, 1, drafted.len());
     }
     plan
 }
@@ -218,7 +280,7 @@ pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize, batch_ma
         let count = slot.share(room, batch_max);
         let last = usize::from(count == slot.to_read());
         let tokens = &slot.tokens[slot.seen..slot.seen + count];
-        plan.push(place, slot.seen, tokens, last);
+        plan.push(place, slot.seen, tokens, last, 0);
     }
     plan
 }
@@ -240,8 +302,15 @@ fn occupied<S>(slots: &[Option<Slot<S>>]) -> impl Iterator<Item = (usize, &Slot<
 }
 
 impl Plan {
-    /// Adds tokens, of which the last `chosen` are each followed by one that is chosen.
-    fn push(&mut self, place: usize, seen: usize, tokens: &[Token], chosen: usize) {
+    /// Rows that are drafted.
+    pub fn drafted(&self) -> usize {
+        self.shares.iter().map(|share| share.drafted).sum()
+    }
+
+    /// Adds tokens, of which the last `drafted` are drafted, and these and the `chosen` ones before
+    /// them are each followed by one that is chosen.
+    fn push(&mut self, place: usize, seen: usize, tokens: &[Token], chosen: usize, drafted: usize) {
+        let chosen = chosen + drafted;
         // Both are below numbers that came as u32: requests at once, and tokens of context.
         let sequence = u32::try_from(place).unwrap_or(u32::MAX);
         let positions = u32::try_from(seen).unwrap_or(u32::MAX)..;
@@ -259,6 +328,7 @@ impl Plan {
             slot: place,
             rows: tokens.len(),
             logits: (chosen > 0).then_some(first),
+            drafted,
         });
     }
 }
@@ -314,197 +384,4 @@ impl Pace {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Slot<()> {
-        let now = Instant::now();
-        Slot {
-            id: RequestId(arrival),
-            owner: None,
-            tokens: (0..).take(prompt).chain(last).collect(),
-            prompt_len: prompt,
-            cached: 0,
-            seen,
-            class: Class::Chat,
-            drafts: true,
-            acceptance: Acceptance::default(),
-            turn: 0,
-            owed: Duration::ZERO,
-            max_tokens: 1,
-            answer: Answer::default(),
-            sampler: (),
-            received: now,
-            prompt_done: None,
-            reported: now,
-            arrival,
-        }
-    }
-
-    #[test]
-    fn every_answer_is_written_and_one_prompt_read() {
-        let slots = [
-            slot(3, 50, 0, None),
-            slot(1, 4, 4, Some(7)),
-            slot(2, 5, 5, Some(8)),
-        ]
-        .map(Some);
-        let plan = writing(&slots, 512, |place, _| vec![9; place - 1]);
-        let shares = |plan: &Plan| -> Vec<_> {
-            let shares = plan.shares.iter();
-            shares.map(|s| (s.slot, s.rows, s.logits)).collect()
-        };
-        assert_eq!(shares(&plan), [(1, 1, Some(0)), (2, 2, Some(1))]);
-        let row = |row: &Row| (row.token, row.position, row.sequence, row.logits);
-        let rows: Vec<_> = plan.rows.iter().map(row).collect();
-        assert_eq!(rows, [(7, 4, 1, true), (8, 5, 2, true), (9, 6, 2, true)]);
-        assert_eq!(shares(&reading(&slots, 0, 16, 256)), [(0, 16, None)]);
-        assert_eq!(shares(&reading(&slots, 0, 64, 256)), [(0, 50, Some(49))]);
-    }
-
-    #[test]
-    fn a_sequence_that_was_lost_is_read_again_with_its_answer() {
-        let mut lost = slot(1, 4, 4, Some(7));
-        lost.tokens.push(8);
-        lost.seen = 0;
-        assert_eq!(lost.to_read(), 6);
-        let plan = reading(&[Some(lost)], 0, 64, 256);
-        assert_eq!((plan.rows.len(), plan.shares[0].logits), (6, Some(5)));
-    }
-
-    #[test]
-    fn the_most_urgent_prompt_is_read_first_and_equals_take_turns() {
-        fn set(slots: &mut [Option<Slot<()>>], at: usize, change: impl FnOnce(&mut Slot<()>)) {
-            if let Some(slot) = &mut slots[at] {
-                change(slot);
-            }
-        }
-        let mut slots = [slot(1, 50, 0, None), slot(2, 50, 0, None)].map(Some);
-        let now = Instant::now();
-        let mut order = Vec::new();
-        for turn in 1..=4 {
-            let place = next_to_read(&slots, now).unwrap_or(9);
-            order.push(place);
-            set(&mut slots, place, |slot| slot.turn = turn);
-        }
-        assert_eq!(order, [0, 1, 0, 1]);
-        set(&mut slots, 1, |slot| slot.class = Class::Voice);
-        assert_eq!(next_to_read(&slots, now), Some(1));
-        set(&mut slots, 1, |slot| slot.class = Class::Batch);
-        assert_eq!(next_to_read(&slots, now), Some(0));
-        // Waiting counts: one class after so long, two after twice as long.
-        assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(0), "in turns");
-        set(&mut slots, 0, |slot| slot.turn = 9);
-        assert_eq!(next_to_read(&slots, now + AGEING), Some(0));
-        assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(1));
-    }
-
-    #[test]
-    fn a_prompt_is_cut_on_the_grid_whatever_the_pace() {
-        let shares = |seen: usize, room: usize| {
-            let mut slot = slot(1, 200, seen, None);
-            let mut shares = Vec::new();
-            while slot.to_read() > 0 {
-                let share = slot.share(room, 256);
-                slot.seen += share;
-                shares.push(share);
-            }
-            shares
-        };
-        assert_eq!(shares(0, 512), [200]);
-        assert_eq!(shares(0, 192), [128, 72]);
-        assert_eq!(shares(0, 150), [128, 72]);
-        assert_eq!(shares(0, 64), [64, 64, 72]);
-        assert_eq!(shares(80, 64), [120], "no piece is too short");
-        assert_eq!(shares(70, 100), [66, 64]);
-        assert_eq!(shares(195, 512), [5]);
-        assert_eq!(shares(0, 16)[..11], [16; 11], "a slow board");
-        assert_eq!(shares(130, 16), [16, 16, 16, 22], "a slow board");
-    }
-
-    #[test]
-    fn the_pace_settles_where_a_step_takes_its_target() {
-        let mut pace = Pace::new(STEP_SHARED, CHUNK_MIN, 512);
-        for _ in 0..20 {
-            // A board with 100 tokens a second.
-            pace.learn(
-                pace.chunk(),
-                Duration::from_millis(10) * u32::try_from(pace.chunk()).unwrap_or(0),
-            );
-        }
-        assert_eq!(pace.chunk(), 16, "20, on the grid");
-        pace.learn(1, Duration::from_secs(9));
-        assert_eq!(pace.chunk(), 16, "a small step says little");
-    }
-
-    proptest! {
-        #[test]
-        fn no_plan_is_out_of_bounds(
-            slots in proptest::collection::vec(
-                (0_u64..9, 1_usize..40, 0_usize..50, any::<bool>(), any::<bool>()), 1..6),
-            room in 1_usize..64,
-            batch in 8_usize..64,
-            draft in 0_usize..12,
-        ) {
-            let slots: Vec<_> = slots
-                .into_iter()
-                .map(|(arrival, prompt, seen, answering, there)| {
-                    let last = answering.then_some(1);
-                    let seen = if answering { prompt } else { seen.min(prompt - 1) };
-                    there.then(|| slot(arrival, prompt, seen, last))
-                })
-                .collect();
-            let count = |reads: bool| {
-                occupied(&slots).filter(|(_, slot)| (slot.to_read() > 0) == reads).count()
-            };
-            let plan = writing(&slots, batch, |_, max| vec![1; draft.min(max)]);
-            prop_assert!(plan.rows.len() <= batch);
-            prop_assert_eq!(plan.shares.len(), count(false));
-            prop_assert!(plan.rows.iter().all(|row| row.logits));
-            let own = plan.shares.iter().map(|share| share.rows);
-            prop_assert_eq!(own.sum::<usize>(), plan.rows.len());
-            let place = next_to_read(&slots, Instant::now());
-            prop_assert_eq!(place.is_some(), count(true) > 0);
-            if let Some(place) = place {
-                let plan = reading(&slots, place, room.min(batch), batch);
-                prop_assert!((1..=batch).contains(&plan.rows.len()));
-                let chosen = plan.rows.iter().filter(|row| row.logits).count();
-                prop_assert_eq!(chosen, usize::from(plan.shares[0].logits.is_some()));
-            }
-        }
-
-        #[test]
-        fn every_piece_is_whole_and_begins_on_the_grid(
-            begin in 0_usize..20,
-            length in 1_usize..900,
-            rooms in proptest::collection::vec(4_usize..17, 1..20),
-        ) {
-            let mut seen = begin * GRID;
-            let whole = seen + length;
-            for room in rooms.iter().cycle() {
-                let share = share(seen, whole, room * GRID, 256);
-                prop_assert!(share >= PIECE_MIN.min(length));
-                prop_assert!(share <= (room * GRID).max(2 * PIECE_MIN));
-                prop_assert_eq!(seen % GRID, 0);
-                seen += share;
-                if seen == whole {
-                    break;
-                }
-            }
-        }
-
-        #[test]
-        fn the_pace_stays_in_bounds(
-            steps in proptest::collection::vec((0_usize..600, 0_u64..5000), 0..40),
-            chunk_max in 1_usize..600,
-        ) {
-            let mut pace = Pace::new(STEP_SHARED, CHUNK_MIN, chunk_max);
-            for (prefill, took) in steps {
-                pace.learn(prefill, Duration::from_millis(took));
-                prop_assert!(pace.chunk() <= chunk_max);
-                prop_assert!(pace.chunk() >= CHUNK_MIN.min(chunk_max));
-            }
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use driver::{Engine, complete, load, sliding_model, test_model};
+use hob_engine::grammar::TokenSet;
 use hob_engine::inbox::{Inbound, inbox};
 use hob_engine::prompt::Token;
 use hob_engine::pulse::Pulse;
@@ -73,7 +74,12 @@ impl Model for Repeater {
         Ok(Step::Done)
     }
 
-    fn sample(&mut self, row: usize, chosen: &mut Chosen) -> Result<Token, Failure> {
+    fn sample(
+        &mut self,
+        row: usize,
+        chosen: &mut Chosen,
+        _: Option<&TokenSet>,
+    ) -> Result<Token, Failure> {
         let row = self.rows[row];
         assert!(row.logits);
         let before = &self.seen[row.sequence as usize][..=row.position as usize];

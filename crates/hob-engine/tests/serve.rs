@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use hob_api::chat::Class;
 use hob_api::event::FinishReason;
+use hob_engine::grammar::TokenSet;
 use hob_engine::inbox::{Inbound, Inbox, Interrupt, Sender, inbox};
 use hob_engine::prompt::Token;
 use hob_engine::pulse::Pulse;
@@ -123,7 +124,12 @@ impl Model for Mirror {
         Ok(Step::Done)
     }
 
-    fn sample(&mut self, row: usize, left: &mut Vec<u8>) -> Result<Token, Failure> {
+    fn sample(
+        &mut self,
+        row: usize,
+        left: &mut Vec<u8>,
+        _: Option<&TokenSet>,
+    ) -> Result<Token, Failure> {
         assert!(self.rows[row].logits);
         Ok(left.pop().map_or(END, Token::from))
     }
@@ -237,6 +243,7 @@ fn generate(id: u64, text: &str, max_tokens: u32) -> Generate {
         cache_owner: None,
         class: Class::Chat,
         drafts: true,
+        constraint: None,
     }
 }
 

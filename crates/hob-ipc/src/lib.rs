@@ -21,6 +21,7 @@
 //! I/O. hobd treats every event as hostile, since the engine parses untrusted models: it checks
 //! ids, lengths and counts.
 
+pub mod constraint;
 pub mod embedding;
 pub mod frame;
 pub mod memory;
@@ -30,4 +31,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

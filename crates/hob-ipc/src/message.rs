@@ -5,6 +5,7 @@ use hob_api::chat::{Class, Role};
 use hob_api::event::FinishReason;
 use serde::{Deserialize, Serialize};
 
+use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::memory::{KvType, Weights};
 
@@ -213,6 +214,8 @@ pub struct Generate {
     pub class: Class,
     /// Whether it may be written by drafts, if [`Load::drafts`] allows.
     pub drafts: bool,
+    /// What the answer must be; `None` for any text.
+    pub constraint: Option<Constraint>,
 }
 
 /// What to answer.
@@ -440,6 +443,11 @@ pub struct Finished {
     pub drafted_tokens: u32,
     /// Those of them that are part of it.
     pub accepted_tokens: u32,
+    /// Tokens of the answer that the constraint left no choice in, and nobody chose.
+    pub forced_tokens: u32,
+    /// Steps of the model that computed a part of the answer or what it begins with: the prompt's
+    /// last one, and those that wrote.
+    pub passes: u32,
     /// From receipt to the end of the prompt, in microseconds.
     pub prefill_us: u64,
     /// From the end of the prompt to the last token, in microseconds.
@@ -484,4 +492,6 @@ pub enum FailureCode {
     Overcommitted,
     /// No embeddings are made.
     Embed(EmbedFailure),
+    /// The answer can't be what it must be.
+    Constraint(ConstraintFailure),
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hob_api::chat::{ChatRequest, Content, Handling, Message, Role, SamplingFields};
 use hob_api::event::Done;
+use hob_api::format::{FormFields, ResponseFormat};
 use hob_api::{ErrorCode, Event};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -59,6 +60,10 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
             temperature: asking.temperature,
             seed: asking.seed,
             ..SamplingFields::default()
+        },
+        form: FormFields {
+            response_format: asking.schema.clone().map(ResponseFormat::schema),
+            ..FormFields::default()
         },
         handling: Handling::default(),
         // Parsing bounds it to a day.

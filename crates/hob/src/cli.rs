@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,12 +12,16 @@ use crate::failure::Failure;
 use crate::models::{ModelsCommand, ModelsOptions};
 use crate::pins::PinsCommand;
 
+/// Longest file with a schema, in bytes: the daemon takes no longer one.
+const SCHEMA_BYTES_MAX: u64 = 64 << 10;
+
 const EXAMPLES: &str = "\
 Examples:
   hob                                     chat; /help lists what a chat can do
   hob \"Why is the sky blue?\"              one question, one answer
   journalctl -b -p err | hob summarise    what comes in on stdin is added to the question
   hob --json \"Name three birds\" | jq .    the answer with its usage and timings
+  hob --schema bird.json \"Name a bird\"    an answer in JSON that the schema allows
   hob --seed 1 --temperature 0 \"Hello\"    the same answer each time
   hob chat --continue                     go on with the last conversation
   hob ask -- status                       a question that is also a command's name
@@ -135,6 +140,10 @@ pub(crate) struct Asking {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<i64>,
 
+    /// The answer is JSON that this JSON Schema allows
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = read_schema)]
+    pub(crate) schema: Option<serde_json::Value>,
+
     /// Time allowed for the whole answer, such as 30s or 2m [default: the daemon's setting]
     #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
     pub(crate) timeout: Option<Duration>,
@@ -168,6 +177,7 @@ impl Asking {
             max_tokens: self.max_tokens.or(outer.max_tokens),
             temperature: self.temperature.or(outer.temperature),
             seed: self.seed.or(outer.seed),
+            schema: self.schema.or(outer.schema),
             timeout: self.timeout.or(outer.timeout),
         }
     }
@@ -282,6 +292,18 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
     } else {
         Err("the time must be between 1ms and 1day".to_owned())
     }
+}
+
+/// The schema in a file; what it means is for the daemon to say.
+fn read_schema(path: &str) -> Result<serde_json::Value, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    let read = file.take(SCHEMA_BYTES_MAX + 1).read_to_string(&mut text);
+    let bytes = read.map_err(|error| error.to_string())?;
+    if bytes as u64 > SCHEMA_BYTES_MAX {
+        return Err(format!("the file is longer than {SCHEMA_BYTES_MAX} bytes"));
+    }
+    serde_json::from_str(&text).map_err(|error| format!("the file is not JSON: {error}"))
 }
 
 fn parse_temperature(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@
 //! words. [`ValidRequest::chat`] and [`ValidRequest::completion`] see to its bounds; the D-Bus
 //! door starts there. Every refusal names the field, the bound, and what was given.
 
+mod constraint;
 mod embedding;
 mod fields;
 mod shape;
@@ -19,6 +20,7 @@ use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
+use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
@@ -76,6 +78,8 @@ pub struct ValidRequest {
     pub keep_alive: Option<Duration>,
     /// Whether it may be written by drafts.
     pub drafts: bool,
+    /// What the answer must be.
+    pub constraint: Option<Constraint>,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -187,6 +191,7 @@ impl ValidRequest {
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
+            constraint: constraint::of(request.form)?,
         })
     }
 
@@ -220,6 +225,7 @@ impl ValidRequest {
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
+            constraint: constraint::of(request.form)?,
         })
     }
 }

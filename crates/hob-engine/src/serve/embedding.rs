@@ -162,6 +162,8 @@ impl<M: Model> Server<'_, M> {
             completion_tokens: 0,
             drafted_tokens: 0,
             accepted_tokens: 0,
+            forced_tokens: 0,
+            passes: 0,
             prefill_us: u64::try_from(took).unwrap_or(u64::MAX),
             decode_us: 0,
         }))

@@ -7,7 +7,7 @@ use hob_api::event::FinishReason;
 use hob_ipc::EngineEvent;
 use hob_ipc::message::Drafts;
 
-use super::{Model, PREFILL_REPORT_INTERVAL, Server, Step, cancelled, sequence_id};
+use super::{Failure, Model, PREFILL_REPORT_INTERVAL, Server, Step, cancelled, sequence_id};
 use crate::drafts::{self, DRAFT_MAX};
 use crate::inbox::Ends;
 use crate::prompt::Token;
@@ -51,8 +51,9 @@ impl<M: Model> Server<'_, M> {
         for share in &plan.shares {
             self.written(share, &plan)?;
         }
-        if alone.is_some() {
-            let drafted = plan.rows.len() - plan.shares.len();
+        let drafted = plan.drafted();
+        // What had to follow is computed with the rest, and says nothing about drafts.
+        if alone.is_some() && plan.rows.len() == plan.shares.len() + drafted {
             self.costs.learn(drafted, started.elapsed());
         }
         Ok(())
@@ -63,14 +64,21 @@ impl<M: Model> Server<'_, M> {
         let mut drafts: Vec<_> = (0..self.slots.len())
             .map(|place| self.draft(place, alone))
             .collect();
-        let plan = slots::writing(&self.slots, self.limits.n_batch as usize, |place, room| {
+        // Others do not wait longer for what must follow than for a piece of a prompt.
+        let rows_max = if alone {
+            self.limits.n_batch as usize
+        } else {
+            self.pace_shared.chunk().max(self.slots.len())
+        };
+        let rows_max = rows_max.min(self.limits.n_batch as usize);
+        let plan = slots::writing(&self.slots, rows_max, |place, room| {
             let mut draft = std::mem::take(&mut drafts[place]);
             draft.truncate(room);
             draft
         });
         for share in &plan.shares {
             if let Some(slot) = &mut self.slots[share.slot] {
-                slot.acceptance.begin(share.rows - 1);
+                slot.acceptance.begin(share.drafted);
             }
         }
         plan
@@ -108,25 +116,28 @@ impl<M: Model> Server<'_, M> {
     /// Takes what a step wrote for one answer: the token after its last one, and those after each
     /// drafted one that holds.
     fn written(&mut self, share: &Share, plan: &Plan) -> io::Result<()> {
+        let place = share.slot;
+        if let Some(slot) = &mut self.slots[place] {
+            let written = share.rows - share.drafted;
+            slot.seen += written;
+            slot.fresh -= written;
+            slot.passes = slot.passes.saturating_add(1);
+        }
         let Some(first) = share.logits else {
             return Ok(());
         };
-        let draft = &plan.rows[first + 1..first + share.rows];
-        let place = share.slot;
-        if let Some(slot) = &mut self.slots[place] {
-            slot.seen += 1;
-        }
+        let draft = &plan.rows[first + 1..=first + share.drafted];
         let mut held = 0;
         loop {
             let drafted = draft.get(held).map(|row| row.token);
-            self.choose(place, first + held, drafted)?;
+            let holds = self.choose(place, first + held, drafted)?;
             let Some(slot) = &mut self.slots[place] else {
                 return Ok(());
             };
             if drafted.is_none() {
                 return Ok(());
             }
-            if slot.tokens.last().copied() != drafted {
+            if !holds {
                 slot.acceptance.fail(held);
                 self.go_back(place);
                 return Ok(());
@@ -227,7 +238,13 @@ impl<M: Model> Server<'_, M> {
             };
             slot.seen += share.rows;
             if let Some(row) = share.logits {
+                slot.passes = slot.passes.saturating_add(1);
+                let begins = slot.prompt_done.is_none();
                 slot.prompt_done.get_or_insert(now);
+                let answer = slot.prompt_len;
+                if begins && !self.say(share.slot, answer)? {
+                    continue;
+                }
                 self.choose(share.slot, row, None)?;
             } else if now.saturating_duration_since(slot.reported) >= PREFILL_REPORT_INTERVAL
                 && slot.prompt_done.is_none()
@@ -235,7 +252,7 @@ impl<M: Model> Server<'_, M> {
                 slot.reported = now;
                 self.events.send(EngineEvent::Prefill {
                     id: slot.id,
-                    processed: u32::try_from(slot.seen).unwrap_or(u32::MAX),
+                    processed: slots::count(slot.seen).min(slot.prompt_tokens()),
                     total: slot.prompt_tokens(),
                 })?;
             }
@@ -243,36 +260,64 @@ impl<M: Model> Server<'_, M> {
         Ok(())
     }
 
-    /// Chooses the token after a row. If it is the drafted one, the model has seen it already.
-    fn choose(&mut self, place: usize, row: usize, drafted: Option<Token>) -> io::Result<()> {
+    /// Chooses the token after a row, and takes those that must follow it. Whether it is the drafted
+    /// one, which the model has seen already, and the answer goes on.
+    fn choose(&mut self, place: usize, row: usize, drafted: Option<Token>) -> io::Result<bool> {
         let Some(slot) = &mut self.slots[place] else {
-            return Ok(());
+            return Ok(false);
         };
-        let token = match self.model.sample(row, &mut slot.sampler) {
+        let chosen = slot
+            .allowed()
+            .map_err(Failure::from)
+            .and_then(|allowed| self.model.sample(row, &mut slot.sampler, allowed.as_ref()));
+        let token = match chosen {
             Ok(token) => token,
-            Err(failure) => return self.fail(place, failure),
+            Err(failure) => return self.fail(place, failure).map(|()| false),
         };
-        slot.tokens.push(token);
-        if drafted == Some(token) {
+        let holds = drafted == Some(token);
+        let from = slot.tokens.len();
+        if holds {
             slot.seen += 1;
             slot.acceptance.hold();
+        } else {
+            slot.fresh = 1;
         }
         if self.model.is_end(token) {
-            return self.finish(place, FinishReason::Stop);
+            slot.tokens.push(token);
+            return self.finish(place, FinishReason::Stop).map(|()| false);
         }
-        self.bytes.clear();
-        self.model.piece(token, &mut self.bytes);
-        let step = slot.answer.push(&self.bytes);
-        self.events.send_text(slot.id, &step.text)?;
-        if step.stopped {
-            // The text that is left is the stop string's.
-            slot.answer = Answer::default();
-            return self.finish(place, FinishReason::Stop);
+        // Behind a draft that holds comes another row, whose choice the grammar bounds.
+        if let Err(error) = slot.push(token, !holds, self.limits.n_ctx as usize) {
+            return self.fail(place, error.into()).map(|()| false);
+        }
+        self.say(place, from).map(|goes_on| goes_on && holds)
+    }
+
+    /// Says the answer's tokens from the one at `from` on, and ends it where it ends. Whether it goes
+    /// on.
+    fn say(&mut self, place: usize, from: usize) -> io::Result<bool> {
+        let Some(slot) = &mut self.slots[place] else {
+            return Ok(false);
+        };
+        for at in from..slot.tokens.len() {
+            self.bytes.clear();
+            self.model.piece(slot.tokens[at], &mut self.bytes);
+            let step = slot.answer.push(&self.bytes);
+            self.events.send_text(slot.id, &step.text)?;
+            if step.stopped {
+                // The text that is left is the stop string's.
+                slot.answer = Answer::default();
+                return self.finish(place, FinishReason::Stop).map(|()| false);
+            }
         }
         let full = slot.tokens.len() >= self.limits.n_ctx as usize;
-        if slot.answered() >= slot.max_tokens || full {
-            return self.finish(place, FinishReason::Length);
+        if slot.is_complete() {
+            self.finish(place, FinishReason::Stop)?;
+        } else if slot.answered() >= slot.max_tokens || full {
+            self.finish(place, FinishReason::Length)?;
+        } else {
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 }

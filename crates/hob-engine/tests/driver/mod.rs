@@ -89,6 +89,7 @@ pub(crate) fn complete(id: u64, text: &str, max_tokens: u32) -> Generate {
         cache_owner: None,
         class: Class::Chat,
         drafts: true,
+        constraint: None,
     }
 }
 

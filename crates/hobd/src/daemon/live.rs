@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::event::{Done, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
+use hob_ipc::constraint::ConstraintFailure;
 use hob_ipc::message::{FailureCode, Finished};
 use hob_ipc::{Command, RequestId};
 use tracing::Span;
@@ -122,7 +123,8 @@ impl LiveRequests {
             finished.cached_tokens,
             finished.completion_tokens,
         )
-        .with_drafts(finished.drafted_tokens, finished.accepted_tokens);
+        .with_drafts(finished.drafted_tokens, finished.accepted_tokens)
+        .with_passes(finished.forced_tokens, finished.passes);
         let dispatched = live.dispatched.unwrap_or(live.submitted);
         let queued = dispatched.saturating_duration_since(live.submitted);
         let timings = timings(finished, milliseconds(queued));
@@ -197,12 +199,38 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
             "the model could not process this request",
         )
         .hint("hobd's log may tell more; check the model with `hob models verify`"),
+        FailureCode::Constraint(code) => unconstrained(code, ""),
         FailureCode::Embed(code) => embedding::failure(code, prompt_tokens, n_ctx),
         FailureCode::Overcommitted => ApiError::new(
             ErrorCode::Internal,
             "the engine was given more requests than it takes",
         ),
     }
+}
+
+/// What it means to the client that an answer can't be what it must be. `reason` is the engine's, of
+/// words that the ledger has checked: they are about the client's own text, and it needs them.
+pub(super) fn unconstrained(code: ConstraintFailure, reason: &str) -> ApiError {
+    let (message, hint) = match code {
+        ConstraintFailure::Refused => (
+            format!("what the answer must be is refused: {reason}"),
+            "leave out what is named, or describe the answer in another way",
+        ),
+        ConstraintFailure::TooComplex => (
+            "what the answer must be takes more work than a request may".to_owned(),
+            "use fewer alternatives, smaller bounds of repetition, or a simpler schema",
+        ),
+        ConstraintFailure::DeadEnd => (
+            "the answer came to where nothing may follow".to_owned(),
+            "look for parts of the schema or grammar that contradict each other",
+        ),
+        ConstraintFailure::Unsupported => {
+            let message = "the answers of this model can't be constrained";
+            return ApiError::new(ErrorCode::Unsupported, message)
+                .hint("ask without a schema or grammar, or choose another model");
+        }
+    };
+    ApiError::new(ErrorCode::InvalidSchema, message).hint(hint)
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::status::{EngineStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{Generate, PARALLEL_MAX, PinState};
+use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::store::{Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -192,6 +192,7 @@ impl Daemon {
                 cache_owner: request.cache.then_some(request.caller.uid),
                 class: request.class,
                 drafts: request.drafts,
+                constraint: request.constraint,
             }))
         })
     }
@@ -360,11 +361,14 @@ impl Daemon {
                 id,
                 code,
                 prompt_tokens,
-                ..
+                message,
             } => {
                 let n_ctx = self.shown.model().map_or(0, |m| m.n_ctx);
-                self.live
-                    .fail(id, live::failure(code, prompt_tokens, n_ctx));
+                let error = match code {
+                    FailureCode::Constraint(code) => live::unconstrained(code, &message),
+                    code => live::failure(code, prompt_tokens, n_ctx),
+                };
+                self.live.fail(id, error);
                 self.step(Input::Ended { id });
             }
             EngineEvent::Heartbeat { progress, working } => {

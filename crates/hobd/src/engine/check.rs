@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use hob_ipc::constraint::REASON_BYTES_MAX;
 use hob_ipc::message::{
     FailureCode, Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX, PinId, PinState,
     STATE_FORMAT_BYTES_MAX,
@@ -63,6 +64,7 @@ pub struct Ledger {
 struct Account {
     max_tokens: u32,
     text_bytes: u64,
+    constrained: bool,
 }
 
 impl Ledger {
@@ -70,6 +72,7 @@ impl Ledger {
         let account = Account {
             max_tokens: request.max_tokens,
             text_bytes: 0,
+            constrained: request.constraint.is_some(),
         };
         self.requests.insert(request.id, account);
     }
@@ -132,7 +135,9 @@ impl Ledger {
                 sane.then_some(()).ok_or(Violation::Figures(made.id))
             }
             EngineEvent::Finished(finished) => self.finished(finished),
-            EngineEvent::Failed { id, code, .. } => self.failed(*id, *code),
+            EngineEvent::Failed {
+                id, code, message, ..
+            } => self.failed(*id, *code, message),
             EngineEvent::Pin { id, state } => self.pin(*id, *state),
             EngineEvent::PinSaved { id, .. } => {
                 let asked = self.saves.remove(id);
@@ -197,11 +202,21 @@ impl Ledger {
         Ok(())
     }
 
-    fn failed(&mut self, id: RequestId, code: FailureCode) -> Result<(), Violation> {
-        let sane = match self.embeddings.remove(&id) {
-            Some(account) => account.fails(code),
-            None if self.requests.remove(&id).is_some() => !matches!(code, FailureCode::Embed(_)),
-            None => return Err(Violation::ForeignRequest(id)),
+    fn failed(&mut self, id: RequestId, code: FailureCode, message: &str) -> Result<(), Violation> {
+        if let Some(account) = self.embeddings.remove(&id) {
+            let sane = account.fails(code);
+            return sane.then_some(()).ok_or(Violation::Figures(id));
+        }
+        let account = self.requests.remove(&id);
+        let account = account.ok_or(Violation::ForeignRequest(id))?;
+        let sane = match code {
+            FailureCode::Embed(_) => false,
+            // These words go to the client.
+            FailureCode::Constraint(_) => {
+                let plain = !message.chars().any(char::is_control);
+                account.constrained && plain && message.len() <= REASON_BYTES_MAX
+            }
+            _ => true,
         };
         sane.then_some(()).ok_or(Violation::Figures(id))
     }
@@ -218,7 +233,9 @@ impl Ledger {
             && finished.prompt_tokens <= self.n_ctx
             && finished.completion_tokens <= account.max_tokens
             && finished.accepted_tokens <= finished.drafted_tokens
-            && finished.accepted_tokens <= finished.completion_tokens;
+            && finished.accepted_tokens <= finished.completion_tokens
+            && finished.forced_tokens <= finished.completion_tokens
+            && finished.passes <= finished.completion_tokens.saturating_add(1);
         sane.then_some(()).ok_or(Violation::Figures(id))
     }
 }

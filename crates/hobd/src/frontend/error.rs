@@ -23,6 +23,7 @@ pub struct Appearance {
 pub fn appearance(code: ErrorCode) -> Appearance {
     let (status, dbus_name) = match code {
         ErrorCode::InvalidRequest => (400, "org.freedesktop.DBus.Error.InvalidArgs"),
+        ErrorCode::InvalidSchema => (400, "org.hobd.Hob1.Error.InvalidSchema"),
         ErrorCode::Unsupported => (400, "org.freedesktop.DBus.Error.NotSupported"),
         ErrorCode::PayloadTooLarge => (413, "org.freedesktop.DBus.Error.LimitsExceeded"),
         ErrorCode::RequestTimeout => (408, "org.freedesktop.DBus.Error.Timeout"),

@@ -40,6 +40,25 @@ const STREAM_OPTIONS: Shape = Shape::Object(&[
     optional("include_obfuscation", Shape::Bool),
 ]);
 
+const RESPONSE_FORMAT: Shape = Shape::Object(&[
+    required("type", Shape::Word(&["text", "json_object", "json_schema"])),
+    optional("json_schema", JSON_SCHEMA),
+]);
+
+const JSON_SCHEMA: Shape = Shape::Object(&[
+    required("name", Shape::Text),
+    required(
+        "schema",
+        Shape::Where(is_schema, "a JSON Schema: an object, or true or false"),
+    ),
+    optional("description", Shape::Text),
+    optional("strict", Shape::Bool),
+]);
+
+fn is_schema(value: &Value) -> bool {
+    value.is_object() || value.is_boolean()
+}
+
 /// What both requests have.
 const COMMON: &[Field] = &[
     optional("model", Shape::Text),
@@ -60,6 +79,9 @@ const COMMON: &[Field] = &[
     optional("cache_prompt", Shape::Bool),
     optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
     optional("speculative", Shape::Bool),
+    optional("response_format", RESPONSE_FORMAT),
+    optional("grammar", Shape::Text),
+    optional("regex", Shape::Text),
     optional("user", Shape::Ignored),
     optional("n", Shape::NoEffectIf(is_one)),
     optional("logit_bias", Shape::NoEffectIf(is_empty)),
@@ -87,7 +109,6 @@ const CHAT_ALONE: &[Field] = &[
     optional("tool_choice", Shape::NoEffectIf(is_none_or_auto)),
     optional("functions", Shape::NoEffectIf(is_empty)),
     optional("function_call", Shape::NoEffectIf(is_none_or_auto)),
-    optional("response_format", Shape::NoEffectIf(is_text_format)),
     optional("modalities", Shape::NoEffectIf(is_text_modality)),
     optional("audio", Shape::NoEffectIf(never)),
     optional("moderation", Shape::NoEffectIf(never)),
@@ -183,10 +204,6 @@ fn is_none(value: &Value) -> bool {
 /// Without tools, both leave the model to answer in text.
 fn is_none_or_auto(value: &Value) -> bool {
     is_none(value) || *value == json!("auto")
-}
-
-fn is_text_format(value: &Value) -> bool {
-    *value == json!({"type": "text"})
 }
 
 fn is_text_modality(value: &Value) -> bool {

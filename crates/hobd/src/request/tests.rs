@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod constraint;
 mod messages;
 
 const CALLER: Caller = Caller { uid: 1000 };
@@ -105,6 +106,7 @@ fn what_is_left_out_comes_from_the_settings() {
             cache: true,
             keep_alive: None,
             drafts: true,
+            constraint: None,
             timeout: Duration::from_secs(120),
         }
     );
@@ -299,11 +301,6 @@ fn fields_without_effect_are_accepted_and_others_are_unsupported() {
         ("tools", json!([]), json!([{"type": "function"}])),
         ("tool_choice", json!("none"), json!("required")),
         ("logit_bias", json!({}), json!({"50256": -100})),
-        (
-            "response_format",
-            json!({"type": "text"}),
-            json!({"type": "json_object"}),
-        ),
         ("modalities", json!(["text"]), json!(["text", "audio"])),
         ("verbosity", json!(null), json!("low")),
         ("reasoning_effort", json!(null), json!("high")),

@@ -221,6 +221,8 @@ impl Reply<'_> {
             completion_tokens: self.sent,
             drafted_tokens: 0,
             accepted_tokens: 0,
+            forced_tokens: 0,
+            passes: 0,
             prefill_us: 1,
             decode_us: 1,
         }));

@@ -73,6 +73,8 @@ pub(crate) fn run(wire: &Wire, request: &Embed, cancelled: &AtomicBool) {
         completion_tokens: 0,
         drafted_tokens: 0,
         accepted_tokens: 0,
+        forced_tokens: 0,
+        passes: 0,
         prefill_us: 1,
         decode_us: 0,
     }));

@@ -56,6 +56,9 @@ impl Assistant {
     ///   seed x or u      makes the answer repeatable; default: random
     ///   stop as          up to 4 texts of 1 to 256 bytes, before which the answer ends
     ///   system s         instructions to the model, at most 65536 bytes
+    ///   response_schema s
+    ///                    a JSON Schema, as text, that the answer keeps to; cut by max_tokens, it is
+    ///                    the beginning of such an answer
     ///   model s          the model to ask, or `default`; default: the one that is loaded
     ///   conversation s   the id of a conversation that hobd keeps for the caller's user: what was
     ///                    said in it goes before the question, which is stored with its answer
@@ -78,7 +81,8 @@ impl Assistant {
     /// many requests, or another one of the conversation), .ConversationNotFound (the caller's user
     /// has none of this id), .ContextOverflow (the prompt does not fit; both token counts are in the
     /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
-    /// .ModelFailed, .InsufficientMemory (the model does not fit the memory that there is for it);
+    /// .ModelFailed, .InsufficientMemory (the model does not fit the memory that there is for it),
+    /// .InvalidSchema (`response_schema` can't be used; the text tells why);
     /// and org.freedesktop.DBus.Error.FileNotFound for an unknown model, or none,
     /// .LimitsExceeded for a text that is too long.
     #[zbus(out_args("reply", "details"))]
@@ -215,13 +219,13 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, and `conversations` if it keeps
-    /// any.
+    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `response_schema`, and
+    /// `conversations` if it keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
         let conversations = conversations.then_some("conversations");
-        ["ask", "stream", "complete", "pins"]
+        ["ask", "stream", "complete", "pins", "response_schema"]
             .into_iter()
             .chain(conversations)
             .collect()

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use hob_api::chat::{ChatRequest, Class, Content, Handling, Message, Role, SamplingFields, Stop};
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
+use hob_api::format::{FormFields, ResponseFormat};
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
+use serde_json::Value;
 use zbus::{Type, Variant};
 
 /// An `a{sv}` argument, in the order of its keys so that the first fault found is always the same.
@@ -19,7 +21,7 @@ const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Options that the interface foresees and this version does not have.
-const LATER: [&str; 4] = ["area", "device", "language", "response_schema"];
+const LATER: [&str; 3] = ["area", "device", "language"];
 
 /// Which method the options are for: not all take the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +36,16 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "class, conversation, handle_token, max_tokens, model, seed, stop, system, \
-                 temperature, timeout_ms, truncate"
+                "class, conversation, handle_token, max_tokens, model, response_schema, seed, stop, \
+                 system, temperature, timeout_ms, truncate"
             }
             Self::Stream => {
-                "class, conversation, format, handle_token, max_tokens, model, seed, stop, system, \
-                 temperature, timeout_ms, truncate"
+                "class, conversation, format, handle_token, max_tokens, model, response_schema, \
+                 seed, stop, system, temperature, timeout_ms, truncate"
             }
             Self::Complete => {
-                "class, format, handle_token, max_tokens, model, seed, stop, temperature, timeout_ms"
+                "class, format, handle_token, max_tokens, model, response_schema, seed, stop, \
+                 temperature, timeout_ms"
             }
         }
     }
@@ -216,6 +219,7 @@ impl Arguments {
                 max_completion_tokens: None,
                 stop: None,
                 sampling: SamplingFields::default(),
+                form: FormFields::default(),
                 handling: Handling::default(),
                 timeout_ms: None,
                 conversation: None,
@@ -249,6 +253,10 @@ impl Arguments {
                 }
                 "max_tokens" => self.chat.max_tokens = Some(typed(&key, value)?),
                 "model" => self.chat.model = Some(typed(&key, value)?),
+                "response_schema" => {
+                    let schema = schema(&key, &typed::<String>(&key, value)?)?;
+                    self.chat.form.response_format = Some(ResponseFormat::schema(schema));
+                }
                 "seed" => self.chat.sampling.seed = Some(seed(&key, value)?),
                 "stop" => self.chat.stop = Some(Stop::Many(typed(&key, value)?)),
                 "temperature" => self.chat.sampling.temperature = Some(typed(&key, value)?),
@@ -336,6 +344,19 @@ fn format(key: &str, value: Variant<'_>) -> Result<Format, ApiError> {
         )
         .hint("it is `text` or `events`")),
     }
+}
+
+fn schema(key: &str, text: &str) -> Result<Value, ApiError> {
+    check_length(key, text.len())?;
+    let schema = serde_json::from_str::<Value>(text).map_err(|error| {
+        invalid(key, format!("option `{key}` is not JSON: {error}"))
+            .hint("give a JSON Schema as text")
+    })?;
+    if schema.is_object() || schema.is_boolean() {
+        return Ok(schema);
+    }
+    Err(invalid(key, format!("option `{key}` is no JSON Schema"))
+        .hint("a schema is an object, or true or false"))
 }
 
 fn truncate(key: &str, value: Variant<'_>) -> Result<Truncate, ApiError> {

@@ -1,0 +1,162 @@
+//! From a constraint to a grammar, within bounds.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Once};
+
+use hob_ipc::constraint::Constraint;
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::toktrie::{InferenceCapabilities, SimpleVob};
+use llguidance::{JsonCompileOptions, ParserFactory, TokenParser, panic_utils};
+
+use super::alphabet::Alphabet;
+use super::{Grammar, GrammarError};
+
+/// What one grammar may take. llguidance gives the speeds of a desktop processor: fuel for building a
+/// lexer 50,000 a millisecond, for a step 14,000, items 20,000; and 1 to 2 KiB a state. So compiling
+/// is bounded to some tens of milliseconds there and each token to some ten, a few times that on a
+/// board, and memory to some tens of MiB.
+const LIMITS: ParserLimits = ParserLimits {
+    max_items_in_row: 2_000,
+    initial_lexer_fuel: 1_000_000,
+    step_lexer_fuel: 150_000,
+    step_max_items: 50_000,
+    max_lexer_states: 20_000,
+    max_grammar_size: 200_000,
+    precompute_large_lexemes: false,
+    verbose_errors: false,
+};
+
+/// What most text within JSON is made of. Whether a step allows all such tokens is asked first, which
+/// spares looking at each. More such kinds would make steps in strings of limited length quicker, and
+/// each takes memory: all that llguidance proposes, for 262,144 tokens, 99 MiB instead of 43.
+const PLAIN: &str = r#"[^"\\\x00-\x1F\x7F]+"#;
+
+/// Compiled grammars that are kept for requests that ask for the same again.
+const RECENT_MAX: usize = 4;
+
+/// Makes grammars for one vocabulary.
+pub struct Grammars {
+    factory: ParserFactory,
+    barred: Arc<SimpleVob>,
+    /// The latest last; parsers that took nothing yet.
+    recent: VecDeque<(Constraint, TokenParser)>,
+}
+
+impl std::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammars")
+            .field("recent", &self.recent.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Grammars {
+    /// Those of a vocabulary. Takes time and memory with its size; ARCHITECTURE.md has figures.
+    ///
+    /// # Errors
+    /// [`GrammarError::Unsupported`] if nothing can end an answer.
+    pub fn new(alphabet: Alphabet) -> Result<Self, GrammarError> {
+        tame_panics();
+        let unsupported = |_| GrammarError::Unsupported;
+        let made = panic_utils::catch_unwind(AssertUnwindSafe(|| {
+            let Some((tree, barred)) = alphabet.into_tree() else {
+                anyhow::bail!("no token ends an answer");
+            };
+            let capabilities = InferenceCapabilities {
+                ff_tokens: true,
+                ..InferenceCapabilities::default()
+            };
+            let mut factory = ParserFactory::new(&tree, capabilities, &[PLAIN.to_owned()])?;
+            *factory.limits_mut() = LIMITS;
+            factory.quiet();
+            Ok((factory, barred))
+        }));
+        let (factory, barred) = made.map_err(unsupported)?;
+        Ok(Self {
+            factory,
+            barred,
+            recent: VecDeque::new(),
+        })
+    }
+
+    /// The grammar of answers that `constraint` allows.
+    ///
+    /// # Errors
+    /// [`GrammarError`].
+    pub fn compile(&mut self, constraint: &Constraint) -> Result<Grammar, GrammarError> {
+        let known = self.recent.iter().position(|(of, _)| of == constraint);
+        let (of, parser) = match known.and_then(|at| self.recent.remove(at)) {
+            Some(known) => known,
+            None => (constraint.clone(), self.parser(constraint)?),
+        };
+        // The states that one answer adds are its own, and go with it.
+        let grammar = Grammar::new(parser.deep_clone(), Arc::clone(&self.barred));
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((of, parser));
+        grammar
+    }
+
+    fn parser(&self, constraint: &Constraint) -> Result<TokenParser, GrammarError> {
+        let grammar = read(constraint)?;
+        let mut parser = self.factory.create_parser(grammar).map_err(|error| {
+            let reason = format!("{error:#}");
+            if reason.starts_with("panic") {
+                return GrammarError::refused("it can't be compiled");
+            }
+            GrammarError::refused(&reason)
+        })?;
+        parser.start_without_prompt();
+        Ok(parser)
+    }
+}
+
+fn read(constraint: &Constraint) -> Result<TopLevelGrammar, GrammarError> {
+    Ok(match constraint {
+        Constraint::JsonSchema(text) => {
+            let schema = serde_json::from_str(text)
+                .map_err(|error| GrammarError::refused(&format!("it is not JSON: {error}")))?;
+            json(schema)
+        }
+        Constraint::JsonObject => json(serde_json::json!({ "type": "object" })),
+        Constraint::Regex(text) => TopLevelGrammar::from_regex(text),
+        Constraint::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+    })
+}
+
+/// JSON as most of it is written, with one space after a comma and a colon: where a grammar lets a
+/// small model choose white space, it may choose nothing else any more.
+fn json(mut schema: serde_json::Value) -> TopLevelGrammar {
+    let options = JsonCompileOptions {
+        item_separator: ", ".to_owned(),
+        key_separator: ": ".to_owned(),
+        whitespace_flexible: false,
+        ..JsonCompileOptions::default()
+    };
+    if schema == serde_json::Value::Bool(true) {
+        schema = serde_json::json!({});
+    }
+    if schema.is_object() {
+        options.apply_to(&mut schema);
+    }
+    TopLevelGrammar::from_json_schema(schema)
+}
+
+/// llguidance catches its panics, and looks their frames up in files, for which the sandbox would end
+/// the process. What a panic says may quote the caller's text: only its place is logged.
+fn tame_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // It sets its hook with its first work.
+        let _ = panic_utils::catch_unwind(|| Ok(()));
+        std::panic::set_hook(Box::new(|panic| {
+            if let Some(place) = panic.location() {
+                // Nobody is left to tell if standard error is closed.
+                let _ = writeln!(io::stderr(), "hob-engine: a panic at {place}");
+            }
+        }));
+    });
+}

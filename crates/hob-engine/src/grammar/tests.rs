@@ -1,0 +1,243 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use hob_ipc::constraint::Constraint;
+use proptest::prelude::*;
+
+use super::alphabet::Alphabet;
+use super::compile::Grammars;
+use super::*;
+
+mod hostile;
+
+/// Ends an answer.
+const END: Token = 256;
+/// Steers the model, and is no text.
+const CONTROL: Token = 257;
+/// Words that are one token each, from 258 on.
+const WORDS: [&str; 7] = ["the", "ther", "temp", "erature", "\": ", "room", "!!!"];
+
+fn first_word() -> Token {
+    CONTROL + 1
+}
+
+/// Each byte is a token, and so is each of a few words.
+fn alphabet() -> Alphabet {
+    let bytes = (0..=255).map(|byte| vec![byte]);
+    let mut spellings: Vec<Vec<u8>> = bytes.collect();
+    spellings.extend([b"<end>".to_vec(), Vec::new()]);
+    spellings.extend(WORDS.map(|word| word.as_bytes().to_vec()));
+    Alphabet {
+        spellings,
+        ends: vec![END],
+        tokenize: Box::new(tokenize),
+    }
+}
+
+fn tokenize(mut text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    while let Some(byte) = text.bytes().next() {
+        let words = (first_word()..).zip(WORDS);
+        let longest = words
+            .filter(|(_, word)| text.starts_with(word))
+            .max_by_key(|(_, word)| word.len());
+        let (token, length) = longest.map_or((Token::from(byte), 1), |(t, w)| (t, w.len()));
+        // All text of these tests is ASCII.
+        text = &text[length..];
+        tokens.push(token);
+    }
+    tokens
+}
+
+fn spell(tokens: &[Token]) -> String {
+    let spellings = alphabet().spellings;
+    let bytes = tokens
+        .iter()
+        .map(|t| &spellings[usize::try_from(*t).unwrap()]);
+    String::from_utf8(bytes.flatten().copied().collect()).unwrap()
+}
+
+fn grammars() -> Grammars {
+    Grammars::new(alphabet()).unwrap()
+}
+
+fn compile(constraint: &Constraint) -> Result<Grammar, GrammarError> {
+    grammars().compile(constraint)
+}
+
+fn schema(schema: &serde_json::Value) -> Constraint {
+    Constraint::JsonSchema(schema.to_string())
+}
+
+/// Answers with what `choose` takes of what may come, until nothing may: the tokens, and how many of
+/// them had to come.
+fn answer(grammar: &mut Grammar, mut choose: impl FnMut(&[Token]) -> Token) -> (Vec<Token>, usize) {
+    let mut tokens = grammar.opening().to_vec();
+    let mut forced = tokens.len();
+    while !grammar.is_complete() {
+        assert!(tokens.len() < 5000, "no end: {}", spell(&tokens));
+        let set = grammar.allowed().unwrap();
+        let all: Vec<_> = (0..=first_word() + 9)
+            .filter(|t| set.contains(*t))
+            .collect();
+        assert!(!all.contains(&CONTROL));
+        let token = choose(&all);
+        if token == END {
+            break;
+        }
+        tokens.push(token);
+        grammar.take(token).unwrap();
+        let more = grammar.forced().unwrap();
+        assert!(more.iter().all(|token| *token != CONTROL && *token != END));
+        forced += more.len();
+        tokens.extend(more);
+    }
+    (tokens, forced)
+}
+
+#[test]
+fn what_has_to_come_comes_in_the_vocabularys_own_tokens() {
+    let wanted = schema(&serde_json::json!({
+        "type": "object",
+        "properties": {"temperature": {"type": "integer", "minimum": 7, "maximum": 9}},
+        "required": ["temperature"],
+        "additionalProperties": false,
+    }));
+    let mut grammar = compile(&wanted).unwrap();
+    assert_eq!(spell(grammar.opening()), "{\"temperature\": ");
+    let word = |word: &str| {
+        let at = WORDS.iter().position(|w| *w == word).unwrap();
+        first_word() + Token::try_from(at).unwrap()
+    };
+    let opening = [
+        Token::from(b'{'),
+        Token::from(b'"'),
+        word("temp"),
+        word("erature"),
+        word("\": "),
+    ];
+    assert_eq!(grammar.opening(), opening);
+    let (tokens, forced) = answer(&mut grammar, |allowed| {
+        assert_eq!(allowed, [b'7', b'8', b'9'].map(Token::from));
+        Token::from(b'8')
+    });
+    assert_eq!(spell(&tokens), "{\"temperature\": 8}");
+    assert_eq!((tokens.len(), forced), (7, 6));
+}
+
+#[test]
+fn what_may_be_one_token_with_what_follows_is_not_forced() {
+    // After `the`, an `r` may follow, and `ther` is one token.
+    let grammar = compile(&Constraint::Regex("a the(r|x)".to_owned())).unwrap();
+    assert_eq!(spell(grammar.opening()), "a ");
+}
+
+#[test]
+fn an_answer_that_is_whole_may_end_or_go_on() {
+    let mut grammar = compile(&Constraint::Regex("[0-9]{1,2}".to_owned())).unwrap();
+    assert!(!grammar.allowed().unwrap().contains(END));
+    grammar.take(Token::from(b'1')).unwrap();
+    let set = grammar.allowed().unwrap();
+    assert!(set.contains(END) && set.contains(Token::from(b'2')));
+    assert!(!grammar.is_complete());
+    grammar.take(Token::from(b'2')).unwrap();
+    assert!(grammar.is_complete());
+}
+
+#[test]
+fn no_text_becomes_the_end_and_no_grammar_names_a_control_token() {
+    // The end mark's own letters are text like any other.
+    let mut grammar = compile(&Constraint::Regex("x?<end>".to_owned())).unwrap();
+    let set = grammar.allowed().unwrap();
+    assert!(set.contains(Token::from(b'<')) && !set.contains(END));
+    let named = compile(&Constraint::Lark(format!("start: <[{CONTROL}]>")));
+    assert!(named.is_err(), "{named:?}");
+    let either = compile(&Constraint::Lark(format!("start: <[{CONTROL}]> | \"a\"")));
+    if let Ok(mut grammar) = either {
+        assert!(!grammar.allowed().unwrap().contains(CONTROL));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_reason() {
+    let refused = |constraint: &Constraint| match compile(constraint) {
+        Err(GrammarError::Refused(reason)) => reason,
+        other => panic!("{other:?} for {constraint:?}"),
+    };
+    for schema in [
+        "{",
+        "7",
+        "false",
+        r#"{"type": "no such"}"#,
+        r#"{"type": "integer", "minimum": 5, "maximum": 3}"#,
+        r##"{"$ref": "#/$defs/nowhere"}"##,
+        r#"{"$ref": "https://example.org/schema.json"}"#,
+        r#"{"enum": []}"#,
+        r#"{"type": "string", "pattern": "("}"#,
+    ] {
+        let reason = refused(&Constraint::JsonSchema(schema.to_owned()));
+        assert!(
+            !reason.is_empty() && reason.len() <= REASON_BYTES_MAX,
+            "{schema}"
+        );
+        assert!(!reason.contains("panic"), "{schema}: {reason}");
+    }
+    refused(&Constraint::Regex("(".to_owned()));
+    refused(&Constraint::Lark("start: nowhere".to_owned()));
+    refused(&Constraint::Lark("no grammar".to_owned()));
+}
+
+#[test]
+fn the_same_again_begins_anew() {
+    let mut grammars = grammars();
+    let wanted = Constraint::Regex("[ab]{3}".to_owned());
+    for _ in 0..3 {
+        let mut grammar = grammars.compile(&wanted).unwrap();
+        let (tokens, _) = answer(&mut grammar, |allowed| allowed[0]);
+        assert_eq!(spell(&tokens), "aaa");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_chosen_the_answer_is_what_it_must_be(
+        choices in proptest::collection::vec(any::<usize>(), 400),
+        kind in 0_usize..4,
+    ) {
+        let wanted = [
+            serde_json::json!({
+                "type": "object",
+                "properties": {
+                    "room": {"enum": ["the room", "there", "!!!"]},
+                    "on": {"type": "boolean"},
+                    "level": {"type": "integer", "minimum": 0, "maximum": 100},
+                },
+                "required": ["room", "on"],
+                "additionalProperties": false,
+            }),
+            serde_json::json!({
+                "type": "array", "minItems": 1, "maxItems": 3,
+                "items": {"type": "string", "maxLength": 5},
+            }),
+            serde_json::json!({"anyOf": [{"type": "null"}, {"const": {"a": [1, 2]}}]}),
+            serde_json::json!({"type": "string", "pattern": "^[a-c]{2,9}$"}),
+        ];
+        let mut choices = choices.into_iter();
+        let mut grammar = compile(&schema(&wanted[kind])).unwrap();
+        let (tokens, _) = answer(&mut grammar, |allowed| {
+            allowed[choices.next().unwrap_or(0) % allowed.len()]
+        });
+        let text = spell(&tokens);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let holds = match kind {
+            0 => value["room"].is_string() && value["on"].is_boolean()
+                && value.get("level").is_none_or(|level| level.as_i64().is_some_and(|n| (0..=100).contains(&n))),
+            1 => value.as_array().is_some_and(|items| (1..=3).contains(&items.len())
+                && items.iter().all(|item| item.as_str().is_some_and(|s| s.chars().count() <= 5))),
+            2 => value.is_null() || value == serde_json::json!({"a": [1, 2]}),
+            _ => value.as_str().is_some_and(|s| (2..=9).contains(&s.len())),
+        };
+        prop_assert!(holds, "{}", text);
+    }
+}

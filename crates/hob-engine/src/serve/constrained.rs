@@ -1,0 +1,64 @@
+//! Requests whose answers must be something: they wait beside the others while that is compiled.
+
+use std::io;
+use std::time::Instant;
+
+use hob_ipc::RequestId;
+use hob_ipc::message::Generate;
+
+use super::{Failure, Model, Server};
+use crate::grammar::compiler::Compiling;
+use crate::grammar::{Grammar, GrammarError};
+
+/// A request whose grammar is being compiled.
+#[derive(Debug)]
+pub(super) struct Parked {
+    request: Generate,
+    received: Instant,
+    _compiling: Compiling,
+}
+
+impl<M: Model> Server<'_, M> {
+    /// Begins to compile what the answer must be, and keeps a place for the request.
+    pub(super) fn park(&mut self, mut request: Generate, received: Instant) -> Result<(), Failure> {
+        if !self.has_place() {
+            return Err(self.overcommitted());
+        }
+        if let Some(constraint) = request.constraint.take() {
+            let compiling = self.model.compile(request.id, constraint)?;
+            self.parked.push(Parked {
+                request,
+                received,
+                _compiling: compiling,
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes a request that waits for its grammar out of those that do.
+    pub(super) fn unpark(&mut self, id: RequestId) -> Option<Parked> {
+        let mut parked = self.parked.iter();
+        let at = parked.position(|parked| parked.request.id == id)?;
+        Some(self.parked.remove(at))
+    }
+
+    /// Begins with a request whose grammar is there, unless it has ended meanwhile.
+    pub(super) fn compiled(
+        &mut self,
+        id: RequestId,
+        grammar: Result<Grammar, GrammarError>,
+    ) -> io::Result<()> {
+        self.pulse.advance();
+        let Some(parked) = self.unpark(id) else {
+            return Ok(());
+        };
+        let admitted = grammar
+            .map_err(Failure::from)
+            .and_then(|grammar| self.admit(parked.request, parked.received, Some(grammar)));
+        self.pulse.advance();
+        match admitted {
+            Ok(()) => self.report_cache(),
+            Err(failure) => self.report(id, failure),
+        }
+    }
+}
