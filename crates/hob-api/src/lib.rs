@@ -16,8 +16,10 @@ pub mod dbus;
 pub mod embedding;
 pub mod error;
 pub mod event;
+pub mod home;
 pub mod model;
 pub mod pin;
+pub mod provider;
 pub mod status;
 
 pub use error::{ApiError, ErrorCode};
