@@ -62,7 +62,7 @@ struct Intent {
     /// Of them, those read exactly: outcome, tool, targets and arguments.
     exact: usize,
     /// Of them, those with the right tool, or the right outcome if that is no call.
-    intent: usize,
+    right: usize,
 }
 
 /// What came out.
@@ -222,7 +222,7 @@ impl Tally {
         let by_intent = by_intent.or_default();
         by_intent.sentences += 1;
         by_intent.exact += usize::from(exact);
-        by_intent.intent += usize::from(intent);
+        by_intent.right += usize::from(intent);
         let row = figures
             .outcomes
             .entry(meant.as_str().to_owned())
@@ -250,7 +250,7 @@ impl Tally {
             .into_iter()
             .map(|((meant, got), count)| (meant, got, count))
             .collect();
-        confusion.sort_by(|a, b| b.2.cmp(&a.2));
+        confusion.sort_by_key(|(.., count)| std::cmp::Reverse(*count));
         self.figures.confusion = confusion;
         self.figures.read_us = spread(&mut self.read_us);
         self.figures.exchange_us = spread(&mut self.exchange_us);
@@ -331,7 +331,7 @@ fn shown(figures: &Figures) -> String {
     let _ = writeln!(text, "\nby intent");
     for (name, intent) in &figures.by_intent {
         let exact = share(intent.exact, intent.sentences);
-        let right = share(intent.intent, intent.sentences);
+        let right = share(intent.right, intent.sentences);
         let _ = writeln!(
             text,
             "  {:<32}  exact {exact:<22}  intent {right}",

@@ -167,7 +167,8 @@ fn called(call: &Call) -> String {
         text += &call.targets.join(", ");
     }
     if !call.arguments.is_empty() {
-        text += &format!(" ({})", arguments(&call.arguments));
+        // Writing to a string can't fail.
+        let _ = write!(text, " ({})", arguments(&call.arguments));
     }
     let asks = if call.needs_confirmation {
         ", needs a confirmation"

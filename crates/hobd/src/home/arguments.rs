@@ -54,9 +54,10 @@ impl Source<'_> {
                 Values::Choice(choices) => self.choice(choices, &mut filled.explains),
                 Values::Boolean => self.flag(parameter, &mut filled.explains),
                 Values::Text => self.text(parameter, tool, &mut filled.explains),
-                Values::Integer(_) | Values::Number(_) => self
-                    .quantity(parameter, &mut quantities, &mut filled.explains)
-                    .or_else(|| self.relative(parameter, &mut filled.explains)),
+                Values::Integer(_) | Values::Number(_) => {
+                    Self::quantity(parameter, &mut quantities, &mut filled.explains)
+                        .or_else(|| self.relative(parameter, &mut filled.explains))
+                }
             };
             if let Some(value) = value {
                 filled.arguments.insert(parameter.name.clone(), value);
@@ -125,7 +126,6 @@ impl Source<'_> {
 
     /// The first quantity whose unit fits.
     fn quantity(
-        &self,
         parameter: &Parameter,
         quantities: &mut Vec<Quantity>,
         explains: &mut [bool],

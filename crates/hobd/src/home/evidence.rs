@@ -259,7 +259,7 @@ impl<'a> Comparison<'a> {
 /// The logarithm of the sum of what these are logarithms of.
 pub(super) fn log_sum(logs: &[f64]) -> f64 {
     let most = logs.iter().copied().fold(f64::MIN, f64::max);
-    if logs.is_empty() || most == f64::MIN {
+    if logs.is_empty() {
         return most;
     }
     most + logs.iter().map(|log| (log - most).exp()).sum::<f64>().ln()

@@ -21,7 +21,8 @@ pub(super) fn group(comparison: &Comparison<'_>, best: Option<&TargetFit>) -> Op
     let heard = comparison.heard;
     let places = said_places(comparison);
     let of_place: BTreeSet<WordId> = places.iter().flat_map(|p| p.words.clone()).collect();
-    if !heard.all && !(heard.plural && !names_one(comparison, best, &of_place)) {
+    let several = heard.plural && !names_one(comparison, best, &of_place);
+    if !heard.all && !several {
         return None;
     }
     let area = comparison.options.area.is_some() && places.is_empty() && !heard.all;

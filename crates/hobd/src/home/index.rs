@@ -7,7 +7,7 @@ use hob_api::provider::Target;
 use super::lexicon;
 use super::profile::Profile;
 use super::words::{self, stem};
-use crate::providers::Provider;
+use crate::providers::{Provider, Tool};
 
 /// A word of the targets, by its place in [`Index::words`].
 pub(super) type WordId = usize;
@@ -94,8 +94,8 @@ impl Index {
     /// Whether the word is in a name of the target, and says nothing of what is to be done.
     pub(super) fn is_named(&self, target: usize, stem: &str) -> bool {
         let names = &self.targets[target].names;
-        let named = |id| names.iter().any(|name| name.ids.contains(&id));
-        lexicon::meanings(stem).is_empty() && self.id(stem).is_some_and(named)
+        let any = |id| names.iter().any(|name| name.ids.contains(&id));
+        lexicon::meanings(stem).is_empty() && self.id(stem).is_some_and(any)
     }
 
     fn intern(&mut self, stem: &str) -> WordId {
@@ -182,7 +182,7 @@ impl Index {
         let places: HashMap<&str, usize> = (provider.targets().iter().enumerate())
             .map(|(place, target)| (target.id.as_str(), place))
             .collect();
-        for example in provider.tools().iter().flat_map(|tool| tool.examples()) {
+        for example in provider.tools().iter().flat_map(Tool::examples) {
             let named = example.target.as_deref().and_then(|id| places.get(id));
             let Some(&target) = named else {
                 continue;

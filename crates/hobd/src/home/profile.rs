@@ -5,6 +5,7 @@
 //! it is few lines, so counts are smoothed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use hob_api::home::Aid;
 use hob_api::provider::Scalar;
@@ -288,7 +289,9 @@ pub(super) fn features_of(stem: &str, lexicon: bool) -> Vec<String> {
 fn of_arguments(tool: &Tool) -> String {
     let mut text = String::new();
     for parameter in tool.parameters() {
-        text += &format!("{} {} ", spaced(&parameter.name), parameter.description);
+        let name = spaced(&parameter.name);
+        // Writing to a string can't fail.
+        let _ = write!(text, "{name} {} ", parameter.description);
         if let Values::Choice(choices) = &parameter.values {
             for choice in choices {
                 if let Scalar::Text(choice) = choice {

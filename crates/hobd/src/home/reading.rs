@@ -31,6 +31,8 @@ const LEAST: f64 = 0.5;
 const COVERAGE_MIN: f64 = 0.5;
 /// The same for a tool that acts on no target, of which nothing but its examples is known.
 const BARE_COVERAGE_MIN: f64 = 0.25;
+/// The same for a tool that could do harm.
+const CAREFUL_COVERAGE_MIN: f64 = 0.65;
 /// Of a group that was spoken of as one, against its members.
 const TOGETHER: f64 = 6.0;
 
@@ -114,7 +116,7 @@ fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options
         return question(&comparison, &fits, group);
     }
     let pairs = pairs(&comparison, &fits, group.as_ref());
-    decide(&comparison, text, pairs)
+    decide(&comparison, text, &pairs)
 }
 
 /// Every tool on every target that it acts on, every tool that acts on none, and every tool on the
@@ -202,7 +204,7 @@ fn group_pairs(comparison: &Comparison<'_>, group: &Group, single: &[Pair]) -> V
     pairs
 }
 
-fn decide(comparison: &Comparison<'_>, text: &str, pairs: Vec<Pair>) -> Reading {
+fn decide(comparison: &Comparison<'_>, text: &str, pairs: &[Pair]) -> Reading {
     let mut scores: Vec<f64> = pairs.iter().map(|pair| pair.score).collect();
     let mut verdicts = Vec::new();
     for (place, pair) in pairs.iter().enumerate().take(CANDIDATES_MAX) {
@@ -283,10 +285,10 @@ fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
     let missing = |p: &&Parameter| p.required && !filled.arguments.contains_key(&p.name);
     let missing = tool.parameters().iter().filter(missing).count();
     let bare = tool.acts_on().is_none();
-    let least = if bare {
-        BARE_COVERAGE_MIN
-    } else {
-        COVERAGE_MIN
+    let least = match (tool.needs_confirmation(), bare) {
+        (true, _) => CAREFUL_COVERAGE_MIN,
+        (false, true) => BARE_COVERAGE_MIN,
+        (false, false) => COVERAGE_MIN,
     };
     let counts = comparison.options.uses(Aid::Unexplained);
     Verdict {

@@ -127,7 +127,7 @@ fn short(answer: &HomeAnswer) -> Vec<String> {
     let call = |call: &hob_api::home::Call| {
         let mut text = format!("{} {}", call.tool, call.targets.join(","));
         for (name, value) in &call.arguments {
-            text += &format!(" {name}={}", json!(value));
+            text.push_str(&[" ", name, "=", &json!(value).to_string()].concat());
         }
         text
     };
