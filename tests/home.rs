@@ -60,12 +60,12 @@ async fn a_home_is_registered_changed_read_and_forgotten() {
     assert_eq!(answer.generations["house"], 1);
 
     // A lamp goes and another comes: it is as if it had always been so.
-    let patch = json!({
+    let change = json!({
         "removed": ["light.bed"],
         "changed": [{"id": "light.attic", "name": "Attic Light", "kind": "light", "floor": "Upstairs"}],
     });
     let path = "/hob/v1/providers/house/targets";
-    let shown: Provider = client.patch(path, &patch).await.json();
+    let shown: Provider = client.patch(path, &change).await.json();
     assert_eq!(shown.generation, 2);
     let answer = say(&daemon, "turn off the lights upstairs").await;
     assert_eq!(answer.calls[0].targets, ["light.desk", "light.attic"]);

@@ -30,6 +30,10 @@ pub const EXAMPLES_MAX: usize = 512;
 /// Most examples of all tools of a provider.
 pub const ALL_EXAMPLES_MAX: usize = 2048;
 
+/// Longest text of all names, aliases, areas and floors of a provider together, in bytes: an
+/// utterance's words are compared with each of their words.
+pub const NAMES_BYTES_MAX: usize = 256 << 10;
+
 /// A provider's name: 1 to 64 of `a-z A-Z 0-9 . _ -`, not beginning with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderName(String);

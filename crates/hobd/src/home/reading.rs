@@ -7,7 +7,7 @@ use super::evidence::{Comparison, TargetFit, log_sum};
 use super::groups::{self, Group};
 use super::heard::{Heard, HeardWord};
 use super::index::Index;
-use super::{Options, clauses, lexicon};
+use super::{Options, clauses, lexicon, words};
 use crate::providers::{CallError, Parameter, Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
@@ -70,9 +70,15 @@ impl Reading {
     }
 }
 
+/// Most words of an utterance: whoever says more gives no command.
+const WORDS_MAX: usize = 64;
+
 /// Reads an utterance. Of several commands either all are calls, or none is done and the first that
 /// is none says why.
 pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
+    if words::words(text, false).len() > WORDS_MAX {
+        return Reading::without_call(Outcome::Talk, "it is longer than a command");
+    }
     let clauses = clauses::split(text, index, options);
     let mut all = Reading {
         outcome: Outcome::Call,

@@ -9,7 +9,10 @@ use hob_api::provider::{
 use hob_api::{ApiError, ErrorCode};
 
 use super::schema;
-use super::{ALL_EXAMPLES_MAX, EXAMPLES_MAX, Provider, ProviderName, TARGETS_MAX, TOOLS_MAX, Tool};
+use super::{
+    ALL_EXAMPLES_MAX, EXAMPLES_MAX, NAMES_BYTES_MAX, Provider, ProviderName, TARGETS_MAX,
+    TOOLS_MAX, Tool,
+};
 
 const TOOL_NAME_BYTES_MAX: usize = 64;
 const DESCRIPTION_BYTES_MAX: usize = 2000;
@@ -99,6 +102,12 @@ impl Provider {
             check_target(target, &format!("{field}[{index}]"))?;
         }
         unique(targets.iter().map(|target| target.id.as_str()), field, "id")?;
+        let bytes: usize = targets.iter().map(names_bytes).sum();
+        if bytes > NAMES_BYTES_MAX {
+            let message =
+                format!("the targets have {bytes} bytes of names, and {NAMES_BYTES_MAX} fit");
+            return Err(invalid(message, field).hint("keep the aliases that people use"));
+        }
         Ok(Self { targets, ..self })
     }
 }
@@ -179,6 +188,12 @@ fn check_target(target: &Target, path: &str) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn names_bytes(target: &Target) -> usize {
+    let places = [&target.area, &target.floor].into_iter().flatten();
+    let names = target.aliases.iter().chain(places).chain([&target.name]);
+    names.map(String::len).sum()
 }
 
 /// Ids, kinds, capabilities: the hub's own words, which are compared and not read.

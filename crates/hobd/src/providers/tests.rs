@@ -67,10 +67,15 @@ fn what_is_out_of_bounds_is_refused_by_its_place() {
             .collect()
     };
     let lamps: Vec<Value> = (0..=TARGETS_MAX).map(|n| lamp(&n.to_string())).collect();
+    let mut wordy: Vec<Value> = (0..TARGETS_MAX).map(|n| lamp(&n.to_string())).collect();
+    for target in &mut wordy {
+        target["aliases"] = json!(["x".repeat(100), "y".repeat(100), "z".repeat(100)]);
+    }
     for (body, param) in [
         (json!({"tools": []}), "tools"),
         (json!({"targets": []}), "tools"),
         (json!({"tools": tools(TOOLS_MAX + 1)}), "tools"),
+        (changed(|b| b["targets"] = json!(wordy)), "targets"),
         (changed(|b| b["targets"] = json!(lamps)), "targets"),
         (
             changed(|b| b["targets"] = json!([lamp("a"), lamp("a")])),

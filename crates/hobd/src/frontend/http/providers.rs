@@ -7,6 +7,7 @@ use axum::response::Response;
 use axum::routing::{get, patch};
 use hob_api::provider::{Provider, ProviderDeleted, ProviderList};
 use hob_api::{ApiError, ErrorCode};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -102,11 +103,21 @@ async fn delete(
     }))
 }
 
+/// How many such computations run at once; others wait, as many as there are connections.
+static PLACES: Semaphore = Semaphore::const_new(1);
+
 /// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
+/// Who goes away while it waits is not computed for.
 pub(super) async fn computed<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    spawn_blocking(work).await.unwrap_or_else(|_| {
+    // It is closed by nobody.
+    let place = PLACES.acquire().await;
+    let placed = move || {
+        let _place = place;
+        work()
+    };
+    spawn_blocking(placed).await.unwrap_or_else(|_| {
         Err(ApiError::new(ErrorCode::Internal, "hobd failed at this")
             .hint("hobd's log may tell more"))
     })
