@@ -17,8 +17,10 @@ pub mod embedding;
 pub mod error;
 pub mod event;
 pub mod format;
+pub mod home;
 pub mod model;
 pub mod pin;
+pub mod provider;
 pub mod status;
 
 pub use error::{ApiError, ErrorCode};

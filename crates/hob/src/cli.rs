@@ -9,8 +9,10 @@ use clap_complete::Shell;
 
 use crate::conversations::ConversationsCommand;
 use crate::failure::Failure;
+use crate::home::{EvaluateCommand, HomeArguments};
 use crate::models::{ModelsCommand, ModelsOptions};
 use crate::pins::PinsCommand;
+use crate::providers::ProvidersCommand;
 
 /// Longest file with a schema, in bytes: the daemon takes no longer one.
 const SCHEMA_BYTES_MAX: u64 = 64 << 10;
@@ -26,6 +28,7 @@ Examples:
   hob chat --continue                     go on with the last conversation
   hob ask -- status                       a question that is also a command's name
   hob models pull                         install the default model
+  hob home \"turn off the hall light\"      what that means to your home (hob providers)
   hob doctor                              find out why it does not work";
 
 const FILES: &str = "\
@@ -231,6 +234,20 @@ pub(crate) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: PinsCommand,
+    },
+    /// Say something to your home: shows the call that is meant
+    Home(HomeArguments),
+    /// List, show, add and remove what your home can do
+    Providers {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ProvidersCommand,
+    },
+    /// Measure how well hob does on a set of your own
+    Evaluate {
+        /// What to measure.
+        #[command(subcommand)]
+        command: EvaluateCommand,
     },
     /// Show what the daemon is doing
     Status {

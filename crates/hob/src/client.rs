@@ -5,6 +5,7 @@
 
 mod conversations;
 mod discovery;
+mod home;
 mod pins;
 
 use std::future::poll_fn;

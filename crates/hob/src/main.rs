@@ -1,7 +1,8 @@
 //! `hob`: the command line of hobd, the assistant on this board.
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
-//! [`chat`], [`mod@conversations`], [`mod@pins`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
+//! [`chat`], [`mod@conversations`], [`mod@pins`],
+//! [`mod@home`], [`providers`], [`evaluate`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -13,13 +14,16 @@ mod cli;
 mod client;
 mod conversations;
 mod doctor;
+mod evaluate;
 mod exit;
 mod failure;
 mod generate;
+mod home;
 mod lines;
 mod models;
 mod output;
 mod pins;
+mod providers;
 mod question;
 mod render;
 mod status;
@@ -85,6 +89,15 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
             runtime()?.block_on(status::run(json, watch, &global, output))
         }
         Some(Command::Pins { command }) => runtime()?.block_on(pins::run(command, &global, output)),
+        Some(Command::Home(arguments)) => {
+            runtime()?.block_on(home::run(arguments, &global, output))
+        }
+        Some(Command::Providers { command }) => {
+            runtime()?.block_on(providers::run(command, &global, output))
+        }
+        Some(Command::Evaluate { command }) => {
+            runtime()?.block_on(evaluate::run(command, &global, output))
+        }
         Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;

@@ -23,6 +23,7 @@ use crate::answer::Answer;
 use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::pins::{self, Owner, PinName};
+use crate::providers::Providers;
 use crate::request::{ValidEmbedding, ValidRequest};
 use crate::settings::Settings;
 use crate::supply::Tree;
@@ -58,6 +59,7 @@ enum Message {
 pub struct DaemonHandle {
     messages: mpsc::Sender<Message>,
     conversations: Conversations,
+    providers: Providers,
     status: watch::Receiver<Status>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
@@ -82,6 +84,7 @@ pub fn start(
     let handle = DaemonHandle {
         messages,
         conversations: Conversations::start(&settings.conversations),
+        providers: Providers::default(),
         status,
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
@@ -131,6 +134,11 @@ impl DaemonHandle {
     /// The conversations that hobd keeps.
     pub fn conversations(&self) -> &Conversations {
         &self.conversations
+    }
+
+    /// What homes can do, as users registered it.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// Hands in a request whose prompt is whole.

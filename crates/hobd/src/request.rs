@@ -7,6 +7,7 @@
 mod constraint;
 mod embedding;
 mod fields;
+mod home;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 
 pub use self::embedding::{ValidEmbedding, parse_embedding};
+pub use self::home::{ValidHome, parse_home, parse_provider, parse_targets};
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
 use crate::conversations::{self, Belonging, ConversationId};

@@ -172,6 +172,96 @@ pub(super) static CONVERSATION: Fields = &[&[
 /// `PUT /hob/v1/pins/NAME`.
 pub(super) static PIN: Fields = &[&[required("messages", Shape::List(&MESSAGE))]];
 
+const EXAMPLE: Shape = Shape::Where(
+    is_example,
+    "text, or an object with `text` and perhaps `target`, both text",
+);
+
+const TOOL: Shape = Shape::Object(&[
+    required("name", Shape::Text),
+    optional("description", Shape::Text),
+    optional(
+        "parameters",
+        Shape::Where(Value::is_object, "an object: a JSON Schema"),
+    ),
+    optional("acts_on", ACTS_ON),
+    optional("dangerous", Shape::Bool),
+    optional("needs_confirmation", Shape::Bool),
+    optional("examples", Shape::List(&EXAMPLE)),
+]);
+
+const ACTS_ON: Shape = Shape::Object(&[
+    optional("kinds", Shape::List(&Shape::Text)),
+    optional("capabilities", Shape::List(&Shape::Text)),
+]);
+
+const TARGET: Shape = Shape::Object(&[
+    required("id", Shape::Text),
+    required("name", Shape::Text),
+    optional("aliases", Shape::List(&Shape::Text)),
+    required("kind", Shape::Text),
+    optional("area", Shape::Text),
+    optional("floor", Shape::Text),
+    optional("capabilities", Shape::List(&Shape::Text)),
+    optional(
+        "state",
+        Shape::Where(
+            is_state,
+            "an object whose values are text, numbers, true or false",
+        ),
+    ),
+]);
+
+/// `PUT /hob/v1/providers/NAME`.
+pub(super) static PROVIDER: Fields = &[&[
+    required("tools", Shape::List(&TOOL)),
+    optional("targets", Shape::List(&TARGET)),
+]];
+
+/// `PATCH /hob/v1/providers/NAME/targets`.
+pub(super) static TARGETS: Fields = &[&[
+    optional("changed", Shape::List(&TARGET)),
+    optional("removed", Shape::List(&Shape::Text)),
+]];
+
+const AIDS: &[&str] = &[
+    "examples",
+    "learned",
+    "rarity",
+    "fuzzy",
+    "lexicon",
+    "kinds",
+    "antonyms",
+    "ordinals",
+    "unexplained",
+];
+
+/// `POST /hob/v1/home`.
+pub(super) static HOME: Fields = &[&[
+    required("text", Shape::Text),
+    optional("provider", Shape::Text),
+    optional("area", Shape::Text),
+    optional("without", Shape::List(&Shape::Word(AIDS))),
+    optional("min_probability", Shape::Number),
+]];
+
+fn is_example(value: &Value) -> bool {
+    let fields = |fields: &serde_json::Map<String, Value>| {
+        let known = |(name, value): (&String, &Value)| {
+            matches!(name.as_str(), "text" | "target") && value.is_string()
+        };
+        fields.contains_key("text") && fields.iter().all(known)
+    };
+    value.is_string() || value.as_object().is_some_and(fields)
+}
+
+fn is_state(value: &Value) -> bool {
+    let plain = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
+    value
+        .as_object()
+        .is_some_and(|fields| fields.values().all(plain))
+}
+
 /// `null` alone has no effect, and that was dropped already.
 fn never(_: &Value) -> bool {
     false

@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, embeddings, guard, pins, stream};
+use super::{body, conversations, embeddings, guard, home, pins, providers, stream};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -58,6 +58,8 @@ pub(super) fn router(door: Door) -> Router {
         .merge(embeddings::router())
         .merge(conversations::router())
         .merge(pins::router())
+        .merge(providers::router())
+        .merge(home::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn(guard::local_programs_only))

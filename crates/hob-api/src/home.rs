@@ -1,0 +1,153 @@
+//! `/hob/v1/home`: from what somebody says to a call that exists.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::provider::Scalar;
+
+/// Longest utterance in bytes.
+pub const UTTERANCE_BYTES_MAX: usize = 2000;
+
+/// The body of `POST /hob/v1/home`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HomeRequest {
+    /// What somebody said.
+    pub text: String,
+    /// The provider that is meant; absent for all of the caller's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The room in which it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub area: Option<String>,
+    /// Aids to leave out, to measure what they are worth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Aid>,
+    /// The least probability of a call, from 0 to 1; below it the outcome is `unsure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_probability: Option<f64>,
+}
+
+/// Something that helps to read an utterance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aid {
+    /// The provider's examples: words that go with a tool.
+    Examples,
+    /// The targets that examples name: words that go with a target, and how often it is meant.
+    Learned,
+    /// A word that few targets share says more than one that many share.
+    Rarity,
+    /// Misspelt, compound and shortened words are recognised.
+    Fuzzy,
+    /// What common words of English and German mean: off, schließen, lamp.
+    Lexicon,
+    /// Kinds of target that an utterance names.
+    Kinds,
+    /// Opposites of what a tool does count against it.
+    Antonyms,
+    /// `second`, `zwei` and `2` are the same.
+    Ordinals,
+    /// Words that a call leaves unexplained count against it.
+    Unexplained,
+}
+
+impl Aid {
+    /// Every aid.
+    pub const ALL: [Self; 9] = [
+        Self::Examples,
+        Self::Learned,
+        Self::Rarity,
+        Self::Fuzzy,
+        Self::Lexicon,
+        Self::Kinds,
+        Self::Antonyms,
+        Self::Ordinals,
+        Self::Unexplained,
+    ];
+
+    /// The aid's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Examples => "examples",
+            Self::Learned => "learned",
+            Self::Rarity => "rarity",
+            Self::Fuzzy => "fuzzy",
+            Self::Lexicon => "lexicon",
+            Self::Kinds => "kinds",
+            Self::Antonyms => "antonyms",
+            Self::Ordinals => "ordinals",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// What is to be done about an utterance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The calls.
+    Call,
+    /// Somebody asks how a target is.
+    Question,
+    /// One of the candidates may be meant; ask which.
+    Unsure,
+    /// It is about the home, and the home can't do it.
+    Cannot,
+    /// It is not about the home.
+    #[default]
+    Talk,
+}
+
+impl Outcome {
+    /// The outcome's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Question => "question",
+            Self::Unsure => "unsure",
+            Self::Cannot => "cannot",
+            Self::Talk => "talk",
+        }
+    }
+}
+
+/// A call that exists: its tool and targets are registered, its arguments fit the tool's schema.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// The provider.
+    pub provider: String,
+    /// The tool.
+    pub tool: String,
+    /// Ids of the targets; empty if the tool acts on none.
+    pub targets: Vec<String>,
+    /// The arguments.
+    pub arguments: BTreeMap<String, Scalar>,
+    /// How probable it is that this is meant, from 0 to 1.
+    pub probability: f64,
+    /// Whether the hub must ask back first: the tool is dangerous, or says so.
+    pub needs_confirmation: bool,
+}
+
+/// The answer to `POST /hob/v1/home`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HomeAnswer {
+    /// Always `home`.
+    pub object: String,
+    /// What is to be done.
+    pub outcome: Outcome,
+    /// The calls, in order; with [`Outcome::Call`] alone.
+    pub calls: Vec<Call>,
+    /// What else may be meant, the most probable first; with [`Outcome::Unsure`], all that may be.
+    pub alternatives: Vec<Call>,
+    /// Ids of the targets that are asked about; with [`Outcome::Question`] alone.
+    pub targets: Vec<String>,
+    /// Why there is no call, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The generation of each provider that was read against.
+    pub generations: BTreeMap<String, u64>,
+    /// How long the reading took, in microseconds.
+    pub read_us: u64,
+}

@@ -1,0 +1,68 @@
+//! What the caller's home can do, and what is said in it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hob_api::home::{HomeAnswer, HomeRequest};
+use hob_api::provider::{Provider, ProviderDeleted, ProviderList};
+use hyper::Method;
+
+use super::{Client, ClientError, REPLY_TIMEOUT};
+
+const PROVIDERS: &str = "/hob/v1/providers";
+/// Longest wait for a provider's words to be read: a thousand targets on a slow board.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for an utterance to be read.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Client {
+    /// All of them, by name.
+    pub(crate) async fn providers(&self) -> Result<Vec<Provider>, ClientError> {
+        let list = self.call(Method::GET, PROVIDERS, Bytes::new(), REPLY_TIMEOUT);
+        list.await.map(|list: ProviderList| list.data)
+    }
+
+    /// One with its tools and targets.
+    pub(crate) async fn provider(&self, name: &str) -> Result<Provider, ClientError> {
+        self.call(Method::GET, &path(name), Bytes::new(), REPLY_TIMEOUT)
+            .await
+    }
+
+    /// Registers one, given as JSON.
+    pub(crate) async fn put_provider(
+        &self,
+        name: &str,
+        definition: Bytes,
+    ) -> Result<Provider, ClientError> {
+        self.call(Method::PUT, &path(name), definition, REGISTER_TIMEOUT)
+            .await
+    }
+
+    /// Unregisters it.
+    pub(crate) async fn delete_provider(&self, name: &str) -> Result<ProviderDeleted, ClientError> {
+        self.call(Method::DELETE, &path(name), Bytes::new(), REPLY_TIMEOUT)
+            .await
+    }
+
+    /// What is meant by what somebody said.
+    pub(crate) async fn home(&self, request: &HomeRequest) -> Result<HomeAnswer, ClientError> {
+        let body = self.encode(request)?;
+        self.call(Method::POST, "/hob/v1/home", body, READ_TIMEOUT)
+            .await
+    }
+}
+
+/// The provider's path. What can't be in a name is escaped, for the daemon to refuse.
+fn path(name: &str) -> String {
+    let mut path = format!("{PROVIDERS}/");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string can't fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
+}

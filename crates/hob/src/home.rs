@@ -1,0 +1,247 @@
+//! `hob home`: what a sentence means to this user's home.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use hob_api::home::{Aid, Call, HomeAnswer, HomeRequest, Outcome};
+use hob_api::provider::Scalar;
+
+use crate::ask::to_json;
+use crate::clean::clean_line;
+use crate::cli::Global;
+use crate::client::Client;
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+use crate::output::{Output, Style};
+
+/// Most alternatives that are shown.
+const ALTERNATIVES_SHOWN: usize = 4;
+
+/// What to read, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HomeArguments {
+    /// What somebody said; several words are joined with spaces
+    #[arg(value_name = "TEXT", value_hint = ValueHint::Other, required = true)]
+    pub(crate) text: Vec<String>,
+
+    /// The provider that is meant [default: whichever of yours fits best]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<String>,
+
+    /// The room in which it is said
+    #[arg(long, value_name = "NAME")]
+    pub(crate) area: Option<String>,
+
+    /// Show the call and do nothing; this version of hob does nothing in any case
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Read without this aid, to see what it is worth; may be given several times
+    #[arg(long, value_name = "AID")]
+    pub(crate) without: Vec<AidName>,
+
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to evaluate.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvaluateCommand {
+    /// How many sentences are read as they are meant
+    Home(EvaluateHome),
+}
+
+/// What to read, and against what.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EvaluateHome {
+    /// One JSON object a line: `text`, and what is meant: `tool`, `targets`, `arguments`, or
+    /// another `outcome` than call
+    #[arg(value_name = "DATA", value_hint = ValueHint::FilePath)]
+    pub(crate) data: PathBuf,
+
+    /// Register this definition for as long as it takes [default: your providers as they are]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) provider: Option<PathBuf>,
+
+    /// Read without this aid, to see what it is worth; may be given several times
+    #[arg(long, value_name = "AID")]
+    pub(crate) without: Vec<AidName>,
+
+    /// Show each sentence that was not read as it was meant
+    #[arg(long)]
+    pub(crate) misses: bool,
+
+    /// Write one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// An [`Aid`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AidName(pub(crate) Aid);
+
+impl ValueEnum for AidName {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [AidName; Aid::ALL.len()] = {
+            let mut all = [AidName(Aid::Examples); Aid::ALL.len()];
+            let mut place = 0;
+            while place < all.len() {
+                all[place] = AidName(Aid::ALL[place]);
+                place += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.as_str()))
+    }
+}
+
+/// Reads a sentence and shows what it means.
+///
+/// # Errors
+/// No daemon, no provider, or what the daemon refuses.
+pub(crate) async fn run(
+    arguments: HomeArguments,
+    global: &Global,
+    output: &mut Output,
+) -> Result<ExitStatus, Failure> {
+    let client = Client::find(global.socket.as_deref()).await?;
+    let request = HomeRequest {
+        text: arguments.text.join(" "),
+        provider: arguments.provider,
+        area: arguments.area,
+        without: arguments.without.iter().map(|aid| aid.0).collect(),
+        min_probability: None,
+    };
+    let answer = client.home(&request).await?;
+    if arguments.json {
+        output.write(&to_json(&answer)?)?;
+    } else {
+        output.write(&shown(&answer, output.color()))?;
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// The answer for people.
+fn shown(answer: &HomeAnswer, color: bool) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        let name = Style::Bold
+            .paint(&format!("{name:<10}"), color)
+            .into_owned();
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{name}{}", clean_line(value));
+    };
+    for call in &answer.calls {
+        row("call", &called(call));
+    }
+    if answer.outcome != Outcome::Call {
+        row("outcome", answer.outcome.as_str());
+    }
+    if !answer.targets.is_empty() {
+        row("about", &answer.targets.join(", "));
+    }
+    if let Some(reason) = &answer.reason {
+        row("reason", reason);
+    }
+    for call in answer.alternatives.iter().take(ALTERNATIVES_SHOWN) {
+        row("or", &called(call));
+    }
+    #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let ms = answer.read_us as f64 / 1000.0;
+    row("time", &format!("{ms:.1} ms"));
+    text
+}
+
+/// One call on one line.
+fn called(call: &Call) -> String {
+    let mut text = call.tool.clone();
+    if !call.targets.is_empty() {
+        text += " ";
+        text += &call.targets.join(", ");
+    }
+    if !call.arguments.is_empty() {
+        // Writing to a string can't fail.
+        let _ = write!(text, " ({})", arguments(&call.arguments));
+    }
+    let asks = if call.needs_confirmation {
+        ", needs a confirmation"
+    } else {
+        ""
+    };
+    format!("{text}  {:.0} %{asks}", 100.0 * call.probability)
+}
+
+fn arguments(arguments: &BTreeMap<String, Scalar>) -> String {
+    let shown = arguments.iter().map(|(name, value)| match value {
+        Scalar::Boolean(value) => format!("{name} {value}"),
+        Scalar::Integer(value) => format!("{name} {value}"),
+        Scalar::Number(value) => format!("{name} {value}"),
+        Scalar::Text(value) => format!("{name} \"{value}\""),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(tool: &str, probability: f64) -> Call {
+        Call {
+            provider: "home".to_owned(),
+            tool: tool.to_owned(),
+            targets: vec!["light.\u{7}hall".to_owned()],
+            probability,
+            ..Call::default()
+        }
+    }
+
+    #[test]
+    fn a_call_for_people() {
+        let mut first = call("lock.lock", 0.914);
+        first.needs_confirmation = true;
+        let value = ("brightness".to_owned(), Scalar::Integer(40));
+        first.arguments.extend([value]);
+        let answer = HomeAnswer {
+            outcome: Outcome::Call,
+            calls: vec![first],
+            alternatives: vec![call("lock.unlock", 0.02)],
+            read_us: 1250,
+            ..HomeAnswer::default()
+        };
+        insta::assert_snapshot!(shown(&answer, false), @r"
+        call      lock.lock light.␇hall (brightness 40)  91 %, needs a confirmation
+        or        lock.unlock light.␇hall  2 %
+        time      1.2 ms
+        ");
+    }
+
+    #[test]
+    fn what_is_no_call_says_why() {
+        let answer = HomeAnswer {
+            outcome: Outcome::Talk,
+            reason: Some("nothing of the home was named".to_owned()),
+            ..HomeAnswer::default()
+        };
+        insta::assert_snapshot!(shown(&answer, false), @r"
+        outcome   talk
+        reason    nothing of the home was named
+        time      0.0 ms
+        ");
+    }
+
+    #[test]
+    fn aids_have_their_names_on_the_wire() {
+        for aid in AidName::value_variants() {
+            let value = aid.to_possible_value();
+            let name = value.as_ref().map(clap::builder::PossibleValue::get_name);
+            assert_eq!(name, Some(aid.0.as_str()));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! From what somebody says to a call that exists.
+//!
+//! ```text
+//! text ─► clauses ─► heard ─► evidence for targets ┐
+//!                       └───► evidence for tools ──┴► candidates ─► arguments ─► outcome
+//! ```
+//!
+//! No model takes part: the words of a provider's own names and examples say which tool and which
+//! target are meant, and rare words say more than common ones. A candidate is a
+//! [`ValidCall`](crate::providers::ValidCall), so that what is answered exists whatever was said.
+//! All of it is pure; [`Index`] is what a provider's words say, computed once when it is registered.
+//!
+//! `words` makes text comparable, `lexicon` knows common words, `numbers` finds quantities,
+//! `clauses` parts several commands; `index` and `profile` are the provider's side, `heard` the
+//! utterance's, `evidence` compares both, `groups` finds several targets at once, `arguments` fills
+//! in the schema, `reading` decides, and `answer` speaks for several providers.
+
+mod answer;
+mod arguments;
+mod clauses;
+mod evidence;
+mod groups;
+mod heard;
+mod index;
+mod lexicon;
+mod numbers;
+mod profile;
+mod reading;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::BTreeSet;
+
+use hob_api::home::Aid;
+
+pub use self::answer::answer;
+pub use self::index::Index;
+pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, read};
+
+/// How an utterance is to be read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The room in which it was said.
+    pub area: Option<String>,
+    /// Aids that are left out.
+    pub without: BTreeSet<Aid>,
+    /// The least probability of a call; `None` for [`MIN_PROBABILITY`].
+    pub min_probability: Option<f64>,
+}
+
+impl Options {
+    fn uses(&self, aid: Aid) -> bool {
+        !self.without.contains(&aid)
+    }
+}

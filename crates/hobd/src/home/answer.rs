@@ -1,0 +1,126 @@
+//! The answer to an utterance, over all providers that it may be meant for.
+
+use std::sync::Arc;
+
+use hob_api::home::{Call, HomeAnswer, Outcome};
+use hob_api::{ApiError, ErrorCode};
+
+use super::Options;
+use super::reading::{Candidate, Reading, read};
+use crate::providers::{Entry, Provider, ValidCall};
+
+/// How much more probable the call of one provider must be than that of another to be done without
+/// asking.
+const MARGIN: f64 = 0.2;
+
+/// Reads `text` against each of `entries`, and answers with what is meant most probably.
+///
+/// # Errors
+/// `internal` if a call was made that is not valid, which no input brings about.
+pub fn answer(
+    entries: &[Arc<Entry>],
+    text: &str,
+    options: &Options,
+) -> Result<HomeAnswer, ApiError> {
+    let mut readings: Vec<(&Provider, Reading)> = entries
+        .iter()
+        .map(|entry| {
+            let provider = &entry.provider;
+            (provider, read(provider, &entry.index, text, options))
+        })
+        .collect();
+    readings.sort_by(|a, b| rank(&b.1).total_cmp(&rank(&a.1)));
+    let mut answer = match readings.as_slice() {
+        [] => HomeAnswer::default(),
+        [(provider, reading), rest @ ..] => {
+            let rival = rest.first().filter(|(_, other)| {
+                reading.outcome == Outcome::Call && rank(reading) - rank(other) < MARGIN
+            });
+            match rival {
+                None => wire(provider, reading),
+                Some((other, theirs)) => undecided([(provider, reading), (other, theirs)]),
+            }
+        }
+    };
+    "home".clone_into(&mut answer.object);
+    answer.generations = (entries.iter())
+        .map(|entry| (entry.provider.name().as_str().to_owned(), entry.generation))
+        .collect();
+    check(entries, &answer)?;
+    Ok(answer)
+}
+
+/// A call before a question before what is unsure, and so on; of calls, the most probable.
+fn rank(reading: &Reading) -> f64 {
+    let probabilities = reading.calls.iter().map(|call| call.probability);
+    match reading.outcome {
+        Outcome::Call => 4.0 + probabilities.fold(1.0, f64::min),
+        Outcome::Question => 3.0,
+        Outcome::Unsure => 2.0,
+        Outcome::Cannot => 1.0,
+        Outcome::Talk => 0.0,
+    }
+}
+
+fn wire(provider: &Provider, reading: &Reading) -> HomeAnswer {
+    let call = |candidate| wire_call(provider, candidate);
+    let id = |place: &usize| {
+        provider
+            .targets()
+            .get(*place)
+            .map(|target| target.id.clone())
+    };
+    HomeAnswer {
+        outcome: reading.outcome,
+        calls: reading.calls.iter().map(call).collect(),
+        alternatives: reading.alternatives.iter().map(call).collect(),
+        targets: reading.targets.iter().filter_map(id).collect(),
+        reason: reading.reason.clone(),
+        ..HomeAnswer::default()
+    }
+}
+
+fn undecided(readings: [(&Provider, &Reading); 2]) -> HomeAnswer {
+    let calls = readings.into_iter().flat_map(|(provider, reading)| {
+        let candidates = reading.calls.iter();
+        candidates.map(|candidate| wire_call(provider, candidate))
+    });
+    HomeAnswer {
+        outcome: Outcome::Unsure,
+        alternatives: calls.collect(),
+        reason: Some("several providers have such a call".to_owned()),
+        ..HomeAnswer::default()
+    }
+}
+
+fn wire_call(provider: &Provider, candidate: &Candidate) -> Call {
+    let call = &candidate.call;
+    let tool = &provider.tools()[call.tool()];
+    let ids = call.targets().iter();
+    Call {
+        provider: provider.name().as_str().to_owned(),
+        tool: tool.name().to_owned(),
+        targets: ids
+            .map(|place| provider.targets()[*place].id.clone())
+            .collect(),
+        arguments: call.arguments().clone(),
+        probability: candidate.probability,
+        needs_confirmation: tool.needs_confirmation(),
+    }
+}
+
+/// Looks at each call once more as its reader will: by names, ids and values.
+fn check(entries: &[Arc<Entry>], answer: &HomeAnswer) -> Result<(), ApiError> {
+    for call in answer.calls.iter().chain(&answer.alternatives) {
+        let named = |entry: &&Arc<Entry>| entry.provider.name().as_str() == call.provider;
+        let entry = entries.iter().find(named);
+        let valid = entry.is_some_and(|entry| ValidCall::of_wire(&entry.provider, call).is_ok());
+        if !valid {
+            tracing::error!(tool = %call.tool, "a call that is not valid was made and held back");
+            let message = "the reading made a call that is not valid, which was held back";
+            return Err(ApiError::new(ErrorCode::Internal, message)
+                .hint("please report the utterance and the provider"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! How well a target, and a tool on a target, fit what was heard.
+//!
+//! Each is a logarithm of odds, up to what all candidates have in common; the weights below were
+//! fitted by hand on a development split of phrases for an imaginary house (`bench/home.py` says
+//! which). A name counts by how rare its words are among the targets, so that "kitchen" says more
+//! than "light".
+
+use std::collections::BTreeSet;
+
+use hob_api::home::Aid;
+use hob_api::provider::Target;
+
+use super::Options;
+use super::heard::Heard;
+use super::index::{Index, NameWords, WordId};
+use super::profile::Judgement;
+use crate::providers::Provider;
+
+/// Of a word that names the kind of target that it is.
+const KIND_WORD: f64 = 0.7;
+/// Against each word of the name that was not said, times its rarity up to [`UNSAID_RARITY_MAX`].
+const UNSAID: f64 = 0.3;
+const UNSAID_RARITY_MAX: f64 = 3.0;
+/// Against each word of the name that was not said and names its kind.
+const UNSAID_KIND: f64 = 0.3;
+/// Of a word that examples of the target have, times its rarity.
+const LEARNED: f64 = 0.7;
+/// Against each word of other targets that was said, times its rarity.
+const FOREIGN: f64 = 0.3;
+/// Of a kind that was named.
+const KIND: f64 = 1.5;
+/// Of a thing that was named and is in the target's name, and not its kind: a switch for the lamps.
+const NAMED_KIND: f64 = 0.8;
+/// Of a tool that does something that was said.
+const ACTS: f64 = 1.5;
+/// Of each word that was said exactly as it is written.
+const EXACT: f64 = 0.3;
+/// Of examples that name the target: times the logarithm of their number and a half.
+const MENTIONS: f64 = 0.3;
+/// Of a room that was said, beside the name, times its rarity.
+const PLACE: f64 = 1.0;
+/// Of the room in which it was said.
+const HERE: f64 = 1.5;
+/// Of what tools of the same targets are spoken of in.
+const GROUP: f64 = 0.3;
+/// Of a tool that is meant often.
+const PRIOR: f64 = 0.3;
+/// Against a tool that does the opposite of what was said.
+const ANTONYM: f64 = 3.0;
+/// The rarity of each word when rarity does not count.
+const COMMON_RARITY: f64 = 2.5;
+/// From this strength on a word counts as explained.
+pub(super) const EXPLAINED: f64 = 0.6;
+
+/// How well a target fits.
+#[derive(Clone, Debug)]
+pub(super) struct TargetFit {
+    /// The logarithm of its odds.
+    pub(super) score: f64,
+    /// What words say that name this target and not its kind alone.
+    pub(super) specific: f64,
+    /// By word heard: whether the target explains it.
+    pub(super) explains: Vec<bool>,
+    /// By word heard: whether it is left for the tool to explain.
+    pub(super) left: Vec<bool>,
+}
+
+/// Compares targets and tools with what was heard.
+pub(super) struct Comparison<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) index: &'a Index,
+    pub(super) heard: &'a Heard,
+    pub(super) options: &'a Options,
+    pub(super) judgement: Judgement,
+}
+
+impl<'a> Comparison<'a> {
+    pub(super) fn new(
+        provider: &'a Provider,
+        index: &'a Index,
+        heard: &'a Heard,
+        options: &'a Options,
+    ) -> Self {
+        let features: Vec<_> = heard.words.iter().map(|w| w.features.clone()).collect();
+        let judgement = index.profile.judge(&features, options);
+        Self {
+            provider,
+            index,
+            heard,
+            options,
+            judgement,
+        }
+    }
+
+    pub(super) fn rarity(&self, id: WordId) -> f64 {
+        if self.options.uses(Aid::Rarity) {
+            self.index.rarity[id]
+        } else {
+            COMMON_RARITY
+        }
+    }
+
+    /// How well a target fits, by its best name.
+    pub(super) fn target(&self, place: usize) -> TargetFit {
+        let names = &self.index.targets[place].names;
+        let fits = names.iter().map(|name| self.name(place, name));
+        let best = fits.max_by(|a, b| a.score.total_cmp(&b.score));
+        // A target has a name, but for one that is all fillers.
+        best.unwrap_or_else(|| self.nothing())
+    }
+
+    fn nothing(&self) -> TargetFit {
+        let count = self.heard.words.len();
+        TargetFit {
+            score: f64::MIN,
+            specific: 0.0,
+            explains: vec![false; count],
+            left: vec![true; count],
+        }
+    }
+
+    fn name(&self, place: usize, name: &NameWords) -> TargetFit {
+        let words = &self.index.targets[place];
+        let mut fit = self.nothing();
+        fit.score = 0.0;
+        for id in &name.ids {
+            let kind = self.names_kind(*id, words.named_families, &words.kind);
+            let weight = if kind { KIND_WORD } else { self.rarity(*id) };
+            let strength = self.heard.strength(*id);
+            fit.score += strength * weight;
+            if !kind {
+                fit.specific += strength * weight;
+            }
+            let unsaid = if kind {
+                UNSAID_KIND
+            } else {
+                UNSAID * weight.min(UNSAID_RARITY_MAX)
+            };
+            fit.score -= (1.0 - strength) * unsaid;
+            if let Some((strength, word)) = self.heard.strengths.get(id)
+                && *strength >= EXPLAINED
+            {
+                fit.explains[*word] = true;
+                fit.left[*word] = !self.heard.words[*word].meanings.is_empty();
+            }
+        }
+        self.add_beside_name(place, name, &mut fit);
+        #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
+        let exact = name.forms.intersection(&self.heard.forms).count() as f64;
+        fit.score += EXACT * exact;
+        fit
+    }
+
+    /// What counts beside the name: kind, room, examples, and words of other targets.
+    fn add_beside_name(&self, place: usize, name: &NameWords, fit: &mut TargetFit) {
+        let words = &self.index.targets[place];
+        let learned = self.options.uses(Aid::Learned);
+        for (position, heard) in self.heard.words.iter().enumerate() {
+            if heard.families & words.families != 0 {
+                fit.explains[position] = true;
+            }
+            if fit.explains[position] || heard.filler {
+                continue;
+            }
+            let mut best: Option<f64> = None;
+            let mut foreign: f64 = 0.0;
+            for (id, strength) in &heard.matches {
+                let weight = strength * self.rarity(*id);
+                let own = if words.place.contains(id) {
+                    PLACE * weight
+                } else if learned && words.learned.contains(id) {
+                    LEARNED * weight
+                } else {
+                    foreign = foreign.max(weight);
+                    continue;
+                };
+                best = Some(best.unwrap_or_default().max(own));
+            }
+            match best {
+                Some(weight) => {
+                    fit.score += weight;
+                    fit.specific += weight;
+                    fit.explains[position] = true;
+                    fit.left[position] = false;
+                }
+                None if heard.meanings.is_empty() => fit.score -= FOREIGN * foreign,
+                None => {}
+            }
+        }
+        if self.heard.families & words.families != 0 {
+            fit.score += KIND;
+        } else if self.heard.families & words.named_families != 0 {
+            fit.score += NAMED_KIND;
+        }
+        if self.is_here(place) && !name.ids.is_empty() {
+            fit.score += HERE;
+        }
+        if learned {
+            #[allow(clippy::cast_precision_loss, reason = "at most some thousand examples")]
+            let mentions = words.mentions as f64;
+            fit.score += MENTIONS * (mentions + 0.5).ln();
+        }
+    }
+
+    fn names_kind(&self, id: WordId, families: u32, kind: &BTreeSet<WordId>) -> bool {
+        kind.contains(&id) || super::lexicon::families(&self.index.words[id]) & families != 0
+    }
+
+    /// Whether the target is in the room in which it was said, and no room was.
+    pub(super) fn is_here(&self, place: usize) -> bool {
+        let target: &Target = &self.provider.targets()[place];
+        self.options.area.is_some() && target.area == self.options.area
+    }
+
+    /// How well each of `tools` fits the words that are left: logarithms of probabilities, the most
+    /// probable of them against all.
+    pub(super) fn tools(&self, tools: &[usize], left: &[bool]) -> Vec<f64> {
+        let score = |tool: &usize| self.judgement.of(*tool, PRIOR, left) - self.antonym(*tool);
+        let scores: Vec<f64> = tools.iter().map(score).collect();
+        let all = log_sum(&scores);
+        scores.iter().map(|score| score - all).collect()
+    }
+
+    /// How much more the words that are left go with the tools of `tool`'s group than with others.
+    pub(super) fn group(&self, tool: usize, left: &[bool]) -> f64 {
+        GROUP
+            * self
+                .judgement
+                .of_group(self.index.profile.group(tool), left)
+    }
+
+    /// Whether something that is left was said that the tool does.
+    pub(super) fn acts(&self, tool: usize, left: &[bool]) -> f64 {
+        let does = self.index.profile.meanings(tool);
+        let mut words = self.heard.words.iter().zip(left);
+        let acts = words.any(|(word, left)| {
+            let known = || {
+                self.index
+                    .profile
+                    .knows(tool, &word.word.stem, self.options)
+            };
+            *left && !word.filler && (word.meanings.meets(does) || known())
+        });
+        if acts { ACTS } else { 0.0 }
+    }
+
+    fn antonym(&self, tool: usize) -> f64 {
+        let does = self.index.profile.meanings(tool);
+        let said = self.heard.meanings;
+        let opposite = does.opposites().meets(said) && !does.meets(said);
+        if opposite && self.options.uses(Aid::Antonyms) {
+            ANTONYM
+        } else {
+            0.0
+        }
+    }
+}
+
+/// The logarithm of the sum of what these are logarithms of.
+pub(super) fn log_sum(logs: &[f64]) -> f64 {
+    let most = logs.iter().copied().fold(f64::MIN, f64::max);
+    if logs.is_empty() {
+        return most;
+    }
+    most + logs.iter().map(|log| (log - most).exp()).sum::<f64>().ln()
+}

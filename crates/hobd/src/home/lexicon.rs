@@ -1,0 +1,447 @@
+//! What some words of English and German mean at home: the verbs of common devices, what devices
+//! are called, and the words that mean nothing here.
+//!
+//! A provider's own names and examples come first; this is for homes that give none.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use super::words::stem;
+
+/// Things that words say is to be done, as a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Meanings(u32);
+
+impl Meanings {
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether something is in both.
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The opposites of what is in it.
+    pub(super) fn opposites(self) -> Self {
+        let opposite = |pair: &(usize, usize)| {
+            let mut bits = 0;
+            for (a, b) in [(pair.0, pair.1), (pair.1, pair.0)] {
+                if self.0 & (1 << a) != 0 {
+                    bits |= 1 << b;
+                }
+            }
+            bits
+        };
+        Self(
+            OPPOSITES
+                .iter()
+                .map(opposite)
+                .fold(0, |all, bits| all | bits),
+        )
+    }
+
+    /// The names of what is in it, for the counting of words.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let meanings = MEANINGS.iter().enumerate();
+        meanings.filter_map(move |(bit, (name, _))| (self.0 & (1 << bit) != 0).then_some(*name))
+    }
+}
+
+/// Meanings, each with the words that have it. A name begins with `#`, so that it is no word.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "#on",
+        "on enable enabled activate activated illuminate power engage brighten ignite \
+         einschalten einschaltet eingeschaltet anschalten anschaltet angeschaltet anmachen anmacht \
+         angemacht anzünden aktivieren aktiviere aktiviert beleuchten beleuchte erhellen",
+    ),
+    (
+        "#off",
+        "off disable disabled deactivate deactivated extinguish kill douse disengage darken \
+         ausschalten ausschaltet ausgeschaltet ausmachen ausmacht ausgemacht abschalten abschaltet \
+         abgeschaltet deaktivieren deaktiviere deaktiviert löschen lösche abdrehen",
+    ),
+    (
+        "#toggle",
+        "toggle flip alter reverse invert change umschalten umschaltet umdrehen wechseln wechsle",
+    ),
+    (
+        "#open",
+        "open opened raise lift öffnen öffne öffnet geöffnet aufmachen hochfahren hochziehen \
+         anheben heben aufziehen",
+    ),
+    (
+        "#close",
+        "close closed shut lower schließen schließe schließt geschlossen zumachen herunterlassen \
+         runterlassen herunterfahren runterfahren senken absenken zuziehen",
+    ),
+    (
+        "#lock",
+        "lock locked locking secure secured verriegeln verriegle verriegelt abschließen \
+         abgeschlossen zusperren absperren sichern sichere gesichert",
+    ),
+    (
+        "#unlock",
+        "unlock unlocked unlocking entriegeln entriegle entriegelt aufschließen aufgeschlossen \
+         aufsperren entsperren entsperre",
+    ),
+    (
+        "#up",
+        "increase raise boost accelerate ramp up louder brighter warmer hotter higher faster more \
+         erhöhen erhöhe heller lauter wärmer höher schneller mehr hoch beschleunigen beschleunige",
+    ),
+    (
+        "#down",
+        "decrease lower reduce down slow slower quieter dimmer dim darker cooler colder softer less \
+         verringern verringere reduzieren reduziere senken senke dunkler leiser kälter kühler \
+         niedriger langsamer weniger runter herunter dimmen dimme verlangsamen verlangsame",
+    ),
+    (
+        "#stop",
+        "stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
+    ),
+    (
+        "#start",
+        "start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
+         beginnen beginne reinigen reinige gereinigt saugen sauge putzen staubsaugen",
+    ),
+    (
+        "#next",
+        "next skip forward nächste nächsten überspringen überspringe vor",
+    ),
+    (
+        "#previous",
+        "previous back last zurück vorherige vorherigen letzte letzten",
+    ),
+    ("#mute", "mute muted silence stumm stummschalten"),
+    ("#unmute", "unmute unmuted"),
+    (
+        "#play",
+        "play resume spielen spiele abspielen wiedergeben fortsetzen",
+    ),
+    (
+        "#pause",
+        "pause hold pausieren pausiere unterbrechen unterbrich",
+    ),
+    (
+        "#return",
+        "return dock home base station zurückkehren zurückschicken aufladen ladestation",
+    ),
+    (
+        "#set",
+        "set adjust setting stellen stelle setzen setze einstellen",
+    ),
+    ("#add", "add put append hinzufügen füge ergänzen"),
+    ("#remove", "remove delete entfernen entferne streichen"),
+    ("#cancel", "cancel abort abbrechen stornieren"),
+];
+
+/// Pairs of places in [`MEANINGS`].
+const OPPOSITES: &[(usize, usize)] = &[
+    (0, 1),
+    (3, 4),
+    (5, 6),
+    (7, 8),
+    (9, 10),
+    (11, 12),
+    (13, 14),
+    (15, 16),
+    (19, 20),
+];
+
+/// German verbs leave these behind at the end: »schalte das Licht aus«.
+const ENDS: &[(&str, &str)] = &[
+    ("an", "#on"),
+    ("ein", "#on"),
+    ("aus", "#off"),
+    ("ab", "#off #lock"),
+    ("auf", "#open #unlock"),
+    ("zu", "#close #lock"),
+    ("um", "#toggle"),
+    ("stumm", "#mute"),
+];
+
+/// What things are called, each family by all its words.
+const FAMILIES: &[&str] = &[
+    "light lights lamp lighting bulb chandelier sconce spotlight floodlight illuminate brighten dimmer \
+     licht lampe leuchte beleuchtung kronleuchter glühbirne strahler",
+    "fan ventilator lüfter lüftung",
+    "blind blinds cover shade shutter curtain drape jalousie rollo rollladen rolladen vorhang markise",
+    "lock unlock locked unlocked deadbolt schloss türschloss verriegeln entriegeln",
+    "garage garagentor",
+    "door gate tür tor",
+    "media player speaker music volume radio stereo audio tv television track song soundbar \
+     soundsystem jukebox playlist lautsprecher musik lautstärke fernseher mediaplayer lied titel",
+    "vacuum cleaner hoover roomba cleanup clean cleaned cleaning sweep staubsauger saugroboter saugen \
+     staubsaugen reinigen",
+    "switch outlet plug socket steckdose schalter",
+    "climate thermostat temperature heating heater heat hvac humidity cooling ac heizung klimaanlage \
+     temperatur thermostat klima",
+    "timer alarm countdown wecker",
+    "todo list shopping liste einkaufsliste",
+    "window fenster",
+    "coffee espresso cappuccino latte kaffee",
+];
+
+const FILLERS: &str = "the a an please could can you in of to my me for i id im ill d like hey it is \
+    this that be would we us our need at let lets and or with are was there make made sure ensure want \
+    will shall should must now just so go get have has had do does did hob okay may ask ok thanks thank s t \
+    der die das den dem des ein eine einen einem einer eines bitte könnten können könnte kann kannst \
+    könntest sie du wir ich im in am an auf für zum zur und oder mit mir mal doch soll sollen sollte \
+    werden wird würde würden von vom dass es ist sind mein meine meinen meinem unser unsere unseren \
+    unserem man möchte mach mache machen schalte schalten dafür sicher jetzt mach bringe bring lass \
+    lassen";
+
+const ALL: &str = "all every everything everywhere both entire whole alle alles allen sämtliche jede \
+    jeden jedes überall beide";
+
+const FIGURES: &[(&str, &str)] = &[
+    ("1", "one first primary erste ersten erster erstes eins"),
+    ("2", "two second zwei zweite zweiten zweiter zweites"),
+    ("3", "three third drei dritte dritten dritter drittes"),
+    ("4", "four fourth vier vierte vierten vierter viertes"),
+    ("5", "five fifth fünf fünfte fünften"),
+    ("6", "six sixth sechs sechste"),
+    ("7", "seven seventh sieben siebte"),
+    ("8", "eight eighth acht achte"),
+    ("9", "nine ninth neun neunte"),
+    ("10", "ten tenth zehn zehnte"),
+    ("11", "eleven elf"),
+    ("12", "twelve zwölf"),
+];
+
+/// Shortest last part of a compound in bytes.
+const PART_BYTES_MIN: usize = 4;
+/// Shortest first part of a compound in bytes.
+const START_BYTES_MIN: usize = 3;
+
+/// Words that begin a question.
+const ASKING: &str = "is are was were does did has have what whats which when where wheres why who how \
+    hows status ist sind war waren hat haben was welche welcher welches wann wo warum wer wie wieviel \
+    läuft brennt steht";
+
+/// Words for floors: whoever says the first means a floor that is called by one of the others.
+const FLOORS: &[(&str, &str)] = &[
+    ("upstairs", "upstairs upper top first obergeschoss oben"),
+    (
+        "downstairs",
+        "downstairs lower ground bottom erdgeschoss unten",
+    ),
+    ("oben", "upstairs upper obergeschoss oben"),
+    ("unten", "downstairs ground erdgeschoss unten"),
+];
+
+/// Folds the tables' words as everybody else's, so that they may be written as they are.
+fn folded(words: &'static str) -> impl Iterator<Item = String> {
+    words.split_whitespace().map(super::words::fold_word)
+}
+
+static MEANING_OF: LazyLock<HashMap<String, Meanings>> = LazyLock::new(|| {
+    let mut map = HashMap::<String, Meanings>::new();
+    for (bit, (_, words)) in MEANINGS.iter().enumerate() {
+        for word in folded(words) {
+            let known = map.entry(stem(&word).to_owned()).or_default();
+            *known = known.with(Meanings(1 << bit));
+        }
+    }
+    map
+});
+
+static FAMILIES_OF: LazyLock<HashMap<String, u32>> = LazyLock::new(|| {
+    let mut map = HashMap::new();
+    for (bit, words) in FAMILIES.iter().enumerate() {
+        for word in folded(words) {
+            *map.entry(stem(&word).to_owned()).or_default() |= 1 << bit;
+        }
+    }
+    map
+});
+
+static FIGURE_OF: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
+    let figures = FIGURES.iter();
+    figures
+        .flat_map(|(figure, words)| folded(words).map(|word| (word, *figure)))
+        .collect()
+});
+
+/// As they are written, and as stems.
+static FILLER_SET: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let mut fillers: HashSet<String> = folded(FILLERS).collect();
+    fillers.extend(folded(FILLERS).map(|word| stem(&word).to_owned()));
+    fillers
+});
+static ALL_SET: LazyLock<HashSet<String>> = LazyLock::new(|| folded(ALL).collect());
+static ASKING_SET: LazyLock<HashSet<String>> = LazyLock::new(|| folded(ASKING).collect());
+
+/// What a word says is to be done.
+pub(super) fn meanings(stem: &str) -> Meanings {
+    MEANING_OF.get(stem).copied().unwrap_or_default()
+}
+
+/// What a German verb's end says is to be done.
+pub(super) fn end_meanings(folded: &str) -> Meanings {
+    let Some((_, names)) = ENDS.iter().find(|(end, _)| *end == folded) else {
+        return Meanings::default();
+    };
+    let bit = |name| MEANINGS.iter().position(|(known, _)| *known == name);
+    let bits = names.split(' ').filter_map(bit);
+    Meanings(bits.fold(0, |all, bit| all | 1 << bit))
+}
+
+/// The families of things that a word names, as a set of bits.
+pub(super) fn families(stem: &str) -> u32 {
+    FAMILIES_OF.get(stem).copied().unwrap_or_default()
+}
+
+/// A compound's two stems, if it ends in the name of a family: Küchenlicht, floodlight.
+pub(super) fn parted(folded: &str) -> Option<(String, String)> {
+    let end = stem(folded);
+    let longest = FAMILIES_OF.keys().filter(|word| {
+        word.len() >= PART_BYTES_MIN
+            && end.len() >= word.len() + START_BYTES_MIN
+            && end.ends_with(word.as_str())
+    });
+    let last = longest.max_by_key(|word| word.len())?;
+    let first = &end[..end.len() - last.len()];
+    Some((stem(first).to_owned(), last.clone()))
+}
+
+/// The figure of a number word up to twelve, ordinals included.
+pub(super) fn figure(folded: &str) -> Option<&'static str> {
+    FIGURE_OF.get(folded).copied()
+}
+
+/// Whether a word says nothing about what is meant.
+pub(super) fn is_filler(folded: &str) -> bool {
+    FILLER_SET.contains(folded)
+}
+
+/// Whether the `on` at `place` belongs to a verb, as in "turn the lamp on", and is no preposition, as
+/// in "the next track on the stereo".
+pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
+    let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
+    let turns = has(&[
+        "turn", "turned", "switch", "switched", "power", "put", "flip", "get", "go",
+    ]);
+    let up_or_down = has(&["up", "down"]);
+    place == 0 || place + 1 == words.len() || (turns && !up_or_down)
+}
+
+/// Whether a word says that all are meant.
+pub(super) fn is_all(folded: &str) -> bool {
+    ALL_SET.contains(folded)
+}
+
+/// Whether a word begins a question.
+pub(super) fn is_asking(folded: &str) -> bool {
+    ASKING_SET.contains(folded)
+}
+
+/// Colours, each with its names in both languages.
+const COLOURS: &[&str] = &[
+    "red rot rote roten",
+    "green grün grüne grünen",
+    "blue blau blaue blauen",
+    "yellow gelb gelbe gelben",
+    "white weiß weiße weißen",
+    "orange",
+    "purple violet lila violett",
+    "pink rosa",
+    "cyan türkis turquoise",
+];
+
+static COLOUR_OF: LazyLock<HashMap<String, usize>> = LazyLock::new(|| {
+    let colours = COLOURS.iter().enumerate();
+    colours
+        .flat_map(|(place, words)| folded(words).map(move |word| (stem(&word).to_owned(), place)))
+        .collect()
+});
+
+/// Which colour a word names.
+pub(super) fn colour(stem: &str) -> Option<usize> {
+    COLOUR_OF.get(stem).copied()
+}
+
+/// What a floor may be called that somebody speaks of as `folded`.
+pub(super) fn floor_words(folded: &str) -> impl Iterator<Item = String> {
+    let floors = FLOORS.iter().filter(move |(said, _)| *said == folded);
+    floors.flat_map(|(_, words)| self::folded(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(word: &str) -> Meanings {
+        meanings(stem(word))
+    }
+
+    #[test]
+    fn opposites_are_told_apart() {
+        for (a, b) in [
+            ("on", "off"),
+            ("open", "close"),
+            ("lock", "unlock"),
+            ("increase", "decrease"),
+            ("louder", "quieter"),
+            ("einschalten", "ausschalten"),
+            ("verriegeln", "entriegeln"),
+            ("heller", "dunkler"),
+        ] {
+            let (a_meanings, b_meanings) = (of(a), of(b));
+            assert!(a_meanings.opposites().meets(b_meanings), "{a} {b}");
+            assert!(b_meanings.opposites().meets(a_meanings), "{a} {b}");
+            assert!(!a_meanings.meets(b_meanings), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn every_pair_of_opposites_is_named_as_one() {
+        let name = |place: usize| MEANINGS[place].0;
+        let pairs: Vec<_> = OPPOSITES
+            .iter()
+            .map(|(a, b)| (name(*a), name(*b)))
+            .collect();
+        let expected = [
+            ("#on", "#off"),
+            ("#open", "#close"),
+            ("#lock", "#unlock"),
+            ("#up", "#down"),
+            ("#stop", "#start"),
+            ("#next", "#previous"),
+            ("#mute", "#unmute"),
+            ("#play", "#pause"),
+            ("#add", "#remove"),
+        ];
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn families_hold_in_both_languages() {
+        assert_eq!(families(stem("lamp")), families(stem("leuchte")));
+        assert_eq!(families(stem("blinds")), families(stem("jalousien")));
+        assert_eq!(families(stem("poem")), 0);
+    }
+
+    #[test]
+    fn compounds_are_parted_before_the_thing() {
+        let part = |word: &str| parted(&super::super::words::fold_word(word));
+        let two = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(part("Küchenlicht"), two("kuech", "licht"));
+        assert_eq!(part("nightlights"), two("night", "light"));
+        assert_eq!(part("Licht"), None);
+        assert_eq!(part("bedroom"), None);
+    }
+
+    #[test]
+    fn german_verbs_end_in_what_they_mean() {
+        assert_eq!(end_meanings("aus"), of("off"));
+        assert_eq!(end_meanings("an"), of("on"));
+        assert!(end_meanings("licht").is_empty());
+    }
+}

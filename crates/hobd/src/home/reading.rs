@@ -1,0 +1,491 @@
+//! Which call is meant, how sure that is, and what to do if it is not sure enough.
+
+use hob_api::home::{Aid, Outcome};
+
+use super::arguments::Source;
+use super::evidence::{Comparison, TargetFit, log_sum};
+use super::groups::{self, Group};
+use super::heard::{Heard, HeardWord};
+use super::index::Index;
+use super::{Options, clauses, lexicon, words};
+use crate::providers::{CallError, Parameter, Provider, ValidCall};
+
+/// The least probability of a call, unless a request says otherwise.
+pub const MIN_PROBABILITY: f64 = 0.35;
+/// Most candidates whose arguments are looked for.
+const CANDIDATES_MAX: usize = 24;
+/// Most alternatives that are answered.
+const ALTERNATIVES_MAX: usize = 8;
+/// Below this probability an alternative is none.
+const ALTERNATIVE_MIN: f64 = 0.01;
+/// Of each argument that was said.
+const ARGUMENT: f64 = 1.5;
+/// Against a tool that must have an argument which was not said.
+const MISSING: f64 = -3.0;
+/// How much a word counts that nobody knows, beside the rarity of those that are known.
+const UNKNOWN: f64 = 2.5;
+/// How much a word counts that the lexicon alone knows, and the least that any counts.
+const KNOWN: f64 = 1.0;
+const LEAST: f64 = 0.5;
+/// Below this part of what was said, what is explained is too little for a call.
+const COVERAGE_MIN: f64 = 0.5;
+/// The same for a tool that acts on no target, of which nothing but its examples is known.
+const BARE_COVERAGE_MIN: f64 = 0.25;
+/// The same for a tool that could do harm.
+const CAREFUL_COVERAGE_MIN: f64 = 0.65;
+/// Of a group that was spoken of as one, against its members.
+const TOGETHER: f64 = 6.0;
+
+/// A call that may be meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The call.
+    pub call: ValidCall,
+    /// How probable it is, from 0 to 1.
+    pub probability: f64,
+}
+
+/// What an utterance means to one provider.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// What is to be done.
+    pub outcome: Outcome,
+    /// The calls, in order; with [`Outcome::Call`] alone.
+    pub calls: Vec<Candidate>,
+    /// What else may be meant, the most probable first.
+    pub alternatives: Vec<Candidate>,
+    /// Places of the targets that are asked about; with [`Outcome::Question`] alone.
+    pub targets: Vec<usize>,
+    /// Why there is no call.
+    pub reason: Option<String>,
+}
+
+impl Reading {
+    fn without_call(outcome: Outcome, reason: &str) -> Self {
+        Self {
+            outcome,
+            reason: Some(reason.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Most words of an utterance: whoever says more gives no command.
+const WORDS_MAX: usize = 64;
+
+/// Reads an utterance. Of several commands either all are calls, or none is done and the first that
+/// is none says why.
+pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
+    if words::words(text, false).len() > WORDS_MAX {
+        return Reading::without_call(Outcome::Talk, "it is longer than a command");
+    }
+    let clauses = clauses::split(text, index, options);
+    let mut all = Reading {
+        outcome: Outcome::Call,
+        ..Reading::default()
+    };
+    for clause in &clauses {
+        let reading = read_clause(provider, index, clause, options);
+        if reading.outcome != Outcome::Call {
+            return reading;
+        }
+        all.calls.extend(reading.calls);
+        if clauses.len() == 1 {
+            all.alternatives = reading.alternatives;
+        }
+    }
+    all
+}
+
+/// A tool and targets, before its arguments are known.
+struct Pair {
+    tool: usize,
+    targets: Vec<usize>,
+    score: f64,
+    /// By word heard: whether the targets explain it.
+    explains: Vec<bool>,
+    /// Whether the targets were named, or a thing of their kind.
+    named: bool,
+    /// Whether they were named by more than their kind.
+    specific: bool,
+}
+
+fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
+    let heard = Heard::new(text, index, options);
+    let comparison = Comparison::new(provider, index, &heard, options);
+    let fits: Vec<TargetFit> = (0..provider.targets().len())
+        .map(|place| comparison.target(place))
+        .collect();
+    let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+    let group = groups::group(&comparison, best);
+    if is_question(&heard) {
+        return question(&comparison, &fits, group);
+    }
+    let pairs = pairs(&comparison, &fits, group.as_ref());
+    decide(&comparison, text, &pairs)
+}
+
+/// Every tool on every target that it acts on, every tool that acts on none, and every tool on the
+/// group; the best first.
+fn pairs(comparison: &Comparison<'_>, fits: &[TargetFit], group: Option<&Group>) -> Vec<Pair> {
+    let provider = comparison.provider;
+    let mut pairs = Vec::new();
+    for (place, fit) in fits.iter().enumerate() {
+        let target = &provider.targets()[place];
+        let tools: Vec<usize> = (0..provider.tools().len())
+            .filter(|tool| provider.tools()[*tool].accepts(target))
+            .collect();
+        let shares = comparison.tools(&tools, &fit.left);
+        let family = comparison.index.targets[place].named_families;
+        for (tool, share) in tools.into_iter().zip(shares) {
+            pairs.push(Pair {
+                tool,
+                targets: vec![place],
+                score: fit.score
+                    + share
+                    + comparison.group(tool, &fit.left)
+                    + comparison.acts(tool, &fit.left),
+                explains: fit.explains.clone(),
+                named: fit.specific > 0.0 || family & comparison.heard.families != 0,
+                specific: fit.specific > 0.0,
+            });
+        }
+    }
+    pairs.extend(bare_pairs(comparison));
+    if let Some(group) = group {
+        pairs.extend(group_pairs(comparison, group, &pairs));
+    }
+    pairs.sort_by(|a, b| b.score.total_cmp(&a.score));
+    pairs
+}
+
+/// Tools that act on no target: what is said of them names them.
+fn bare_pairs(comparison: &Comparison<'_>) -> Vec<Pair> {
+    let tools = comparison.provider.tools();
+    let bare: Vec<usize> = (0..tools.len())
+        .filter(|tool| tools[*tool].acts_on().is_none())
+        .collect();
+    let words = &comparison.heard.words;
+    let left = vec![true; words.len()];
+    let shares = comparison.tools(&bare, &left);
+    let score = |tool: usize| -> f64 {
+        let known = words.iter().map(|word| comparison.weight_for(tool, word));
+        known.sum::<f64>() + comparison.group(tool, &left)
+    };
+    let pairs = bare.into_iter().zip(shares).map(|(tool, share)| Pair {
+        tool,
+        targets: Vec::new(),
+        score: score(tool) + share,
+        explains: vec![false; words.len()],
+        named: true,
+        specific: true,
+    });
+    pairs.collect()
+}
+
+/// Tools on all targets of the group that they act on.
+fn group_pairs(comparison: &Comparison<'_>, group: &Group, single: &[Pair]) -> Vec<Pair> {
+    let provider = comparison.provider;
+    let tools: Vec<usize> = (0..provider.tools().len()).collect();
+    let shares = comparison.tools(&tools, &group.left);
+    let best = single.iter().map(|pair| pair.score).fold(0.0, f64::max);
+    let mut pairs = Vec::new();
+    for (tool, share) in tools.into_iter().zip(shares) {
+        let accepted = |place: &usize| provider.tools()[tool].accepts(&provider.targets()[*place]);
+        let targets: Vec<usize> = group.targets.iter().copied().filter(accepted).collect();
+        if !targets.is_empty() {
+            // A tool that acts on all of them is meant before one that acts on some.
+            #[allow(clippy::cast_precision_loss, reason = "at most a thousand")]
+            let part = (targets.len() as f64 / group.targets.len() as f64).ln();
+            pairs.push(Pair {
+                tool,
+                targets,
+                score: best + TOGETHER + share + part,
+                explains: group.explains.clone(),
+                named: true,
+                specific: false,
+            });
+        }
+    }
+    pairs
+}
+
+fn decide(comparison: &Comparison<'_>, text: &str, pairs: &[Pair]) -> Reading {
+    let mut scores: Vec<f64> = pairs.iter().map(|pair| pair.score).collect();
+    let mut verdicts = Vec::new();
+    for (place, pair) in pairs.iter().enumerate().take(CANDIDATES_MAX) {
+        let verdict = judge(comparison, text, pair);
+        scores[place] += verdict.arguments;
+        verdicts.push((scores[place], verdict));
+    }
+    let all = log_sum(&scores);
+    verdicts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let Some((_, first)) = verdicts.first() else {
+        return Reading::without_call(Outcome::Cannot, "the home has nothing to do it to");
+    };
+    let candidate = |(score, verdict): &(f64, Verdict)| {
+        let probability = (score - all).exp() * verdict.sure;
+        let call = verdict.call.as_ref().ok()?.clone();
+        (probability >= ALTERNATIVE_MIN).then_some(Candidate { call, probability })
+    };
+    let mut candidates: Vec<Candidate> = verdicts.iter().filter_map(candidate).collect();
+    candidates.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    candidates.truncate(ALTERNATIVES_MAX);
+    outcome(comparison, first, candidates)
+}
+
+/// What there is to say of a pair once its arguments are known.
+struct Verdict {
+    /// What the arguments say for it, as a logarithm.
+    arguments: f64,
+    call: Result<ValidCall, CallError>,
+    /// Enough of what was said is explained.
+    covered: bool,
+    /// How much of it, from 0 to 1.
+    sure: f64,
+    /// Something was said that the tool does.
+    acts: bool,
+    /// The targets were named.
+    named: bool,
+}
+
+fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
+    let heard = comparison.heard;
+    let provider = comparison.provider;
+    let tool = &provider.tools()[pair.tool];
+    let target = match pair.targets.as_slice() {
+        [one] => Some(&provider.targets()[*one]),
+        _ => None,
+    };
+    let filled = Source {
+        text,
+        heard,
+        named: &pair.explains,
+        target,
+    }
+    .fill(tool);
+    let does = comparison.index.profile.meanings(pair.tool);
+    let (mut explained, mut said) = (0.0, 0.0);
+    let (mut acts, mut foreign) = (false, false);
+    for (place, word) in heard.words.iter().enumerate() {
+        if word.filler {
+            continue;
+        }
+        let known = comparison.knows(pair.tool, word) || word.meanings.meets(does);
+        acts |= known || filled.explains[place];
+        let weight = comparison.weight(word);
+        said += weight;
+        if known || pair.explains[place] || filled.explains[place] {
+            explained += weight;
+        } else {
+            foreign = true;
+        }
+    }
+    let mut coverage = if said > 0.0 { explained / said } else { 0.0 };
+    // Who names one by other words than its own means another, which is not there.
+    if foreign && !pair.specific {
+        coverage *= COVERAGE_MIN;
+    }
+    #[allow(clippy::cast_precision_loss, reason = "at most 16")]
+    let found = filled.arguments.len() as f64;
+    let missing = |p: &&Parameter| p.required && !filled.arguments.contains_key(&p.name);
+    let missing = tool.parameters().iter().filter(missing).count();
+    let bare = tool.acts_on().is_none();
+    let least = match (tool.needs_confirmation(), bare) {
+        (true, _) => CAREFUL_COVERAGE_MIN,
+        (false, true) => BARE_COVERAGE_MIN,
+        (false, false) => COVERAGE_MIN,
+    };
+    let counts = comparison.options.uses(Aid::Unexplained);
+    Verdict {
+        arguments: if missing > 0 {
+            MISSING
+        } else {
+            ARGUMENT * found
+        },
+        call: ValidCall::new(provider, pair.tool, pair.targets.clone(), filled.arguments),
+        covered: !counts || coverage >= least,
+        sure: match (counts, bare) {
+            (false, _) => 1.0,
+            (true, true) => coverage.sqrt(),
+            (true, false) => coverage,
+        },
+        acts,
+        named: pair.named,
+    }
+}
+
+fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candidate>) -> Reading {
+    let least = comparison
+        .options
+        .min_probability
+        .unwrap_or(MIN_PROBABILITY);
+    if !first.named || !first.acts || !first.covered {
+        let at_home = first.named && (first.acts || !comparison.heard.meanings.is_empty());
+        return if !at_home {
+            Reading::without_call(Outcome::Talk, "nothing of the home was named")
+        } else if first.covered {
+            unsure(candidates, "it is not clear what is to be done")
+        } else {
+            Reading::without_call(
+                Outcome::Cannot,
+                "the home has nothing that fits all that was said",
+            )
+        };
+    }
+    if let Err(error) = &first.call {
+        return unsure(candidates, &error.to_string());
+    }
+    match candidates.split_first() {
+        Some((best, rest)) if best.probability >= least => Reading {
+            outcome: Outcome::Call,
+            calls: vec![best.clone()],
+            alternatives: rest.to_vec(),
+            ..Reading::default()
+        },
+        Some(_) => unsure(candidates, "several calls fit about as well"),
+        None => Reading::without_call(Outcome::Cannot, "no call fits well enough"),
+    }
+}
+
+fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
+    Reading {
+        alternatives,
+        ..Reading::without_call(Outcome::Unsure, reason)
+    }
+}
+
+/// Words that a question may have before it begins.
+fn is_opening(folded: &str) -> bool {
+    matches!(
+        folded,
+        "hey"
+            | "ok"
+            | "okay"
+            | "hob"
+            | "please"
+            | "bitte"
+            | "can"
+            | "could"
+            | "you"
+            | "me"
+            | "tell"
+            | "so"
+            | "and"
+            | "und"
+            | "kannst"
+            | "du"
+            | "mir"
+            | "sag"
+            | "sagen"
+            | "hi"
+            | "hallo"
+            | "uh"
+            | "um"
+            | "well"
+            | "also"
+    )
+}
+
+/// Whether somebody asks how something is, instead of saying what is to be done.
+fn is_question(heard: &Heard) -> bool {
+    let words = heard.words.iter().map(|word| word.word.folded.as_str());
+    let Some(first) = words.clone().find(|word| !is_opening(word)) else {
+        return false;
+    };
+    let about = [
+        "status", "state", "zustand", "tell", "check", "update", "current",
+    ];
+    let changes = heard
+        .meanings
+        .names()
+        .any(|meaning| matches!(meaning, "#toggle" | "#set"));
+    lexicon::is_asking(first) || (!changes && words.clone().any(|word| about.contains(&word)))
+}
+
+fn question(comparison: &Comparison<'_>, fits: &[TargetFit], group: Option<Group>) -> Reading {
+    let heard = comparison.heard;
+    let (targets, explains) = match group {
+        Some(group) => (group.targets, group.explains),
+        None => asked_about(heard, fits),
+    };
+    let (mut said, mut explained) = (0.0, 0.0);
+    for (word, explains) in heard.words.iter().zip(explains) {
+        if !word.filler && !lexicon::is_asking(&word.word.folded) {
+            let weight = comparison.weight(word);
+            said += weight;
+            if explains || !word.meanings.is_empty() {
+                explained += weight;
+            }
+        }
+    }
+    if targets.is_empty() || explained < ASKED_MIN * said {
+        return Reading::without_call(Outcome::Talk, "it asks about nothing of the home");
+    }
+    Reading {
+        outcome: Outcome::Question,
+        targets,
+        ..Reading::default()
+    }
+}
+
+/// How far the odds of two targets lie apart, as a logarithm, when both are answered.
+const AS_WELL: f64 = 0.5;
+/// The least part of a question that names what it asks about.
+const ASKED_MIN: f64 = 0.4;
+
+/// The targets that fit best, and the words that the first explains.
+fn asked_about(heard: &Heard, fits: &[TargetFit]) -> (Vec<usize>, Vec<bool>) {
+    let best = fits.iter().map(|fit| fit.score).fold(f64::MIN, f64::max);
+    let about = |fit: &TargetFit| fit.specific > 0.0 || heard.families != 0;
+    let fits = fits.iter().enumerate();
+    let best: Vec<_> = fits
+        .filter(|(_, fit)| fit.score >= best - AS_WELL && about(fit))
+        .take(ALTERNATIVES_MAX)
+        .collect();
+    let explains = best
+        .first()
+        .map_or(Vec::new(), |(_, fit)| fit.explains.clone());
+    (best.into_iter().map(|(place, _)| place).collect(), explains)
+}
+
+impl Comparison<'_> {
+    /// How much a word counts.
+    fn weight(&self, word: &HeardWord) -> f64 {
+        let known = word.matches.iter().map(|(id, _)| self.rarity(*id));
+        if let Some(weight) = known.max_by(f64::total_cmp) {
+            return weight;
+        }
+        let tools = 0..self.provider.tools().len();
+        let knowing = tools.filter(|tool| self.knows(*tool, word)).count();
+        if knowing > 0 {
+            return self.tool_rarity(knowing);
+        }
+        let understood =
+            !word.meanings.is_empty() || word.families != 0 || lexicon::is_all(&word.word.folded);
+        if understood { KNOWN } else { UNKNOWN }
+    }
+
+    /// How rare a word is that so many tools know.
+    fn tool_rarity(&self, knowing: usize) -> f64 {
+        #[allow(clippy::cast_precision_loss, reason = "at most 64")]
+        let (all, knowing) = (self.provider.tools().len() as f64, knowing as f64);
+        ((all + 1.0) / (knowing + 0.5)).ln().max(LEAST)
+    }
+
+    /// Whether what is said of a tool has the word.
+    fn knows(&self, tool: usize, word: &HeardWord) -> bool {
+        self.index
+            .profile
+            .knows(tool, &word.word.stem, self.options)
+    }
+
+    /// How much a word says for a tool that acts on no target: the more, the fewer tools know it.
+    fn weight_for(&self, tool: usize, word: &HeardWord) -> f64 {
+        if word.filler || !self.knows(tool, word) {
+            return 0.0;
+        }
+        let tools = 0..self.provider.tools().len();
+        self.tool_rarity(tools.filter(|other| self.knows(*other, word)).count())
+    }
+}
