@@ -235,7 +235,11 @@ async fn new_instructions_take_the_place_of_the_old_ones() {
         ]})
     };
     let answer: ChatCompletion = client.post(CHAT, &body("Be long.")).await.json();
-    let text = &answer.choices[0].message.content;
+    let text = answer.choices[0]
+        .message
+        .content
+        .as_deref()
+        .unwrap_or_default();
     assert!(
         text.contains("Be long.") && !text.contains("Be brief."),
         "{text}"

@@ -101,8 +101,8 @@ async fn malformed_requests_get_one_typed_error_each() {
         (
             "tools",
             with(&json!({"tools": [{"type": "function"}]})).to_string(),
-            ErrorCode::Unsupported,
-            Some("tools"),
+            invalid,
+            Some("tools[0].function"),
         ),
         (
             "hot",

@@ -1,5 +1,6 @@
 """OpenAI's own client against hobd, through a Unix socket. Run by chat.rs: SOCKET MODEL."""
 
+import json
 import sys
 from typing import Literal
 
@@ -96,6 +97,47 @@ except openai.BadRequestError as error:
     assert error.code == "invalid_schema" and error.body["hint"], error
 else:
     raise AssertionError("a schema that nothing satisfies was accepted")
+
+tools = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_temperature",
+            "description": "Gets the temperature of a room.",
+            "parameters": {
+                "type": "object",
+                "properties": {"room": {"type": "string", "enum": ["kitchen", "office"]}},
+                "required": ["room"],
+            },
+        },
+    }
+]
+asked = [{"role": "user", "content": "How warm is it in the kitchen?"}]
+calling = {"model": model, "messages": asked, "tools": tools, "temperature": 0}
+called = client.chat.completions.create(**calling, tool_choice="required")
+choice = called.choices[0]
+assert choice.finish_reason == "tool_calls" and choice.message.content is None, called
+for call in choice.message.tool_calls:
+    assert call.function.name == "get_temperature", called
+    assert json.loads(call.function.arguments)["room"] in ("kitchen", "office"), called
+
+arguments = {}
+for chunk in client.chat.completions.create(**calling, tool_choice="required", stream=True):
+    for delta in chunk.choices[0].delta.tool_calls or []:
+        arguments.setdefault(delta.index, "")
+        arguments[delta.index] += delta.function.arguments or ""
+whole = [call.function.arguments for call in choice.message.tool_calls]
+assert list(arguments.values()) == whole, arguments
+
+# The client's own object goes back as it is.
+results = [
+    {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}
+    for call in choice.message.tool_calls
+]
+told = client.chat.completions.create(
+    model=model, messages=[*asked, choice.message, *results], tools=tools, tool_choice="none"
+)
+assert told.choices[0].message.content, told
 
 # The client asks for base64 unless told otherwise, and decodes it.
 texts = ["A cat sleeps on the sofa.", "Interest rates rose again."]

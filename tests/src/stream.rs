@@ -21,6 +21,8 @@ pub struct Stream {
 /// A whole answer, put together from hob's own records.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
+    /// Names and arguments of the calls that it makes.
+    pub calls: Vec<(String, String)>,
     /// All deltas.
     pub text: String,
     /// How it ended.
@@ -150,6 +152,13 @@ impl Stream {
             match event {
                 Event::Queued { .. } | Event::Prefill { .. } => {}
                 Event::Embedding { .. } => panic!("an embedding in an answer"),
+                Event::ToolCall { name, .. } => answer.calls.push((name, String::new())),
+                Event::ToolArguments { index, text } => {
+                    assert_eq!(index as usize + 1, answer.calls.len());
+                    if let Some((_, arguments)) = answer.calls.last_mut() {
+                        arguments.push_str(&text);
+                    }
+                }
                 Event::Delta { text } => {
                     assert!(!text.is_empty(), "an empty delta");
                     answer.text.push_str(&text);

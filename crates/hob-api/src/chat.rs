@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::conversation::{Kept, Truncate};
 use crate::event::{FinishReason, Timings, Usage};
 use crate::format::FormFields;
+use crate::tools::{Tool, ToolCall, ToolCallDelta, ToolChoice};
 
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// The result of a call that the model made.
+    Tool,
 }
 
 impl Role {
@@ -29,6 +32,7 @@ impl Role {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }
@@ -39,11 +43,32 @@ impl Role {
 pub struct Message {
     /// Who says it.
     pub role: Role,
-    /// What is said: a string, or `OpenAI`'s list of text parts.
-    pub content: Content,
+    /// What is said: a string, or `OpenAI`'s list of text parts. Only a message with calls may have
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
     /// A participant's name; accepted from `OpenAI` clients and not shown to the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The calls that the model made with this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// Which call this message is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A message of text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: Some(Content::Text(text.into())),
+            name: None,
+            tool_calls: None,
+            tool_call_id: None,
+        }
+    }
 }
 
 /// A message's text, in either of `OpenAI`'s encodings.
@@ -210,6 +235,15 @@ pub struct ChatRequest {
     /// What the answer must be.
     #[serde(flatten)]
     pub form: FormFields,
+    /// What the model may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<Tool>>,
+    /// Whether it calls; absent means as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may make several calls at once; absent means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
     /// How the request is handled.
     #[serde(flatten)]
     pub handling: Handling,
@@ -266,8 +300,11 @@ pub struct ChatChoice {
 pub struct AssistantMessage {
     /// Always `assistant`.
     pub role: Role,
-    /// The answer's text.
-    pub content: String,
+    /// The answer's text; null if it is calls alone.
+    pub content: Option<String>,
+    /// The calls that it makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
 }
 
 /// One `data:` record of a streamed chat answer.
@@ -316,4 +353,7 @@ pub struct ChatDelta {
     /// The next piece of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The next piece of a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCallDelta>>,
 }

@@ -8,8 +8,9 @@ use crate::error::ApiError;
 /// One record of a streamed answer.
 ///
 /// An answer is any number of [`Event::Queued`], [`Event::Prefill`] and [`Event::Delta`], in
-/// that order, then exactly one of [`Event::Done`] and [`Event::Error`]. A stream that ends
-/// without either was cut.
+/// that order, then exactly one of [`Event::Done`] and [`Event::Error`]. In place of deltas may come
+/// calls: each a [`Event::ToolCall`] and any number of [`Event::ToolArguments`]. A stream that ends
+/// without an end was cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -28,6 +29,22 @@ pub enum Event {
     /// More of the answer.
     Delta {
         /// Whole characters; never empty.
+        text: String,
+    },
+    /// A call of a tool begins.
+    ToolCall {
+        /// Which call of the answer, from 0.
+        index: u32,
+        /// What its result is sent back with.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// More of a call's arguments.
+    ToolArguments {
+        /// Which call of the answer.
+        index: u32,
+        /// Whole characters of a JSON object; never empty.
         text: String,
     },
     /// One input's embedding. A request for embeddings gets these, in the order of its inputs, in
@@ -80,6 +97,8 @@ pub enum FinishReason {
     Stop,
     /// It reached its length limit, or the end of the context.
     Length,
+    /// It calls tools, and waits for their results.
+    ToolCalls,
 }
 
 /// Tokens read and written for one answer.

@@ -22,6 +22,7 @@ pub mod model;
 pub mod pin;
 pub mod provider;
 pub mod status;
+pub mod tools;
 
 pub use error::{ApiError, ErrorCode};
 pub use event::Event;

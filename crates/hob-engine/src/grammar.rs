@@ -42,9 +42,13 @@ pub enum GrammarError {
 }
 
 impl GrammarError {
-    /// A refusal with a reason that fits a message: one line, no control characters.
+    /// A refusal with a reason that fits a message: its first line, which llguidance follows up with
+    /// the grammar's, without control characters.
     fn refused(reason: &str) -> Self {
         let line: String = reason
+            .lines()
+            .next()
+            .unwrap_or_default()
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();

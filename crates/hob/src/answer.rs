@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hob_api::chat::{ChatRequest, Content, Handling, Message, Role, SamplingFields};
+use hob_api::chat::{ChatRequest, Handling, Message, Role, SamplingFields};
 use hob_api::event::Done;
 use hob_api::format::{FormFields, ResponseFormat};
 use hob_api::{ErrorCode, Event};
@@ -39,11 +39,7 @@ pub(crate) enum End {
 
 /// A message of `role`.
 pub(crate) fn message(role: Role, text: impl Into<String>) -> Message {
-    Message {
-        role,
-        content: Content::Text(text.into()),
-        name: None,
-    }
+    Message::text(role, text)
 }
 
 /// The request for an answer to `messages`.
@@ -65,6 +61,9 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
             response_format: asking.schema.clone().map(ResponseFormat::schema),
             ..FormFields::default()
         },
+        tools: None,
+        tool_choice: None,
+        parallel_tool_calls: None,
         handling: Handling::default(),
         // Parsing bounds it to a day.
         timeout_ms: asking

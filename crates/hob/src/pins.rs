@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
-use hob_api::chat::{Content, Message, Role};
+use hob_api::chat::{Message, Role};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, Pin, PinFields, PinList, PinState};
 
 use crate::ask::to_json;
@@ -70,11 +70,7 @@ pub(crate) async fn run(
         }
         PinsCommand::Add { name, file, json } => {
             let fields = PinFields {
-                messages: vec![Message {
-                    role: Role::System,
-                    content: Content::Text(read(&file, output)?),
-                    name: None,
-                }],
+                messages: vec![Message::text(Role::System, read(&file, output)?)],
             };
             let pin = client.put_pin(&name, &fields).await?;
             if json {

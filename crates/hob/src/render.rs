@@ -46,7 +46,7 @@ pub(crate) fn cost(usage: &Usage, timings: &Timings) -> String {
 /// What to add to an answer that did not come to its own end.
 pub(crate) fn incomplete(reason: FinishReason) -> Option<&'static str> {
     match reason {
-        FinishReason::Stop => None,
+        FinishReason::Stop | FinishReason::ToolCalls => None,
         FinishReason::Length => Some(
             "(the answer reached its length limit, or the end of the context; \
              --max-tokens sets the limit)",

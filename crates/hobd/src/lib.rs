@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod budget;
+mod calls;
 pub mod conversations;
 pub mod daemon;
 pub mod engine;

@@ -11,16 +11,17 @@ mod home;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hob_api::ApiError;
 use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
+use hob_api::{ApiError, ErrorCode};
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
@@ -82,6 +83,8 @@ pub struct ValidRequest {
     pub drafts: bool,
     /// What the answer must be.
     pub constraint: Option<Constraint>,
+    /// Whether it may call tools, in the form of [`crate::calls`].
+    pub calls: bool,
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -136,7 +139,7 @@ pub fn parse_pin(body: &[u8]) -> Result<Vec<Message>, ApiError> {
 /// `invalid_request` if they are out of bounds.
 pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
     let messages = bounded_messages(messages)?;
-    let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+    let bytes = bytes_of(&messages);
     if bytes <= PIN_TEXT_BYTES_MAX {
         return Ok(messages);
     }
@@ -180,11 +183,23 @@ impl ValidRequest {
             Some(tokens) => bounded_tokens("max_completion_tokens", Some(tokens), defaults, limits),
             None => bounded_tokens("max_tokens", request.max_tokens, defaults, limits),
         }?;
+        let mut messages = bounded_messages(request.messages)?;
+        let constraint = constraint::of(request.form)?;
+        let calling = tools::calling(
+            request.tools.as_deref().unwrap_or_default(),
+            request.tool_choice,
+            request.parallel_tool_calls,
+        )?;
+        if let Some(calling) = &calling {
+            check_calling(constraint.is_some(), request.conversation.is_some())?;
+            tools::instruct(&mut messages, &calling.instructions);
+            check_text_bytes("messages", bytes_of(&messages))?;
+        }
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
             conversation: belonging(request.conversation.as_deref(), request.truncate)?,
-            prompt: Prompt::Chat(bounded_messages(request.messages)?),
+            prompt: Prompt::Chat(messages),
             max_tokens,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
@@ -193,7 +208,8 @@ impl ValidRequest {
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
-            constraint: constraint::of(request.form)?,
+            calls: calling.is_some(),
+            constraint: constraint.or(calling.map(|calling| calling.constraint)),
         })
     }
 
@@ -228,6 +244,7 @@ impl ValidRequest {
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
             constraint: constraint::of(request.form)?,
+            calls: false,
         })
     }
 }
@@ -282,26 +299,39 @@ fn bounded_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
         .hint("send the latest messages only, at least one")
         .param("messages"));
     }
-    let messages: Vec<ChatMessage> = messages
-        .into_iter()
-        .map(|message| ChatMessage {
-            role: message.role,
-            content: message.content.into_text(),
-        })
-        .collect();
+    let messages = tools::as_text(messages)?;
     if messages.iter().all(|message| message.content.is_empty()) {
         return Err(invalid("`messages` hold no text")
             .hint("give at least one message some `content`")
             .param("messages"));
     }
-    check_text_bytes(
-        "messages",
-        messages.iter().map(|message| message.content.len()).sum(),
-    )?;
+    check_text_bytes("messages", bytes_of(&messages))?;
     for (index, message) in messages.iter().enumerate() {
         check_no_nul(&format!("messages[{index}].content"), &message.content)?;
     }
     Ok(messages)
+}
+
+fn bytes_of(messages: &[ChatMessage]) -> usize {
+    messages.iter().map(|message| message.content.len()).sum()
+}
+
+/// An answer with calls is in their form, and hobd keeps turns of text alone.
+fn check_calling(constrained: bool, kept: bool) -> Result<(), ApiError> {
+    if constrained {
+        return Err(
+            invalid("`tools` are given with a form that the answer must have")
+                .hint("set `tool_choice` to \"none\", or leave `response_format`, `regex` and `grammar` out")
+                .param("tools"),
+        );
+    }
+    if kept {
+        let message = "`tools` can't be called within a conversation that hobd keeps";
+        return Err(ApiError::new(ErrorCode::Unsupported, message)
+            .hint("send the whole conversation as `messages`")
+            .param("tools"));
+    }
+    Ok(())
 }
 
 fn check_text_bytes(field: &str, bytes: usize) -> Result<(), ApiError> {

@@ -174,7 +174,13 @@ mod tests {
         let messages = conversation.messages("Three?");
         messages
             .into_iter()
-            .map(|m| format!("{}: {}", m.role.as_str(), m.content.into_text()))
+            .map(|m| {
+                (
+                    m.role.as_str(),
+                    m.content.map(hob_api::chat::Content::into_text),
+                )
+            })
+            .map(|(role, text)| format!("{role}: {}", text.unwrap_or_default()))
             .collect()
     }
 

@@ -26,7 +26,9 @@ pub fn markdown(transcript: &Transcript) -> String {
                     section(&mut text, &format!("Model ({model})"), &message.content);
                 }
                 Role::Assistant => section(&mut text, "Model", &message.content),
-                Role::User | Role::System => section(&mut text, "You", &message.content),
+                Role::User | Role::System | Role::Tool => {
+                    section(&mut text, "You", &message.content);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
-use hob_api::event::{Done, Timings, Usage};
+use hob_api::event::{Done, FinishReason, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::constraint::ConstraintFailure;
 use hob_ipc::message::{FailureCode, Finished};
@@ -15,6 +15,7 @@ use tracing::Span;
 use super::embedding;
 use super::metrics::Metrics;
 use crate::answer::{self, AnswerSender, Undelivered};
+use crate::calls;
 
 /// One request that is owed an answer.
 #[derive(Debug)]
@@ -30,6 +31,25 @@ struct Live {
     dispatched: Option<Instant>,
     /// When the first text was on its way.
     first_token: Option<Instant>,
+    /// Tells calls from text, if the answer may have any.
+    calls: Option<calls::Reader>,
+}
+
+impl Live {
+    /// Hands on what is left of a complete answer, and says why it ended.
+    fn ending(&mut self, reason: FinishReason) -> FinishReason {
+        let Some(calls) = &mut self.calls else {
+            return reason;
+        };
+        for event in calls.finish() {
+            // A reader that is gone or slow gets the end, if anything.
+            let _ = self.sender.progress(event);
+        }
+        match reason {
+            FinishReason::Stop if calls.has_called() => FinishReason::ToolCalls,
+            reason => reason,
+        }
+    }
 }
 
 /// All requests that are owed an answer. The scheduler decides; this only keeps the readers.
@@ -64,9 +84,17 @@ impl LiveRequests {
             submitted: now,
             dispatched: None,
             first_token: None,
+            calls: None,
             command: Some(command),
         };
         self.live.insert(id, live);
+    }
+
+    /// Tells calls from text in a request's answer, of which nothing has come yet.
+    pub(super) fn read_calls(&mut self, id: RequestId) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.calls = Some(calls::Reader::new(id.0));
+        }
     }
 
     /// Forgets a request that was not admitted after all.
@@ -107,7 +135,13 @@ impl LiveRequests {
             live.span
                 .in_scope(|| tracing::debug!(first_token_ms, "first token"));
         }
-        live.sender.progress(event).map_err(|why| match why {
+        let events = match (&mut live.calls, event) {
+            (Some(calls), Event::Delta { text }) => calls.push(&text),
+            (_, event) => vec![event],
+        };
+        let mut events = events.into_iter();
+        let told = events.try_for_each(|event| live.sender.progress(event));
+        told.map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
             Undelivered::ReaderTooSlow => answer::too_slow(),
         })
@@ -115,9 +149,10 @@ impl LiveRequests {
 
     /// Ends an answer well.
     pub(super) fn finish(&mut self, finished: &Finished, model: &str) {
-        let Some(live) = self.live.remove(&finished.id) else {
+        let Some(mut live) = self.live.remove(&finished.id) else {
             return;
         };
+        let reason = live.ending(finished.reason);
         let usage = Usage::new(
             finished.prompt_tokens,
             finished.cached_tokens,
@@ -141,7 +176,7 @@ impl LiveRequests {
             "answered"
         );
         live.sender.finish(Event::Done(Done {
-            reason: finished.reason,
+            reason,
             usage,
             timings,
             model: model.to_owned(),

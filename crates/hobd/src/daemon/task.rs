@@ -182,7 +182,8 @@ impl Daemon {
             keep_alive: request.keep_alive,
             model: request.model,
         };
-        self.admit(terms, |id| {
+        let calls = request.calls;
+        let answer = self.admit(terms, |id| {
             Command::Generate(Box::new(Generate {
                 id,
                 prompt: request.prompt,
@@ -194,7 +195,11 @@ impl Daemon {
                 drafts: request.drafts,
                 constraint: request.constraint,
             }))
-        })
+        })?;
+        if calls {
+            self.live.read_calls(answer.id());
+        }
+        Ok(answer)
     }
 
     /// Gives a request its number and hands it to the scheduler; `command` says what it asks of

@@ -4,7 +4,7 @@
 use hob_api::format::{FormFields, ResponseFormat};
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::constraint::{CONSTRAINT_BYTES_MAX, Constraint};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check_no_nul;
 use super::shape::invalid;
@@ -45,16 +45,24 @@ pub(super) fn of(form: FormFields) -> Result<Option<Constraint>, ApiError> {
 
 /// A schema as text for the engine.
 fn schema(field: &str, schema: &Value) -> Result<Constraint, ApiError> {
-    let depth = depth(schema);
-    if depth > SCHEMA_DEPTH_MAX {
-        let message = format!("`{field}` has {depth} levels, and may have {SCHEMA_DEPTH_MAX}");
-        return Err(
-            refused(field, message).hint("describe inner objects under `$defs`, and refer to them")
-        );
-    }
+    check_depth(field, schema)?;
     let text = schema.to_string();
     check_bytes(field, text.len(), CONSTRAINT_BYTES_MAX)?;
     Ok(Constraint::JsonSchema(text))
+}
+
+pub(super) fn check_depth(field: &str, schema: &Value) -> Result<(), ApiError> {
+    let depth = depth(schema);
+    if depth <= SCHEMA_DEPTH_MAX {
+        return Ok(());
+    }
+    let message = format!("`{field}` has {depth} levels, and may have {SCHEMA_DEPTH_MAX}");
+    Err(refused(field, message).hint("describe inner objects under `$defs`, and refer to them"))
+}
+
+/// White space as the engine has it in JSON of its own accord, for schemas within a grammar.
+pub(super) fn spacing() -> Value {
+    json!({"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false})
 }
 
 /// How many levels a value has: JSON that was parsed has a hundred or so at most.
@@ -91,7 +99,7 @@ fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), ApiError>
     Err(refused(field, message).hint("give inner parts rules of their own, or use fewer groups"))
 }
 
-fn check_bytes(field: &str, bytes: usize, bytes_max: usize) -> Result<(), ApiError> {
+pub(super) fn check_bytes(field: &str, bytes: usize, bytes_max: usize) -> Result<(), ApiError> {
     if bytes <= bytes_max {
         return Ok(());
     }

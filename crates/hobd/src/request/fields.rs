@@ -10,7 +10,7 @@ const MILLISECONDS: Shape = Shape::Integer(1, i64::MAX);
 
 const CLASSES: &[&str] = &["voice", "chat", "batch"];
 
-const ROLES: &[&str] = &["system", "developer", "user", "assistant"];
+const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool"];
 
 /// Text parts alone; an image or a sound is refused by its `type`.
 const PART: Shape = Shape::Object(&[
@@ -23,17 +23,56 @@ const PART: Shape = Shape::Object(&[
 ]);
 
 const MESSAGE: Shape = Shape::Object(&[
-    optional("tool_call_id", Shape::NoEffectIf(never)),
+    optional("tool_call_id", Shape::Text),
     // Clients send an earlier answer back as they got it, empty fields and all.
-    optional("tool_calls", Shape::NoEffectIf(is_empty)),
+    optional("tool_calls", Shape::List(&TOOL_CALL)),
     optional("function_call", Shape::NoEffectIf(never)),
     optional("annotations", Shape::NoEffectIf(is_empty)),
     optional("audio", Shape::NoEffectIf(never)),
     optional("refusal", Shape::NoEffectIf(never)),
     required("role", Shape::Word(ROLES)),
-    required("content", Shape::TextOrList(&PART)),
+    optional("content", Shape::TextOrList(&PART)),
     optional("name", Shape::Text),
 ]);
+
+const TOOL_CALL: Shape = Shape::Object(&[
+    required("id", Shape::Text),
+    required("type", Shape::Only("function")),
+    required(
+        "function",
+        Shape::Object(&[
+            required("name", Shape::Text),
+            required("arguments", Shape::Text),
+        ]),
+    ),
+    // Clients send a streamed call back with its place in the stream.
+    optional("index", Shape::Ignored),
+]);
+
+const TOOL: Shape = Shape::Object(&[
+    required("type", Shape::Only("function")),
+    required(
+        "function",
+        Shape::Object(&[
+            required("name", Shape::Text),
+            optional("description", Shape::Text),
+            optional(
+                "parameters",
+                Shape::Where(Value::is_object, "a JSON Schema of an object"),
+            ),
+            optional("strict", Shape::Bool),
+        ]),
+    ),
+]);
+
+const CHOICE: &str =
+    "\"none\", \"auto\", \"required\" or an object with `type` and the `function`'s `name`";
+
+/// A word, or the one function to call.
+fn is_choice(value: &Value) -> bool {
+    let named = || value["type"] == json!("function") && value["function"]["name"].is_string();
+    matches!(value.as_str(), Some("none" | "auto" | "required")) || named()
+}
 
 const STREAM_OPTIONS: Shape = Shape::Object(&[
     optional("include_usage", Shape::Bool),
@@ -101,12 +140,12 @@ const CHAT_ALONE: &[Field] = &[
     optional("prompt_cache_key", Shape::Ignored),
     optional("prompt_cache_retention", Shape::Ignored),
     optional("service_tier", Shape::Ignored),
-    optional("parallel_tool_calls", Shape::Ignored),
+    optional("parallel_tool_calls", Shape::Bool),
     optional("store", Shape::NoEffectIf(is_false)),
     optional("logprobs", Shape::NoEffectIf(is_false)),
     optional("top_logprobs", Shape::NoEffectIf(is_zero)),
-    optional("tools", Shape::NoEffectIf(is_empty)),
-    optional("tool_choice", Shape::NoEffectIf(is_none_or_auto)),
+    optional("tools", Shape::List(&TOOL)),
+    optional("tool_choice", Shape::Where(is_choice, CHOICE)),
     optional("functions", Shape::NoEffectIf(is_empty)),
     optional("function_call", Shape::NoEffectIf(is_none_or_auto)),
     optional("modalities", Shape::NoEffectIf(is_text_modality)),

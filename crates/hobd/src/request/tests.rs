@@ -9,6 +9,7 @@ use super::*;
 
 mod constraint;
 mod messages;
+mod tools;
 
 const CALLER: Caller = Caller { uid: 1000 };
 
@@ -107,6 +108,7 @@ fn what_is_left_out_comes_from_the_settings() {
             keep_alive: None,
             drafts: true,
             constraint: None,
+            calls: false,
             timeout: Duration::from_secs(120),
         }
     );
@@ -298,8 +300,6 @@ fn fields_without_effect_are_accepted_and_others_are_unsupported() {
         ("store", json!(false), json!(true)),
         ("logprobs", json!(false), json!(true)),
         ("top_logprobs", json!(0), json!(5)),
-        ("tools", json!([]), json!([{"type": "function"}])),
-        ("tool_choice", json!("none"), json!("required")),
         ("logit_bias", json!({}), json!({"50256": -100})),
         ("modalities", json!(["text"]), json!(["text", "audio"])),
         ("verbosity", json!(null), json!("low")),

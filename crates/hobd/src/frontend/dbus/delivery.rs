@@ -65,6 +65,8 @@ impl Progress {
             Event::Queued { position } => (1, *position),
             Event::Prefill { .. } => (2, 0),
             Event::Delta { .. }
+            | Event::ToolCall { .. }
+            | Event::ToolArguments { .. }
             | Event::Embedding { .. }
             | Event::Done(_)
             | Event::Error { .. } => (3, 0),
@@ -101,6 +103,8 @@ pub(super) async fn deliver(
             Event::Queued { .. }
             | Event::Prefill { .. }
             | Event::Delta { .. }
+            | Event::ToolCall { .. }
+            | Event::ToolArguments { .. }
             | Event::Embedding { .. } => {}
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use hob_api::chat::{ChatRequest, Class, Content, Handling, Message, Role, SamplingFields, Stop};
+use hob_api::chat::{ChatRequest, Class, Handling, Message, Role, SamplingFields, Stop};
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::format::{FormFields, ResponseFormat};
@@ -220,6 +220,9 @@ impl Arguments {
                 stop: None,
                 sampling: SamplingFields::default(),
                 form: FormFields::default(),
+                tools: None,
+                tool_choice: None,
+                parallel_tool_calls: None,
                 handling: Handling::default(),
                 timeout_ms: None,
                 conversation: None,
@@ -231,11 +234,7 @@ impl Arguments {
     }
 
     fn push(&mut self, role: Role, text: String) {
-        self.chat.messages.push(Message {
-            role,
-            content: Content::Text(text),
-            name: None,
-        });
+        self.chat.messages.push(Message::text(role, text));
     }
 
     /// Reads all options; returns the system prompt, which is the caller's first message.
@@ -319,7 +318,10 @@ fn message(index: usize, role: &str, fields: Dict<'_>) -> Result<(Role, String),
 fn read_role(role: &str) -> Option<Role> {
     let role: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
         role.into_deserializer();
-    Role::deserialize(role).ok()
+    // Results of calls have no place here: there are no tools to call.
+    Role::deserialize(role)
+        .ok()
+        .filter(|role| *role != Role::Tool)
 }
 
 fn class(key: &str, value: Variant<'_>) -> Result<Class, ApiError> {

@@ -45,7 +45,7 @@ fn every_option_arrives() {
     let texts: Vec<_> = chat
         .messages
         .into_iter()
-        .map(|message| (message.role, message.content.into_text()))
+        .map(|message| (message.role, message.content.unwrap().into_text()))
         .collect();
     assert_eq!(
         texts,

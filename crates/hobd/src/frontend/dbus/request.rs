@@ -197,6 +197,7 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
     let reason = match reason {
         hob_api::event::FinishReason::Stop => "stop",
         hob_api::event::FinishReason::Length => "length",
+        hob_api::event::FinishReason::ToolCalls => "tool_calls",
     };
     let cached = usage.prompt_tokens_details.cached_tokens;
     let mut details = Details::from([

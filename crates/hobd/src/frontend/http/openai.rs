@@ -5,6 +5,7 @@ use hob_api::chat::{
 };
 use hob_api::completion::{Completion, CompletionChoice};
 use hob_api::event::{Done, FinishReason, Usage};
+use hob_api::tools::{FunctionDelta, ToolCall, ToolCallDelta, ToolKind};
 use hob_ipc::RequestId;
 use serde::Serialize;
 
@@ -45,7 +46,7 @@ pub(super) enum Record {
 
 impl Heading {
     /// The whole answer, by the model that gave it.
-    pub(super) fn whole(mut self, text: String, done: Done) -> Whole {
+    pub(super) fn whole(mut self, text: String, calls: Vec<ToolCall>, done: Done) -> Whole {
         self.model = done.model;
         match self.api {
             Api::Chat => Whole::Chat(ChatCompletion {
@@ -57,7 +58,8 @@ impl Heading {
                     index: 0,
                     message: AssistantMessage {
                         role: Role::Assistant,
-                        content: text,
+                        content: (calls.is_empty() || !text.is_empty()).then_some(text),
+                        tool_calls: (!calls.is_empty()).then_some(calls),
                     },
                     logprobs: None,
                     finish_reason: done.reason,
@@ -82,6 +84,7 @@ impl Heading {
                 ChatDelta {
                     role: Some(Role::Assistant),
                     content: Some(String::new()),
+                    tool_calls: None,
                 },
                 None,
             )
@@ -93,13 +96,47 @@ impl Heading {
         match self.api {
             Api::Chat => self.chunk(
                 ChatDelta {
-                    role: None,
                     content: Some(text),
+                    ..ChatDelta::default()
                 },
                 None,
             ),
             Api::Completion => Record::Completion(self.completion(text, None)),
         }
+    }
+
+    /// A call that begins.
+    pub(super) fn call(&self, index: u32, id: String, name: String) -> Record {
+        self.call_delta(ToolCallDelta {
+            index,
+            id: Some(id),
+            kind: Some(ToolKind::Function),
+            function: FunctionDelta {
+                name: Some(name),
+                arguments: Some(String::new()),
+            },
+        })
+    }
+
+    /// More of a call's arguments.
+    pub(super) fn arguments(&self, index: u32, text: String) -> Record {
+        self.call_delta(ToolCallDelta {
+            index,
+            id: None,
+            kind: None,
+            function: FunctionDelta {
+                name: None,
+                arguments: Some(text),
+            },
+        })
+    }
+
+    fn call_delta(&self, delta: ToolCallDelta) -> Record {
+        let delta = ChatDelta {
+            tool_calls: Some(vec![delta]),
+            ..ChatDelta::default()
+        };
+        self.chunk(delta, None)
     }
 
     /// The record after all text.

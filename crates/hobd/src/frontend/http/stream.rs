@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use hob_api::error::ErrorBody;
+use hob_api::tools::{FunctionCall, ToolCall, ToolKind};
 use hob_api::{ApiError, ErrorCode, Event};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
@@ -44,19 +45,37 @@ pub(super) async fn gathered(
     heading: impl FnOnce() -> Heading,
 ) -> Result<Whole, ApiError> {
     let mut text = String::new();
+    let mut calls: Vec<ToolCall> = Vec::new();
+    let mut bytes = 0_usize;
     while let Some(event) = events.next().await {
+        bytes = bytes.saturating_add(match &event {
+            Event::Delta { text } | Event::ToolArguments { text, .. } => text.len(),
+            Event::ToolCall { name, .. } => name.len(),
+            _ => 0,
+        });
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(ApiError::new(
+                ErrorCode::ModelFailed,
+                "the answer is longer than any answer may be",
+            ));
+        }
         match event {
             Event::Queued { .. } | Event::Prefill { .. } | Event::Embedding { .. } => {}
-            Event::Delta { text: more } => {
-                if text.len() + more.len() > ANSWER_BYTES_MAX {
-                    return Err(ApiError::new(
-                        ErrorCode::ModelFailed,
-                        "the answer is longer than any answer may be",
-                    ));
+            Event::Delta { text: more } => text.push_str(&more),
+            Event::ToolCall { id, name, .. } => calls.push(ToolCall {
+                id,
+                kind: ToolKind::Function,
+                function: FunctionCall {
+                    name,
+                    arguments: String::new(),
+                },
+            }),
+            Event::ToolArguments { text, .. } => {
+                if let Some(call) = calls.last_mut() {
+                    call.function.arguments.push_str(&text);
                 }
-                text.push_str(&more);
             }
-            Event::Done(done) => return Ok(heading().whole(text, done)),
+            Event::Done(done) => return Ok(heading().whole(text, calls, done)),
             Event::Error { error } => return Err(error),
         }
     }
@@ -185,6 +204,16 @@ impl<E: Events> ServerSent<E> {
             Event::Delta { text } => {
                 self.open();
                 self.ready.push_back(record(&self.heading.delta(text)));
+            }
+            Event::ToolCall { index, id, name } => {
+                self.open();
+                let call = self.heading.call(index, id, name);
+                self.ready.push_back(record(&call));
+            }
+            Event::ToolArguments { index, text } => {
+                self.open();
+                let more = self.heading.arguments(index, text);
+                self.ready.push_back(record(&more));
             }
             Event::Done(done) => {
                 self.open();

@@ -10,7 +10,7 @@ fn a_message_is_checked_part_by_part() {
             json!([{"role": "robot", "content": "hi"}]),
             InvalidRequest,
             "messages[0].role",
-            "one of system, developer, user, assistant, not \"robot\"",
+            "one of system, developer, user, assistant, tool, not \"robot\"",
         ),
         (
             json!([{"content": "hi"}]),
@@ -62,15 +62,15 @@ fn a_message_is_checked_part_by_part() {
         ),
         (
             json!([{"role": "tool", "tool_call_id": "1", "content": "21"}]),
-            Unsupported,
+            InvalidRequest,
             "messages[0].tool_call_id",
-            "does not do",
+            "no call",
         ),
         (
             json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]),
-            Unsupported,
-            "messages[0].tool_calls",
-            "does not do",
+            InvalidRequest,
+            "messages[0].tool_calls[0].type",
+            "missing",
         ),
         (
             json!([{"role": "user", "content": "a\u{0}b"}]),

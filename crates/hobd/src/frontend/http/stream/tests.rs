@@ -249,7 +249,7 @@ async fn an_answer_is_gathered_whole() {
         serde_json::from_value(serde_json::to_value(whole).unwrap()).unwrap();
     assert_eq!(chat.id, "chatcmpl-7");
     assert_eq!(chat.model, "smol-q4");
-    assert_eq!(chat.choices[0].message.content, "Hello\n");
+    assert_eq!(chat.choices[0].message.content.as_deref(), Some("Hello\n"));
     assert_eq!(chat.choices[0].finish_reason, FinishReason::Length);
     assert_eq!(chat.usage, Usage::new(3, 1, 2));
 
