@@ -125,7 +125,7 @@ async fn the_prompt_is_read_before_the_answer_begins() {
             Event::Delta { .. } => deltas += 1,
             Event::Done(done) => assert_eq!(done.usage.prompt_tokens, last.1),
             Event::Queued { .. } => {}
-            Event::Embedding { .. } => panic!("an embedding in an answer"),
+            Event::Embedding { .. } | Event::Scored { .. } => panic!("numbers in an answer"),
             Event::Error { error } => panic!("{error:?}"),
         }
     }

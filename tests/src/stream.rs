@@ -149,7 +149,7 @@ impl Stream {
             assert!(answer.end.is_none(), "{event:?} after the terminal record");
             match event {
                 Event::Queued { .. } | Event::Prefill { .. } => {}
-                Event::Embedding { .. } => panic!("an embedding in an answer"),
+                Event::Embedding { .. } | Event::Scored { .. } => panic!("numbers in an answer"),
                 Event::Delta { text } => {
                     assert!(!text.is_empty(), "an empty delta");
                     answer.text.push_str(&text);

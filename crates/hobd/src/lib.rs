@@ -9,6 +9,7 @@ pub mod answer;
 pub mod budget;
 pub mod conversations;
 pub mod daemon;
+pub mod decision;
 pub mod engine;
 pub mod frontend;
 pub mod home;

@@ -160,6 +160,62 @@ fn is_input(value: &Value) -> bool {
     }
 }
 
+/// `POST /v1/systemone`. What is no text is given to the model as JSON.
+pub(super) static DECISION: Fields = &[&[
+    required("state", MATTER),
+    required(
+        "questions",
+        Shape::Where(Value::is_object, "an object of questions"),
+    ),
+    optional("model", Shape::Text),
+    optional("images", Shape::NoEffectIf(is_empty)),
+    optional("videos", Shape::NoEffectIf(is_empty)),
+    optional("stream", Shape::NoEffectIf(is_false)),
+    optional("class", Shape::Word(CLASSES)),
+    optional("timeout_ms", MILLISECONDS),
+    optional("cache_prompt", Shape::Bool),
+    optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
+    optional("user", Shape::Ignored),
+]];
+
+/// A question of type `choice`, or of none that there is.
+pub(super) static CHOICE_QUESTION: Fields = &[
+    QUESTION,
+    &[required(
+        "criteria",
+        Shape::Where(Value::is_object, "an object of options"),
+    )],
+];
+
+/// A question of type `score`.
+pub(super) static SCORE_QUESTION: Fields = &[
+    QUESTION,
+    &[required(
+        "criteria",
+        Shape::Where(Value::is_array, "a list of levels"),
+    )],
+];
+
+/// A question of type `noul`.
+pub(super) static NOUL_QUESTION: Fields = &[
+    QUESTION,
+    &[optional(
+        "criteria",
+        Shape::Object(&[optional("true", MATTER), optional("false", MATTER)]),
+    )],
+];
+
+const QUESTION: &[Field] = &[
+    required("type", Shape::Word(&["choice", "score", "noul"])),
+    required("instructions", MATTER),
+];
+
+const MATTER: Shape = Shape::Where(is_matter, "text, an object or a list");
+
+fn is_matter(value: &Value) -> bool {
+    value.is_string() || value.is_object() || value.is_array()
+}
+
 /// `POST /hob/v1/load`.
 pub(super) static LOAD: Fields = &[&[required("model", Shape::Text)]];
 

@@ -66,6 +66,7 @@ impl Progress {
             Event::Prefill { .. } => (2, 0),
             Event::Delta { .. }
             | Event::Embedding { .. }
+            | Event::Scored { .. }
             | Event::Done(_)
             | Event::Error { .. } => (3, 0),
         };
@@ -101,7 +102,8 @@ pub(super) async fn deliver(
             Event::Queued { .. }
             | Event::Prefill { .. }
             | Event::Delta { .. }
-            | Event::Embedding { .. } => {}
+            | Event::Embedding { .. }
+            | Event::Scored { .. } => {}
         }
     }
 }

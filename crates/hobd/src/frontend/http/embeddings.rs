@@ -47,7 +47,10 @@ async fn gathered(mut events: Answer, format: EncodingFormat) -> Result<Embeddin
     let mut data = Vec::new();
     while let Some(event) = events.next().await {
         match event {
-            Event::Queued { .. } | Event::Prefill { .. } | Event::Delta { .. } => {}
+            Event::Queued { .. }
+            | Event::Prefill { .. }
+            | Event::Delta { .. }
+            | Event::Scored { .. } => {}
             Event::Embedding {
                 index, embedding, ..
             } => data.push(EmbeddingEntry {

@@ -46,7 +46,10 @@ pub(super) async fn gathered(
     let mut text = String::new();
     while let Some(event) = events.next().await {
         match event {
-            Event::Queued { .. } | Event::Prefill { .. } | Event::Embedding { .. } => {}
+            Event::Queued { .. }
+            | Event::Prefill { .. }
+            | Event::Embedding { .. }
+            | Event::Scored { .. } => {}
             Event::Delta { text: more } => {
                 if text.len() + more.len() > ANSWER_BYTES_MAX {
                     return Err(ApiError::new(
@@ -172,7 +175,7 @@ impl<E: Events> ServerSent<E> {
     fn take_in(&mut self, event: Event) {
         match event {
             // No answer in text has any.
-            Event::Embedding { .. } => {}
+            Event::Embedding { .. } | Event::Scored { .. } => {}
             // Comments too, for people who watch with curl.
             Event::Queued { position } => {
                 self.ready
