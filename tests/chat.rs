@@ -129,7 +129,10 @@ async fn the_prompt_is_read_before_the_answer_begins() {
             Event::Delta { .. } => deltas += 1,
             Event::Done(done) => assert_eq!(done.usage.prompt_tokens, last.1),
             Event::Queued { .. } => {}
-            Event::Embedding { .. } | Event::ToolCall { .. } | Event::ToolArguments { .. } => {
+            Event::Embedding { .. }
+            | Event::Scored { .. }
+            | Event::ToolCall { .. }
+            | Event::ToolArguments { .. } => {
                 panic!("no text in an answer")
             }
             Event::Error { error } => panic!("{error:?}"),

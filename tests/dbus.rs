@@ -10,6 +10,8 @@
 mod caller;
 #[path = "dbus/conversations.rs"]
 mod conversations;
+#[path = "dbus/deciding.rs"]
+mod deciding;
 #[path = "dbus/door.rs"]
 mod door;
 #[path = "dbus/hostile.rs"]

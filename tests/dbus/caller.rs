@@ -31,6 +31,12 @@ pub(crate) trait Assistant {
         messages: &[(&str, Options<'_>)],
         options: Options<'_>,
     ) -> zbus::Result<()>;
+    fn decide(
+        &self,
+        state: &str,
+        questions: Options<'_>,
+        options: Options<'_>,
+    ) -> zbus::Result<Details>;
     fn unpin_prefix(&self, name: &str) -> zbus::Result<()>;
     fn complete(
         &self,

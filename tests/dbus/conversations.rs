@@ -214,7 +214,14 @@ async fn a_hobd_that_keeps_none_has_no_such_capability() {
     let (name, _) = open(&caller, Options::new()).await.unwrap_err();
     assert_eq!(name, "org.freedesktop.DBus.Error.NotSupported");
     let capabilities = caller.assistant().await.capabilities().await.unwrap();
-    let always = ["ask", "stream", "complete", "pins", "response_schema"];
+    let always = [
+        "ask",
+        "stream",
+        "complete",
+        "pins",
+        "response_schema",
+        "decide",
+    ];
     assert_eq!(capabilities, always);
     let path = "/hob/v1/conversations";
     let reply = daemon.client().post(path, &json!({})).await;

@@ -41,6 +41,27 @@ async fn busctl_asks_and_reads_properties() {
     assert_eq!(reply["data"][0], "one two");
     assert_eq!(reply["data"][1]["finish_reason"]["data"], "stop");
 
+    let question = [
+        "q",
+        "a{sv}",
+        "2",
+        "type",
+        "s",
+        "noul",
+        "instructions",
+        "s",
+        "Wet?",
+    ];
+    let decide = call(
+        "Decide",
+        &[&["sa{sv}a{sv}", "It rains.", "1"][..], &question, &["0"]].concat(),
+    );
+    let reply: Value = serde_json::from_str(&said(&busctl(&daemon, &decide).await)).unwrap();
+    assert_eq!(reply["type"], "a{sv}");
+    let answer = &reply["data"][0]["q"]["data"];
+    assert_eq!(answer["type"]["data"], "noul");
+    assert!(answer["noul"]["data"].is_number(), "{reply}");
+
     let state = [&["get-property"], &target[..], &["State"]].concat();
     let state: Value = serde_json::from_str(&said(&busctl(&daemon, &state).await)).unwrap();
     assert_eq!((&state["type"], &state["data"]), (&"u".into(), &3.into()));

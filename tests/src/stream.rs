@@ -151,7 +151,7 @@ impl Stream {
             assert!(answer.end.is_none(), "{event:?} after the terminal record");
             match event {
                 Event::Queued { .. } | Event::Prefill { .. } => {}
-                Event::Embedding { .. } => panic!("an embedding in an answer"),
+                Event::Embedding { .. } | Event::Scored { .. } => panic!("numbers in an answer"),
                 Event::ToolCall { name, .. } => answer.calls.push((name, String::new())),
                 Event::ToolArguments { index, text } => {
                     assert_eq!(index as usize + 1, answer.calls.len());

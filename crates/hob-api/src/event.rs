@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::Kept;
 use crate::error::ApiError;
+use crate::score::Likelihood;
 
 /// One record of a streamed answer.
 ///
@@ -56,6 +57,14 @@ pub enum Event {
         embedding: Vec<f32>,
         /// Tokens of that input.
         tokens: u32,
+    },
+    /// How likely one prompt's continuations are. A request for likelihoods gets these, in the order
+    /// of its prompts, in place of text.
+    Scored {
+        /// Which prompt, from 0.
+        part: u32,
+        /// One for each continuation, in their order.
+        likelihoods: Vec<Likelihood>,
     },
     /// The answer is complete.
     Done(Done),

@@ -13,6 +13,7 @@ pub mod chat;
 pub mod completion;
 pub mod conversation;
 pub mod dbus;
+pub mod decision;
 pub mod embedding;
 pub mod error;
 pub mod event;
@@ -21,6 +22,7 @@ pub mod home;
 pub mod model;
 pub mod pin;
 pub mod provider;
+pub mod score;
 pub mod status;
 pub mod tools;
 

@@ -11,6 +11,7 @@ use hob_api::chat::Class;
 use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
+use hob_ipc::score::Score;
 
 use crate::grammar::{Grammar, GrammarError};
 use crate::saved::Saved;
@@ -25,6 +26,8 @@ pub enum Inbound {
     Generate(Box<Generate>, Instant),
     /// A request for embeddings, and when it was read from the socket.
     Embed(Box<Embed>, Instant),
+    /// A request for likelihoods, and when it was read from the socket.
+    Score(Box<Score>, Instant),
     /// Stop a request.
     Cancel(RequestId),
     /// Keep a prefix; with its state, if one came along.
@@ -37,6 +40,25 @@ pub enum Inbound {
     LimitCache(u64),
     /// What a request's answer must be is compiled, or can't be.
     Compiled(RequestId, Box<Result<Grammar, GrammarError>>),
+}
+
+impl Inbound {
+    /// Whether work begins with it.
+    pub fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Generate(..) | Self::Embed(..) | Self::Score(..) | Self::Compiled(..)
+        )
+    }
+
+    /// How urgent it is, if steps under way may end for it.
+    fn arrival(&self) -> Option<Class> {
+        match self {
+            Self::Generate(request, _) => Some(request.class),
+            Self::Score(request, _) => Some(request.class),
+            _ => None,
+        }
+    }
 }
 
 /// Both ends.
@@ -91,10 +113,11 @@ impl Sender {
     /// # Errors
     /// The command, when the decode thread is gone.
     pub fn send(&self, command: Inbound) -> Result<(), SendError<Inbound>> {
-        match &command {
-            Inbound::Cancel(id) => self.interrupt.cancel(*id),
-            Inbound::Generate(request, _) => self.interrupt.arrived(request.class),
-            _ => {}
+        if let Inbound::Cancel(id) = &command {
+            self.interrupt.cancel(*id);
+        }
+        if let Some(class) = command.arrival() {
+            self.interrupt.arrived(class);
         }
         self.commands.send(command)
     }
@@ -137,10 +160,11 @@ impl Inbox {
     }
 
     fn taken(&self, command: &Inbound) {
-        match command {
-            Inbound::Cancel(id) => self.interrupt.forget(*id),
-            Inbound::Generate(request, _) => self.interrupt.taken(request.class),
-            _ => {}
+        if let Inbound::Cancel(id) = command {
+            self.interrupt.forget(*id);
+        }
+        if let Some(class) = command.arrival() {
+            self.interrupt.taken(class);
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod run;
 pub mod sampler;
 pub mod sandbox;
 pub mod saved;
+pub mod score;
 pub mod serve;
 pub mod shelf;
 pub mod slots;

@@ -111,6 +111,8 @@ pub struct Words<'m> {
     n_vocab: Token,
     /// Bytes of the longest token's text, at least 1.
     longest: usize,
+    /// Tokens that end an answer.
+    ends: Vec<Token>,
 }
 
 impl<'m> Words<'m> {
@@ -132,11 +134,14 @@ impl<'m> Words<'m> {
         }));
         let lengths = vocab.tokens().filter_map(|token| vocab.text(token));
         let longest = lengths.map(|text| text.to_bytes().len()).max();
+        let ends = vocab.tokens().filter(|token| vocab.is_eog(*token));
+        let ends = ends.map(|token| token.0).collect();
         Self {
             vocab,
             controls,
             n_vocab,
             longest: longest.unwrap_or(1).max(1),
+            ends,
         }
     }
 
@@ -266,13 +271,9 @@ impl<'m> Llama<'m> {
         self.ready.clone()
     }
 
-    /// Refuses a prompt that can't fit whatever its tokens are: counting them would take seconds
+    /// Refuses a text of so many bytes that can't fit whatever its tokens are: counting them would take seconds
     /// from the answers under way.
-    fn refuse_hopeless(&self, prompt: &Prompt) -> Result<(), Failure> {
-        let bytes = match prompt {
-            Prompt::Text(text) => text.len(),
-            Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
-        };
+    fn refuse_hopeless(&self, bytes: usize) -> Result<(), Failure> {
         let prompt_tokens = u32::try_from(bytes / self.words.longest).unwrap_or(u32::MAX);
         if prompt_tokens < self.limits.n_ctx {
             return Ok(());
@@ -386,7 +387,11 @@ impl Model for Llama<'_> {
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
-        self.refuse_hopeless(prompt)?;
+        let bytes = match prompt {
+            Prompt::Text(text) => text.len(),
+            Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+        };
+        self.refuse_hopeless(bytes)?;
         let messages = match prompt {
             Prompt::Text(text) => return Ok(prompt::encode_text(&self.words, text)),
             Prompt::Chat(messages) => messages,
@@ -405,6 +410,11 @@ impl Model for Llama<'_> {
             &self.words.controls,
             &spans,
         ))
+    }
+
+    fn continuation(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        self.refuse_hopeless(text.len())?;
+        Ok(prompt::encode_continuation(&self.words, text))
     }
 
     fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Sampler {
@@ -439,13 +449,22 @@ impl Model for Llama<'_> {
         allowed: Option<&TokenSet>,
     ) -> Result<Token, Failure> {
         let failed = |message: &str| Failure::new(FailureCode::Decode, message);
+        sampler
+            .choose(self.scores(row)?, allowed)
+            .ok_or_else(|| failed("the model computed numbers that are not"))
+    }
+
+    fn scores(&self, row: usize) -> Result<&[f32], Failure> {
+        let failed = |message: &str| Failure::new(FailureCode::Decode, message);
         if self.logits.get(row) != Some(&true) {
-            return Err(failed("a token was asked of a row without logits"));
+            return Err(failed("scores were asked of a row without logits"));
         }
         let row = i32::try_from(row).map_err(|_| failed("a row's number is too large"))?;
-        sampler
-            .choose(self.context.get_logits_ith(row), allowed)
-            .ok_or_else(|| failed("the model computed numbers that are not"))
+        Ok(self.context.get_logits_ith(row))
+    }
+
+    fn end_tokens(&self) -> &[Token] {
+        &self.words.ends
     }
 
     fn is_end(&self, token: Token) -> bool {

@@ -82,6 +82,14 @@ pub fn encode_text(vocabulary: &impl Vocabulary, text: &str) -> Vec<Token> {
     encoder.finish()
 }
 
+/// Tokens of plain text that follows other tokens; no control token is among them.
+pub fn encode_continuation(vocabulary: &impl Vocabulary, text: &str) -> Vec<Token> {
+    let mut encoder = Encoder::new(vocabulary);
+    encoder.run.push_str(text);
+    encoder.end_run();
+    encoder.tokens
+}
+
 /// Tokens of a rendered conversation.
 pub fn encode_chat(
     vocabulary: &impl Vocabulary,

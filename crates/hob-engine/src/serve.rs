@@ -7,6 +7,7 @@ use std::io;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use hob_api::chat::Class;
 use hob_api::event::FinishReason;
 use hob_ipc::constraint::Constraint;
 use hob_ipc::embedding::EmbedFailure;
@@ -32,10 +33,15 @@ use crate::wire::Events;
 mod constrained;
 mod embedding;
 mod reading;
+mod scoring;
 mod step;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// Where a request stands among those whose tokens are to be read: the most urgent first, then who
+/// waited for the most steps, then who came first.
+type Turn = (Class, u64, u64);
+
 /// A model's bounds, all at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -111,6 +117,12 @@ pub trait Model {
     /// [`FailureCode::NoChatTemplate`] or [`FailureCode::Template`].
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure>;
 
+    /// Tokens of a text that follows a prompt; no control token is among them.
+    ///
+    /// # Errors
+    /// [`FailureCode::ContextOverflow`] if it can't fit the context whatever its tokens are.
+    fn continuation(&self, text: &str) -> Result<Vec<Token>, Failure>;
+
     /// The way to choose tokens after `prompt`.
     fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Self::Sampler;
 
@@ -131,6 +143,15 @@ pub trait Model {
         sampler: &mut Self::Sampler,
         allowed: Option<&TokenSet>,
     ) -> Result<Token, Failure>;
+
+    /// The scores of all tokens after row `row` of the last step, which must have logits.
+    ///
+    /// # Errors
+    /// [`FailureCode::Decode`].
+    fn scores(&self, row: usize) -> Result<&[f32], Failure>;
+
+    /// The tokens that end an answer.
+    fn end_tokens(&self) -> &[Token];
 
     /// Whether the token ends an answer.
     fn is_end(&self, token: Token) -> bool;
@@ -200,6 +221,7 @@ pub fn serve<M: Model>(
         pins: Pins::default(),
         embeddings: embedding::Jobs::default(),
         parked: Vec::new(),
+        scorings: scoring::Jobs::default(),
         cache_reported: (0, 0),
         pace_alone: Pace::new(slots::STEP_ALONE, PIECE_MIN, limits.n_batch as usize),
         pace_shared: Pace::new(slots::STEP_SHARED, CHUNK_MIN, limits.n_batch as usize),
@@ -232,10 +254,7 @@ pub fn serve<M: Model>(
         };
         match command {
             Some(command) => {
-                let another = matches!(
-                    command,
-                    Inbound::Generate(..) | Inbound::Embed(..) | Inbound::Compiled(..)
-                );
+                let another = command.is_request();
                 server.obey(command)?;
                 if !another {
                     server.events.flush()?;
@@ -270,6 +289,7 @@ struct Server<'a, M: Model> {
     embeddings: embedding::Jobs,
     /// Requests whose grammars are being compiled.
     parked: Vec<constrained::Parked>,
+    scorings: scoring::Jobs,
     /// Entries and bytes on the shelf, as hobd knows them.
     cache_reported: (u32, u64),
     arrivals: u64,
@@ -282,7 +302,21 @@ struct Server<'a, M: Model> {
 impl<M: Model> Server<'_, M> {
     /// Whether any request is under way.
     fn is_working(&self) -> bool {
-        self.slots.iter().any(Option::is_some) || !self.embeddings.is_empty()
+        self.under_way() > 0
+    }
+
+    /// How many requests are under way.
+    fn under_way(&self) -> usize {
+        let answers = self.slots.iter().flatten().count();
+        answers + self.embeddings.len() + self.scorings.len()
+    }
+
+    /// Refuses a request beyond those that were agreed on.
+    fn check_room(&self) -> Result<(), Failure> {
+        if self.under_way() + self.parked.len() < self.limits.parallel as usize {
+            return Ok(());
+        }
+        Err(self.overcommitted())
     }
 
     fn obey(&mut self, command: Inbound) -> io::Result<()> {
@@ -295,6 +329,10 @@ impl<M: Model> Server<'_, M> {
             Inbound::Embed(request, received) => {
                 self.pause_reading();
                 self.start_embedding(*request, received)
+            }
+            Inbound::Score(request, received) => {
+                self.pause_reading();
+                self.start_scoring(&request, received)
             }
             Inbound::Cancel(id) => self.cancel(id),
             Inbound::Pin(pin, state) => self.pin(&pin, state),
@@ -319,20 +357,13 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    /// Whether there is a place for one more request.
-    fn has_place(&self) -> bool {
-        self.slots.iter().flatten().count() + self.parked.len() < self.slots.len()
-    }
-
     fn admit(
         &mut self,
         request: Generate,
         received: Instant,
         grammar: Option<Grammar>,
     ) -> Result<(), Failure> {
-        if !self.has_place() {
-            return Err(self.overcommitted());
-        }
+        self.check_room()?;
         let prompt = self.model.tokenize(&request.prompt)?;
         if prompt.is_empty() {
             return Err(Failure::new(
@@ -391,8 +422,8 @@ impl<M: Model> Server<'_, M> {
 
     /// A sequence for a prompt, and how many of its tokens that holds already.
     fn place(&mut self, owner: Option<u32>, prompt: &[Token]) -> Result<(usize, usize), Failure> {
-        let slots = &self.slots;
-        let is_free = |place: usize| slots[place].is_none();
+        let (slots, scorings) = (&self.slots, &self.scorings);
+        let is_free = |place: usize| slots[place].is_none() && !scorings.hold(place);
         let reader = owner.map(Owner::User);
         let place = recall::place(self.model, &mut self.memories, reader, prompt, is_free);
         let Some(Place {
@@ -425,6 +456,7 @@ impl<M: Model> Server<'_, M> {
         match place {
             Some(place) => self.fail(place, cancelled()),
             None if self.unpark(id).is_some() => self.report(id, cancelled()),
+            None if self.cancel_scoring(id)? => Ok(()),
             None => self.cancel_embedding(id),
         }
     }

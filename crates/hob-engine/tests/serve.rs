@@ -18,6 +18,7 @@ use hob_engine::serve::{Failure, Limits, Model, Row, Step, serve};
 use hob_engine::wire::{Events, ReadError, read_commands};
 use hob_ipc::frame::COMMAND_BYTES_MAX;
 use hob_ipc::message::{Drafts, FailureCode, Finished, Generate, PinId, Prompt, Sampling};
+use hob_ipc::score::{Score, ScorePart};
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 
 /// Says the prompt backwards, one byte a token, then ends. Checks what it is asked.
@@ -48,6 +49,15 @@ struct Hangs {
 }
 
 const END: Token = 256;
+/// Tokens: the bytes, and [`END`].
+const SCORES_LEN: usize = 257;
+/// Scores of which any [`SCORES_LEN`] that begin so that the middle is at a token make it twice as
+/// likely as any other.
+static SCORES: [f32; 2 * SCORES_LEN] = {
+    let mut scores = [0.0; 2 * SCORES_LEN];
+    scores[SCORES_LEN] = std::f32::consts::LN_2;
+    scores
+};
 
 impl Mirror {
     fn new(n_ctx: u32, n_batch: u32, parallel: u32) -> Self {
@@ -132,6 +142,22 @@ impl Model for Mirror {
     ) -> Result<Token, Failure> {
         assert!(self.rows[row].logits);
         Ok(left.pop().map_or(END, Token::from))
+    }
+
+    fn continuation(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        Ok(text.bytes().map(Token::from).collect())
+    }
+
+    fn scores(&self, row: usize) -> Result<&[f32], Failure> {
+        let row = self.rows[row];
+        assert!(row.logits);
+        let last = usize::from(self.seen[row.sequence as usize][row.position as usize]);
+        // Twice as likely as any other: what the last byte was.
+        Ok(&SCORES[SCORES_LEN - last..][..SCORES_LEN])
+    }
+
+    fn end_tokens(&self) -> &[Token] {
+        &[END]
     }
 
     fn is_end(&self, token: Token) -> bool {
@@ -257,12 +283,14 @@ fn channel(commands: Vec<Inbound>) -> (Sender, Inbox) {
 
 /// Serves `requests`, all there from the start, until each has ended.
 fn run(model: &mut Mirror, requests: Vec<Generate>) -> Record {
+    let requests = requests.into_iter();
+    let commands = requests.map(|request| Inbound::Generate(Box::new(request), Instant::now()));
+    run_commands(model, commands.collect())
+}
+
+fn run_commands(model: &mut Mirror, commands: Vec<Inbound>) -> Record {
     let record = Record::default();
-    let count = requests.len();
-    let commands = requests
-        .into_iter()
-        .map(|request| Inbound::Generate(Box::new(request), Instant::now()))
-        .collect();
+    let count = commands.len();
     let (sender, receiver) = channel(commands);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -404,6 +432,62 @@ fn a_cancelled_request_ends_once_and_others_go_on() {
     });
     assert_eq!(record.end(1), Err((FailureCode::Cancelled, 0)));
     assert_eq!(record.text(2), "zyx");
+}
+
+#[test]
+fn likelihoods_come_beside_answers_whether_the_model_can_go_back_or_not() {
+    for keeps_nothing in [false, true] {
+        let mut model = Mirror::new(64, 16, 2);
+        model.keeps_nothing = keeps_nothing;
+        let part = |prompt: &str, continuations: &[&str]| ScorePart {
+            prompt: Prompt::Text(prompt.to_owned()),
+            continuations: continuations.iter().map(|c| (*c).to_owned()).collect(),
+        };
+        let score = |id: u64, parts: Vec<ScorePart>| Score {
+            id: RequestId(id),
+            parts,
+            ends: true,
+            single_tokens: false,
+            cache_owner: Some(7),
+            class: Class::Chat,
+        };
+        let parts = vec![
+            part("a long common beginning: aa", &["ab", "a", "b"]),
+            part("a long common beginning: b", &["bbb"]),
+        ];
+        let now = Instant::now();
+        let commands = vec![
+            Inbound::Score(Box::new(score(1, parts)), now),
+            Inbound::Generate(Box::new(generate(2, "xyz", 50)), now),
+            Inbound::Score(Box::new(score(3, vec![part("x", &["y"])])), now),
+        ];
+        let record = run_commands(&mut model, commands);
+        assert_eq!(record.text(2), "zyx");
+        assert_eq!(record.end(3), Err((FailureCode::Overcommitted, 0)));
+        let finished = record.end(1).unwrap();
+        assert_eq!(finished.prompt_tokens, 27 + 4 + 26 + 3);
+        assert_eq!(finished.completion_tokens, 0);
+        // Twice as likely as any other: that the last byte comes again.
+        let other = (1.0_f64 / 258.0).ln();
+        let again = (2.0_f64 / 258.0).ln();
+        let expected = [
+            vec![again + other, again, other],
+            vec![again + again + again],
+        ];
+        let events = record.events.lock().unwrap();
+        let scored = events.iter().filter_map(|event| match event {
+            EngineEvent::Scored(scored) => Some(scored),
+            _ => None,
+        });
+        for (part, scored) in scored.enumerate() {
+            assert_eq!((scored.id.0, scored.part as usize), (1, part));
+            assert_eq!(scored.likelihoods.len(), expected[part].len());
+            for (got, expected) in scored.likelihoods.iter().zip(&expected[part]) {
+                assert!((got.log_probability - expected).abs() < 1e-5, "{got:?}");
+                assert!((got.end.unwrap() - other).abs() < 1e-5, "{got:?}");
+            }
+        }
+    }
 }
 
 #[test]

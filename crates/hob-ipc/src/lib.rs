@@ -10,6 +10,8 @@
 //!  │◄── Prefill {id, …}…  Delta {id, …}…             │
 //!  │ Embed {id, …} ────────────────────────────────►│   the same for embeddings
 //!  │◄── Embedding {id, …}…                           │
+//!  │ Score {id, …} ────────────────────────────────►│   the same for likelihoods
+//!  │◄── Scored {id, …}…                              │
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
 //!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
 //!  │◄── Heartbeat {…}                                │   every second from the start on
@@ -26,6 +28,7 @@ pub mod embedding;
 pub mod frame;
 pub mod memory;
 pub mod message;
+pub mod score;
 
 pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};

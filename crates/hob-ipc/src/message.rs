@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::memory::{KvType, Weights};
+use crate::score::{Score, ScoreFailure, Scored};
 
 /// Most requests that an engine works on at once.
 pub const PARALLEL_MAX: u32 = 16;
@@ -52,6 +53,8 @@ pub enum Command {
     Generate(Box<Generate>),
     /// Make embeddings.
     Embed(Box<Embed>),
+    /// Tell likelihoods.
+    Score(Box<Score>),
     /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
     /// ended before this arrived.
     Cancel {
@@ -87,6 +90,7 @@ impl Command {
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
             | Self::Embed(_)
+            | Self::Score(_)
             | Self::Cancel { .. }
             | Self::Unpin { .. }
             | Self::LimitCache { .. } => false,
@@ -313,6 +317,8 @@ pub enum EngineEvent {
     },
     /// One input's embedding.
     Embedding(Embedding),
+    /// The likelihoods of one prompt's continuations.
+    Scored(Scored),
     /// An answer is complete.
     Finished(Finished),
     /// A request failed.
@@ -323,8 +329,8 @@ pub enum EngineEvent {
         code: FailureCode,
         /// One sentence, with no text of the prompt or the answer.
         message: String,
-        /// With [`FailureCode::ContextOverflow`] or [`EmbedFailure::TooLong`]: tokens of the prompt, or a lower bound of them if
-        /// it is far too long.
+        /// With [`FailureCode::ContextOverflow`], [`EmbedFailure::TooLong`] or [`ScoreFailure::TooLong`]:
+        /// tokens of the prompt, or a lower bound of them if it is far too long.
         prompt_tokens: u32,
     },
     /// How far a pinned prefix is.
@@ -446,7 +452,7 @@ pub struct Finished {
     /// Tokens of the answer that the constraint left no choice in, and nobody chose.
     pub forced_tokens: u32,
     /// Steps of the model that computed a part of the answer or what it begins with: the prompt's
-    /// last one, and those that wrote.
+    /// last one, and those that wrote. Of likelihoods: all that worked for them.
     pub passes: u32,
     /// From receipt to the end of the prompt, in microseconds.
     pub prefill_us: u64,
@@ -494,4 +500,6 @@ pub enum FailureCode {
     Embed(EmbedFailure),
     /// The answer can't be what it must be.
     Constraint(ConstraintFailure),
+    /// No likelihoods are told.
+    Score(ScoreFailure),
 }

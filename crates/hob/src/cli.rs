@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use crate::conversations::ConversationsCommand;
+use crate::decide::Deciding;
 use crate::failure::Failure;
 use crate::home::{EvaluateCommand, HomeArguments};
 use crate::models::{ModelsCommand, ModelsOptions};
@@ -223,6 +224,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Ask for one of some answers, and how likely each is
+    Decide(Deciding),
     /// List, show, rename, export and delete the conversations that the daemon keeps for you
     Conversations {
         /// What to do with them.
@@ -300,7 +303,7 @@ pub(crate) enum Generate {
 }
 
 /// A timeout of at least a millisecond and at most a day.
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     // A bare number would leave seconds or milliseconds to be guessed.
     let timeout = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write for example 30s, 2m or 1m30s"))?;

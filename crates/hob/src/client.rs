@@ -4,6 +4,7 @@
 //! how a request is cancelled.
 
 mod conversations;
+mod decisions;
 mod discovery;
 mod home;
 mod pins;

@@ -1,7 +1,7 @@
 //! `hob`: the command line of hobd, the assistant on this board.
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
-//! [`chat`], [`mod@conversations`], [`mod@pins`],
+//! [`mod@decide`], [`chat`], [`mod@conversations`], [`mod@pins`],
 //! [`mod@home`], [`providers`], [`evaluate`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
@@ -13,6 +13,7 @@ mod clean;
 mod cli;
 mod client;
 mod conversations;
+mod decide;
 mod doctor;
 mod evaluate;
 mod exit;
@@ -82,6 +83,10 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
             &global,
             output,
         ),
+        Some(Command::Decide(deciding)) => {
+            let state = question::read(&deciding.text, output)?;
+            runtime()?.block_on(decide::run(state, deciding, &global, output))
+        }
         Some(Command::Conversations { command }) => {
             runtime()?.block_on(conversations::run(command, &global, output))
         }

@@ -19,15 +19,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::live::LiveRequests;
 use self::metrics::Metrics;
+pub use self::score::Scores;
 use crate::answer::Answer;
 use crate::conversations::Conversations;
 use crate::notify::Notifier;
 use crate::pins::{self, Owner, PinName};
 use crate::providers::Providers;
-use crate::request::{ValidEmbedding, ValidRequest};
+use crate::request::{ValidEmbedding, ValidRequest, ValidScore};
 use crate::settings::Settings;
 use crate::supply::Tree;
 
+mod decision;
 mod embedding;
 mod figures;
 mod live;
@@ -35,6 +37,7 @@ mod memory;
 mod metrics;
 mod model;
 mod publication;
+mod score;
 mod task;
 mod wake;
 mod work;
@@ -49,6 +52,7 @@ enum Message {
         Box<ValidEmbedding>,
         oneshot::Sender<Result<Answer, ApiError>>,
     ),
+    Score(Box<ValidScore>, oneshot::Sender<Result<Answer, ApiError>>),
     Load(String, oneshot::Sender<Result<(), ApiError>>),
     Unload(oneshot::Sender<Result<(), ApiError>>),
     Pins(pins::Call),
@@ -129,6 +133,19 @@ impl DaemonHandle {
     pub async fn embed(&self, request: ValidEmbedding) -> Result<Answer, ApiError> {
         self.call(|reply| Message::Embed(Box::new(request), reply))
             .await
+    }
+
+    /// Asks how likely texts are behind prompts, and waits for all. Dropping the future cancels the
+    /// request.
+    ///
+    /// # Errors
+    /// As of [`DaemonHandle::submit`] outside of a conversation, and what ends the request:
+    /// `context_overflow`, `invalid_request` for a prompt or continuation without tokens,
+    /// `unsupported` for a conversation and a model without a chat template, `deadline_exceeded`,
+    /// `engine_lost`, `model_failed`.
+    pub async fn scores(&self, request: ValidScore) -> Result<Scores, ApiError> {
+        let answer = self.call(|reply| Message::Score(Box::new(request), reply));
+        score::gathered(answer.await?).await
     }
 
     /// The conversations that hobd keeps.

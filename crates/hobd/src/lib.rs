@@ -10,6 +10,7 @@ pub mod budget;
 mod calls;
 pub mod conversations;
 pub mod daemon;
+pub mod decision;
 pub mod engine;
 pub mod frontend;
 pub mod home;

@@ -5,9 +5,11 @@
 //! door starts there. Every refusal names the field, the bound, and what was given.
 
 mod constraint;
+mod decision;
 mod embedding;
 mod fields;
 mod home;
+mod score;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -25,9 +27,13 @@ use hob_api::{ApiError, ErrorCode};
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+pub(crate) use self::decision::decision_of;
+pub use self::decision::{OPTIONS_MAX, QUESTIONS_MAX, ValidDecision, parse_decision};
 pub use self::embedding::{ValidEmbedding, parse_embedding};
 pub use self::home::{ValidHome, parse_home, parse_provider, parse_targets};
+pub use self::score::ValidScore;
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
 use crate::conversations::{self, Belonging, ConversationId};
@@ -150,7 +156,10 @@ pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {
-    let value = shape::read(body, fields)?;
+    from_value(shape::read(body, fields)?)
+}
+
+fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     // The shape leaves serde little to refuse: a text part without its text.
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();

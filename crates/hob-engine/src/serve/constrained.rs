@@ -21,9 +21,7 @@ pub(super) struct Parked {
 impl<M: Model> Server<'_, M> {
     /// Begins to compile what the answer must be, and keeps a place for the request.
     pub(super) fn park(&mut self, mut request: Generate, received: Instant) -> Result<(), Failure> {
-        if !self.has_place() {
-            return Err(self.overcommitted());
-        }
+        self.check_room()?;
         if let Some(constraint) = request.constraint.take() {
             let compiling = self.model.compile(request.id, constraint)?;
             self.parked.push(Parked {

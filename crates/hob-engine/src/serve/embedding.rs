@@ -3,13 +3,12 @@
 use std::io;
 use std::time::Instant;
 
-use hob_api::chat::Class;
 use hob_api::event::FinishReason;
 use hob_ipc::embedding::{DIMENSIONS_MAX, Embed, EmbedFailure};
 use hob_ipc::message::Finished;
 use hob_ipc::{EngineEvent, RequestId};
 
-use super::{Failure, Model, Server, Step, cancelled};
+use super::{Failure, Model, Server, Step, Turn, cancelled};
 use crate::embed::{Job, ROWS_MAX, failure};
 use crate::inbox::Ends;
 use crate::slots::{self, CHUNK_MIN, Pace, STEP_SHARED};
@@ -21,9 +20,6 @@ pub(super) struct Jobs {
     pace: Pace,
 }
 
-/// The most urgent first, then who waited for the most steps, then who came first.
-type Turn = (Class, u64, u64);
-
 impl Default for Jobs {
     fn default() -> Self {
         Self {
@@ -34,13 +30,13 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    pub(super) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Whose turn it is, and where it stands among prompts. An input that was begun comes first, as
     /// the context holds nothing else.
-    fn next(&self, now: Instant) -> Option<(Turn, usize)> {
+    pub(super) fn next(&self, now: Instant) -> Option<(Turn, usize)> {
         let turn = |job: &Job| {
             let urgency = slots::urgency(job.class, job.received, now);
             (urgency, job.turn, job.arrival)
@@ -70,10 +66,7 @@ impl<M: Model> Server<'_, M> {
     }
 
     fn admit_embedding(&mut self, request: Embed, received: Instant) -> Result<Job, Failure> {
-        let answers = self.slots.iter().flatten().count();
-        if answers + self.embeddings.jobs.len() >= self.limits.parallel as usize {
-            return Err(self.overcommitted());
-        }
+        self.check_room()?;
         let pulse = self.pulse;
         let embedder = self.model.embedder()?;
         let model = embedder.dimensions();
@@ -96,21 +89,8 @@ impl<M: Model> Server<'_, M> {
         Ok(Job::new(request.id, request.class, received, inputs))
     }
 
-    /// Reads a piece of a prompt, or of what embeddings are made of: of the most urgent one, in turns
-    /// among equals.
-    pub(super) fn read_or_embed(&mut self) -> io::Result<()> {
-        let now = Instant::now();
-        let prompt = slots::next_to_read(&self.slots, now)
-            .and_then(|place| self.slots[place].as_ref())
-            .map(|slot| (slot.urgency(now), slot.turn, slot.arrival));
-        match self.embeddings.next(now) {
-            Some((job, at)) if prompt.is_none_or(|prompt| job < prompt) => self.embed(at),
-            _ => self.read(),
-        }
-    }
-
     /// Computes one step for one request.
-    fn embed(&mut self, at: usize) -> io::Result<()> {
+    pub(super) fn embed(&mut self, at: usize) -> io::Result<()> {
         let started = Instant::now();
         let Jobs { jobs, pace } = &mut self.embeddings;
         let job = &mut jobs[at];

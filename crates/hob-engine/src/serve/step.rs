@@ -19,7 +19,30 @@ impl<M: Model> Server<'_, M> {
     pub(super) fn step(&mut self) -> io::Result<()> {
         self.write()?;
         self.events.flush()?;
-        self.read_or_embed()
+        self.read_next()
+    }
+
+    /// Computes a step for the most urgent of those whose tokens are to be read, in turns among
+    /// equals: a piece of a prompt, of what embeddings are made of, or of what likelihoods are asked
+    /// of.
+    fn read_next(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let prompt = slots::next_to_read(&self.slots, now)
+            .and_then(|place| self.slots[place].as_ref())
+            .map(|slot| (slot.urgency(now), slot.turn, slot.arrival));
+        let embedding = self.embeddings.next(now);
+        let scoring = self.scorings.next(now);
+        let turns = [
+            prompt,
+            embedding.map(|(turn, _)| turn),
+            scoring.map(|(turn, _)| turn),
+        ];
+        let first = turns.into_iter().flatten().min();
+        match (embedding, scoring) {
+            (Some((turn, at)), _) if Some(turn) == first => self.embed(at),
+            (_, Some((turn, at))) if Some(turn) == first => self.score(at),
+            _ => self.read(),
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -172,7 +195,7 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    pub(super) fn read(&mut self) -> io::Result<()> {
+    fn read(&mut self) -> io::Result<()> {
         let started = Instant::now();
         let Some(place) = slots::next_to_read(&self.slots, started) else {
             return Ok(());
@@ -182,7 +205,7 @@ impl<M: Model> Server<'_, M> {
         };
         // A long step may be lost to who arrives. Who lost one takes short ones until as much is
         // computed, so that no number of arrivals keeps it from going on.
-        let alone = slots::alone(&self.slots).is_some();
+        let alone = slots::alone(&self.slots).is_some() && self.scorings.len() == 0;
         let long = alone && slot.owed.is_zero() && self.limits.goes_back;
         let speed = if long {
             &mut self.pace_alone

@@ -12,8 +12,8 @@ use hob_ipc::message::{FailureCode, Finished};
 use hob_ipc::{Command, RequestId};
 use tracing::Span;
 
-use super::embedding;
 use super::metrics::Metrics;
+use super::{embedding, score};
 use crate::answer::{self, AnswerSender, Undelivered};
 use crate::calls;
 
@@ -236,6 +236,7 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
         .hint("hobd's log may tell more; check the model with `hob models verify`"),
         FailureCode::Constraint(code) => unconstrained(code, ""),
         FailureCode::Embed(code) => embedding::failure(code, prompt_tokens, n_ctx),
+        FailureCode::Score(code) => score::failure(code, prompt_tokens, n_ctx),
         FailureCode::Overcommitted => ApiError::new(
             ErrorCode::Internal,
             "the engine was given more requests than it takes",

@@ -31,6 +31,7 @@ mod embedding;
 mod engine;
 mod memory;
 mod pins;
+mod score;
 
 /// What the scheduler wants to know of a request, whatever it asks of the engine.
 struct Terms {
@@ -168,6 +169,7 @@ impl Daemon {
             Message::Embed(request, reply) => {
                 drop(reply.send(self.submit_embedding(*request)));
             }
+            Message::Score(request, reply) => drop(reply.send(self.submit_score(*request))),
             Message::Load(name, reply) => self.load(&name, reply),
             Message::Unload(reply) => drop(reply.send(self.unload())),
             Message::Pins(call) => self.pins_called(call),
@@ -356,6 +358,7 @@ impl Daemon {
             } => self.progress(id, Event::Prefill { processed, total }),
             EngineEvent::Delta { id, text } => self.progress(id, Event::Delta { text }),
             EngineEvent::Embedding(embedding) => self.embedded(embedding),
+            EngineEvent::Scored(scored) => self.scored(scored),
             EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),
             EngineEvent::Finished(finished) => {
                 let name = self.shown.model_name();

@@ -11,6 +11,7 @@ use hob_ipc::message::{
 use hob_ipc::{Command, EngineEvent, RequestId};
 
 mod embedding;
+mod score;
 
 /// Longest token of any vocabulary, in bytes, with much room: bounds how much text may come.
 const TOKEN_BYTES_MAX: u64 = 1024;
@@ -52,6 +53,7 @@ pub struct Ledger {
     n_ctx: u32,
     requests: HashMap<RequestId, Account>,
     embeddings: HashMap<RequestId, embedding::Account>,
+    scores: HashMap<RequestId, score::Account>,
     /// Pinned prefixes that it was ever given: events about one may cross its `Unpin`.
     pins: HashSet<PinId>,
     /// Pinned prefixes that it was asked to save.
@@ -90,6 +92,10 @@ impl Ledger {
             Command::Embed(request) => {
                 let account = embedding::Account::new(request);
                 self.embeddings.insert(request.id, account);
+            }
+            Command::Score(request) => {
+                let account = score::Account::new(request);
+                self.scores.insert(request.id, account);
             }
             Command::Cancel { .. } | Command::Unpin { .. } => {}
         }
@@ -133,6 +139,12 @@ impl Ledger {
                 let account = account.ok_or(Violation::ForeignRequest(made.id))?;
                 let sane = account.takes(made, self.n_ctx);
                 sane.then_some(()).ok_or(Violation::Figures(made.id))
+            }
+            EngineEvent::Scored(scored) => {
+                let account = self.scores.get_mut(&scored.id);
+                let account = account.ok_or(Violation::ForeignRequest(scored.id))?;
+                let sane = account.takes(scored, self.n_ctx);
+                sane.then_some(()).ok_or(Violation::Figures(scored.id))
             }
             EngineEvent::Finished(finished) => self.finished(finished),
             EngineEvent::Failed {
@@ -207,10 +219,14 @@ impl Ledger {
             let sane = account.fails(code);
             return sane.then_some(()).ok_or(Violation::Figures(id));
         }
+        if let Some(account) = self.scores.remove(&id) {
+            let sane = account.fails(code);
+            return sane.then_some(()).ok_or(Violation::Figures(id));
+        }
         let account = self.requests.remove(&id);
         let account = account.ok_or(Violation::ForeignRequest(id))?;
         let sane = match code {
-            FailureCode::Embed(_) => false,
+            FailureCode::Embed(_) | FailureCode::Score(_) => false,
             // These words go to the client.
             FailureCode::Constraint(_) => {
                 let plain = !message.chars().any(char::is_control);
@@ -225,6 +241,10 @@ impl Ledger {
         let id = finished.id;
         if let Some(account) = self.embeddings.remove(&id) {
             let sane = account.ends(finished);
+            return sane.then_some(()).ok_or(Violation::Figures(id));
+        }
+        if let Some(account) = self.scores.remove(&id) {
+            let sane = account.ends(finished, self.n_ctx);
             return sane.then_some(()).ok_or(Violation::Figures(id));
         }
         let account = self.requests.remove(&id);

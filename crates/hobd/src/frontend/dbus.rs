@@ -9,6 +9,7 @@ mod asking;
 mod assistant;
 mod callers;
 mod conversation;
+mod deciding;
 mod delivery;
 mod failure;
 mod options;

@@ -7,6 +7,7 @@
 mod body;
 mod connection;
 mod conversations;
+mod decisions;
 mod embeddings;
 mod guard;
 mod hangup;

@@ -199,6 +199,62 @@ fn is_input(value: &Value) -> bool {
     }
 }
 
+/// `POST /v1/systemone`. What is no text is given to the model as JSON.
+pub(super) static DECISION: Fields = &[&[
+    required("state", MATTER),
+    required(
+        "questions",
+        Shape::Where(Value::is_object, "an object of questions"),
+    ),
+    optional("model", Shape::Text),
+    optional("images", Shape::NoEffectIf(is_empty)),
+    optional("videos", Shape::NoEffectIf(is_empty)),
+    optional("stream", Shape::NoEffectIf(is_false)),
+    optional("class", Shape::Word(CLASSES)),
+    optional("timeout_ms", MILLISECONDS),
+    optional("cache_prompt", Shape::Bool),
+    optional("keep_alive_ms", Shape::Integer(0, i64::MAX)),
+    optional("user", Shape::Ignored),
+]];
+
+/// A question of type `choice`, or of none that there is.
+pub(super) static CHOICE_QUESTION: Fields = &[
+    QUESTION,
+    &[required(
+        "criteria",
+        Shape::Where(Value::is_object, "an object of options"),
+    )],
+];
+
+/// A question of type `score`.
+pub(super) static SCORE_QUESTION: Fields = &[
+    QUESTION,
+    &[required(
+        "criteria",
+        Shape::Where(Value::is_array, "a list of levels"),
+    )],
+];
+
+/// A question of type `noul`.
+pub(super) static NOUL_QUESTION: Fields = &[
+    QUESTION,
+    &[optional(
+        "criteria",
+        Shape::Object(&[optional("true", MATTER), optional("false", MATTER)]),
+    )],
+];
+
+const QUESTION: &[Field] = &[
+    required("type", Shape::Word(&["choice", "score", "noul"])),
+    required("instructions", MATTER),
+];
+
+const MATTER: Shape = Shape::Where(is_matter, "text, an object or a list");
+
+fn is_matter(value: &Value) -> bool {
+    value.is_string() || value.is_object() || value.is_array()
+}
+
 /// `POST /hob/v1/load`.
 pub(super) static LOAD: Fields = &[&[required("model", Shape::Text)]];
 
@@ -216,7 +272,7 @@ const EXAMPLE: Shape = Shape::Where(
     "text, or an object with `text` and perhaps `target`, both text",
 );
 
-const TOOL: Shape = Shape::Object(&[
+const PROVIDER_TOOL: Shape = Shape::Object(&[
     required("name", Shape::Text),
     optional("description", Shape::Text),
     optional(
@@ -253,7 +309,7 @@ const TARGET: Shape = Shape::Object(&[
 
 /// `PUT /hob/v1/providers/NAME`.
 pub(super) static PROVIDER: Fields = &[&[
-    required("tools", Shape::List(&TOOL)),
+    required("tools", Shape::List(&PROVIDER_TOOL)),
     optional("targets", Shape::List(&TARGET)),
 ]];
 

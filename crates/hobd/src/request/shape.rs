@@ -66,26 +66,36 @@ pub(super) const fn required(name: &'static str, shape: Shape) -> Field {
 
 /// `body` as an object with these fields, stripped of what has no effect.
 pub(super) fn read(body: &[u8], fields: Fields) -> Result<Value, ApiError> {
+    let mut value = parse(body)?;
+    check(&mut value, fields)?;
+    Ok(value)
+}
+
+/// `body` as JSON.
+pub(super) fn parse(body: &[u8]) -> Result<Value, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(invalid("the request's body is empty").hint("send a JSON object"));
     }
     // The message gives line and column; a syntax error never repeats the text itself.
-    let mut value = serde_json::from_slice::<Value>(body).map_err(|error| {
+    serde_json::from_slice::<Value>(body).map_err(|error| {
         invalid(format!("the request's body is not valid JSON: {error}"))
             .hint("look for a missing quote, comma or bracket there")
-    })?;
-    let Value::Object(object) = &mut value else {
+    })
+}
+
+/// Checks that `value` is an object with these fields, and strips it of what has no effect.
+pub(super) fn check(value: &mut Value, fields: Fields) -> Result<(), ApiError> {
+    let Value::Object(object) = value else {
         return Err(invalid(format!(
             "the request's body must be a JSON object, not {}",
-            kind(&value)
+            kind(value)
         ))
         .hint("put the fields between braces"));
     };
-    read_object(object, fields, "")?;
-    Ok(value)
+    read_object(object, fields, "")
 }
 
-fn read_object(
+pub(super) fn read_object(
     object: &mut Map<String, Value>,
     fields: Fields,
     path: &str,

@@ -14,6 +14,7 @@
 mod answer;
 mod embed;
 mod load;
+mod score;
 mod wire;
 
 use std::collections::HashMap;
@@ -56,6 +57,11 @@ fn main() -> anyhow::Result<()> {
                 let cancelled = Arc::new(AtomicBool::new(false));
                 cancels.insert(request.id, cancelled.clone());
                 spawn(&wire, move |wire| embed::run(wire, &request, &cancelled));
+            }
+            Command::Score(request) => {
+                let cancelled = Arc::new(AtomicBool::new(false));
+                cancels.insert(request.id, cancelled.clone());
+                spawn(&wire, move |wire| score::run(wire, &request, &cancelled));
             }
             Command::Pin(pin) => wire.send(&EngineEvent::Pin {
                 id: pin.id,

@@ -65,6 +65,7 @@ impl Account {
                 | EmbedFailure::Empty { index }
                 | EmbedFailure::Token { index },
             ) => index < self.inputs,
+            FailureCode::Score(_) => false,
             _ => true,
         }
     }

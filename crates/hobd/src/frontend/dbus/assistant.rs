@@ -19,6 +19,7 @@ use zbus::{Connection, OwnedObjectPath, Variant, interface};
 use super::Front;
 use super::asking::ReaderEnd;
 use super::conversation::Conversation;
+use super::deciding::{Answers, Deciding};
 use super::failure::{Failure, without_nul};
 use super::options::{Arguments, Dict, Method, Opening};
 use super::request::Details;
@@ -142,6 +143,43 @@ impl Assistant {
         self.front.stream(arguments, &header, connection).await
     }
 
+    /// Answers typed questions about a state with probabilities: how likely the model finds each
+    /// possible answer. Nothing is written, and the order in which options are shown is averaged out.
+    /// There is one reply, at the end, as of Ask, whose remarks on slow boards hold here, too.
+    ///
+    /// `state` is what the questions are about, at most 65536 bytes.
+    ///
+    /// `questions` are 1 to 16, by ids of your choice, at most 65536 bytes together. Each is a
+    /// dictionary with type s, instructions s (what is asked) and criteria, by the type:
+    ///   choice   criteria is a{ss}: 1 to 64 options and what each means, or an empty text
+    ///   score    criteria is as: what 2 to 10 levels mean, the lowest first
+    ///   noul     whether something is so. criteria may be left out, or is a{ss}: what `true` and
+    ///            `false` mean
+    ///
+    /// `options`, each of which may be left out: class s, handle_token s, model s, timeout_ms u, as of
+    /// Ask.
+    ///
+    /// `answers` has a dictionary for each question's id, with type s and
+    ///   choice   choice s (the likeliest option), probabilities a{sd} (they sum to 1), confidence d
+    ///            (0 if all are equally likely, to 1)
+    ///   score    score d (the expected level, from 0), legend a{ss}, probabilities a{sd} (both by the
+    ///            level's number), confidence d
+    ///   noul     noul d (how likely it is so)
+    ///
+    /// While the call runs, its object can be cancelled, as of Ask. Errors as for Ask.
+    #[zbus(out_args("answers"))]
+    async fn decide(
+        &self,
+        state: String,
+        questions: Dict<'_>,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Answers, Failure> {
+        let deciding = Deciding::read(state, questions, options)?;
+        self.front.decide(deciding, &header, connection).await
+    }
+
     /// Opens a conversation that hobd keeps for the caller's user: a new one, or one of before.
     ///
     /// `options`, each of which may be left out:
@@ -219,16 +257,21 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `response_schema`, and
+    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `response_schema`, `decide`, and
     /// `conversations` if it keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
         let conversations = conversations.then_some("conversations");
-        ["ask", "stream", "complete", "pins", "response_schema"]
-            .into_iter()
-            .chain(conversations)
-            .collect()
+        let always = [
+            "ask",
+            "stream",
+            "complete",
+            "pins",
+            "response_schema",
+            "decide",
+        ];
+        always.into_iter().chain(conversations).collect()
     }
 
     /// The model that is loaded, loading or failed; empty without one. Keys: name s, sha256 s,

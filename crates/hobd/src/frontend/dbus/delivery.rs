@@ -68,6 +68,7 @@ impl Progress {
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }
             | Event::Embedding { .. }
+            | Event::Scored { .. }
             | Event::Done(_)
             | Event::Error { .. } => (3, 0),
         };
@@ -105,7 +106,8 @@ pub(super) async fn deliver(
             | Event::Delta { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }
-            | Event::Embedding { .. } => {}
+            | Event::Embedding { .. }
+            | Event::Scored { .. } => {}
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) enum Format {
 pub(super) struct HandleToken(String);
 
 impl HandleToken {
-    fn parse(token: String) -> Result<Self, ApiError> {
+    pub(super) fn parse(token: String) -> Result<Self, ApiError> {
         let valid = (1..=HANDLE_TOKEN_MAX).contains(&token.len())
             && token
                 .bytes()
@@ -383,7 +383,7 @@ fn seed(key: &str, value: Variant<'_>) -> Result<i64, ApiError> {
 }
 
 /// The value, if it is of exactly the type that `T` has on the bus.
-fn typed<'v, T>(key: &str, value: Variant<'v>) -> Result<T, ApiError>
+pub(super) fn typed<'v, T>(key: &str, value: Variant<'v>) -> Result<T, ApiError>
 where
     T: TryFrom<Variant<'v>> + Type,
 {
@@ -414,7 +414,7 @@ fn not_an_option(key: &str, method: Method) -> ApiError {
         .hint(format!("{method:?} takes {options}"))
 }
 
-fn check_length(name: &str, length: usize) -> Result<(), ApiError> {
+pub(super) fn check_length(name: &str, length: usize) -> Result<(), ApiError> {
     if length <= TEXT_BYTES_MAX {
         return Ok(());
     }
@@ -425,11 +425,11 @@ fn check_length(name: &str, length: usize) -> Result<(), ApiError> {
         .hint("send less, or use the HTTP API"))
 }
 
-fn invalid(param: &str, message: impl Into<String>) -> ApiError {
+pub(super) fn invalid(param: &str, message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message).param(shown(param))
 }
 
-fn shown(word: &str) -> String {
+pub(super) fn shown(word: &str) -> String {
     word.chars().take(SHOWN_CHARS_MAX).collect()
 }
 

@@ -51,7 +51,8 @@ async fn gathered(mut events: Answer, format: EncodingFormat) -> Result<Embeddin
             | Event::Prefill { .. }
             | Event::Delta { .. }
             | Event::ToolCall { .. }
-            | Event::ToolArguments { .. } => {}
+            | Event::ToolArguments { .. }
+            | Event::Scored { .. } => {}
             Event::Embedding {
                 index, embedding, ..
             } => data.push(EmbeddingEntry {

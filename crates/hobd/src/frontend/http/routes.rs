@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, embeddings, guard, home, pins, providers, stream};
+use super::{body, conversations, decisions, embeddings, guard, home, pins, providers, stream};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -56,6 +56,7 @@ pub(super) fn router(door: Door) -> Router {
         .route("/hob/v1/load", post(load))
         .route("/hob/v1/unload", post(unload))
         .merge(embeddings::router())
+        .merge(decisions::router())
         .merge(conversations::router())
         .merge(pins::router())
         .merge(providers::router())
@@ -279,12 +280,12 @@ fn check_may_manage(door: &Door, caller: Caller) -> Result<(), ApiError> {
 async fn no_such_path(uri: Uri) -> Refusal {
     // A base address without /v1 is the usual mistake.
     let hint = match uri.path() {
-        "/chat/completions" | "/completions" | "/embeddings" | "/models" => {
+        "/chat/completions" | "/completions" | "/embeddings" | "/systemone" | "/models" => {
             "put /v1 before the path"
         }
         _ => {
-            "the paths are /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health and \
-              /hob/v1/status"
+            "the paths are /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/systemone, \
+              /v1/models, /health and /hob/v1/status"
         }
     };
     not_found(

@@ -60,7 +60,10 @@ pub(super) async fn gathered(
             ));
         }
         match event {
-            Event::Queued { .. } | Event::Prefill { .. } | Event::Embedding { .. } => {}
+            Event::Queued { .. }
+            | Event::Prefill { .. }
+            | Event::Embedding { .. }
+            | Event::Scored { .. } => {}
             Event::Delta { text: more } => text.push_str(&more),
             Event::ToolCall { id, name, .. } => calls.push(ToolCall {
                 id,
@@ -191,7 +194,7 @@ impl<E: Events> ServerSent<E> {
     fn take_in(&mut self, event: Event) {
         match event {
             // No answer in text has any.
-            Event::Embedding { .. } => {}
+            Event::Embedding { .. } | Event::Scored { .. } => {}
             // Comments too, for people who watch with curl.
             Event::Queued { position } => {
                 self.ready
