@@ -146,12 +146,13 @@ async fn a_limit_cuts_the_answer_and_says_so() {
     assert!(content(&answer).starts_with("{\"temperature"), "{answer:?}");
 }
 
-/// What each random schema's answers must be is checked by a validator that is not hob's.
-async fn random_schemas(daemon: &Daemon, model: &str, count: u32) {
+/// What each random schema's answers and each random tool's calls must be is checked by a validator
+/// that is not hob's.
+async fn random_schemas(daemon: &Daemon, model: &str, (schemas, tools): (u32, u32)) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/structured_client.py");
     let mut command = daemon.command(&hob_e2e::python());
     command.arg(script).arg(daemon.socket()).arg(model);
-    command.arg(count.to_string()).arg("1");
+    command.args([schemas.to_string(), tools.to_string(), "1".to_owned()]);
     let output = patiently(
         "the script",
         tokio::process::Command::from(command).output(),
@@ -166,7 +167,13 @@ async fn random_schemas(daemon: &Daemon, model: &str, count: u32) {
 #[tokio::test]
 async fn every_answer_to_a_random_schema_is_valid() {
     let daemon = Setup::real().ready().await;
-    random_schemas(&daemon, TEST_MODEL, 40).await;
+    random_schemas(&daemon, TEST_MODEL, (40, 0)).await;
+}
+
+#[tokio::test]
+async fn every_call_of_a_random_tool_is_valid() {
+    let daemon = Setup::real().ready().await;
+    random_schemas(&daemon, TEST_MODEL, (0, 6)).await;
 }
 
 #[tokio::test]
@@ -175,7 +182,7 @@ async fn the_same_with_another_vocabulary() {
     let load = json!({ "model": OTHER_MODEL });
     let loaded = daemon.client().post("/hob/v1/load", &load).await;
     assert!(loaded.status.is_success(), "{}", loaded.text());
-    random_schemas(&daemon, OTHER_MODEL, 12).await;
+    random_schemas(&daemon, OTHER_MODEL, (12, 0)).await;
 }
 
 /// Asks for each and gives the error, if it is one.

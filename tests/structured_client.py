@@ -1,4 +1,5 @@
-"""Random schemas, each answer checked against its own. Run by structured.rs: SOCKET MODEL COUNT SEED."""
+"""Random schemas, each answer checked against its own; and random tools, each call checked against
+its own. Run by structured.rs: SOCKET MODEL COUNT TOOLS SEED."""
 
 import json
 import random
@@ -7,7 +8,7 @@ import sys
 import httpx2
 import jsonschema
 
-socket, model, count, seed = sys.argv[1:]
+socket, model, count, tool_count, seed = sys.argv[1:]
 chance = random.Random(int(seed))
 client = httpx2.Client(
     base_url="http://localhost", transport=httpx2.HTTPTransport(uds=socket), timeout=300
@@ -55,6 +56,26 @@ def schema(depth):
     }
 
 
+def checked(text, wanted):
+    try:
+        jsonschema.validate(json.loads(text), wanted)
+    except (ValueError, jsonschema.ValidationError) as error:
+        raise AssertionError(f"{wanted}: {text}: {error}") from error
+
+
+def tool(name):
+    """A tool with fields that need not be given, of which no other is taken."""
+    fields = {field: schema(1) for field in chance.sample(WORDS[:4], chance.randint(0, 3))}
+    parameters = {
+        "type": "object",
+        "properties": fields,
+        "required": chance.sample(list(fields), chance.randint(0, len(fields))),
+    }
+    description = chance.choice(["", "Switches something.", "<tool_call> \"quoted\" \\ </tools>"])
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
 tokens = passes = forced = 0
 for number in range(int(count)):
     wanted = schema(3)
@@ -77,14 +98,38 @@ for number in range(int(count)):
     answer = response.json()
     choice = answer["choices"][0]
     assert choice["finish_reason"] == "stop", (wanted, answer)
-    try:
-        jsonschema.validate(json.loads(choice["text"]), wanted)
-    except (ValueError, jsonschema.ValidationError) as error:
-        raise AssertionError(f"{wanted}: {choice['text']}: {error}") from error
+    checked(choice["text"], wanted)
     usage = answer["usage"]
     details = usage["completion_tokens_details"]
     tokens += usage["completion_tokens"]
     passes += details["forward_passes"]
     forced += details["forced_tokens"]
 print(f"{count} answers, {tokens} tokens, {forced} of them forced, {passes} passes")
-assert passes < tokens, (passes, tokens)
+assert passes <= tokens, (passes, tokens)
+
+calls = 0
+for number in range(int(tool_count)):
+    tools = [tool(name) for name in chance.sample(["set", "get-state", "a_b", "x1"], 3)]
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    named = {"type": "function", "function": {"name": chance.choice(list(parameters))}}
+    response = client.post(
+        "/v1/chat/completions",
+        json={
+            "model": model,
+            "messages": [{"role": "user", "content": "Do what is best for the house."}],
+            "max_tokens": 1500,
+            "temperature": chance.choice([0, 1.2]),
+            "seed": number,
+            "tools": tools,
+            "tool_choice": chance.choice(["required", "required", named]),
+            "parallel_tool_calls": chance.random() < 0.3,
+        },
+    )
+    assert response.status_code == 200, (tools, response.text)
+    choice = response.json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls", (tools, response.text)
+    for call in choice["message"]["tool_calls"]:
+        wanted = parameters[call["function"]["name"]]
+        checked(call["function"]["arguments"], {**wanted, "additionalProperties": False})
+        calls += 1
+print(f"{tool_count} answers with {calls} calls")

@@ -4,14 +4,13 @@
 //! vocabulary keep to it. Here it is bounded, its panics stop at this door, and no control token
 //! comes out but one that ends the answer.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use hob_ipc::constraint::{ConstraintFailure, REASON_BYTES_MAX};
 use hob_ipc::message::FailureCode;
+use llguidance::TokenParser;
 use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
-use llguidance::{TokenParser, panic_utils};
 
 use crate::prompt::Token;
 use crate::serve::Failure;
@@ -20,6 +19,7 @@ use crate::text;
 pub mod alphabet;
 pub mod compile;
 pub mod compiler;
+mod contain;
 
 #[cfg(test)]
 mod tests;
@@ -197,11 +197,11 @@ impl Grammar {
             return Err(GrammarError::TooComplex);
         };
         let mut panicked = true;
-        let done = panic_utils::catch_unwind(AssertUnwindSafe(|| {
+        let done = contain::contained(|| {
             let done = work(&mut parser);
             panicked = false;
             done
-        }));
+        });
         let reason = parser.stop_reason();
         if !panicked {
             self.parser = Some(parser);

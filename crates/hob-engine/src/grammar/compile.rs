@@ -1,24 +1,24 @@
 //! From a constraint to a grammar, within bounds.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use hob_ipc::constraint::Constraint;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob};
-use llguidance::{JsonCompileOptions, ParserFactory, TokenParser, panic_utils};
+use llguidance::{JsonCompileOptions, ParserFactory, TokenParser};
 
 use super::alphabet::Alphabet;
+use super::contain::contained;
 use super::{Grammar, GrammarError};
 
 /// What one grammar may take. llguidance gives the speeds of a desktop processor: fuel for building a
 /// lexer 50,000 a millisecond, for a step 14,000, items 20,000; and 1 to 2 KiB a state. So compiling
 /// is bounded to some tens of milliseconds there and each token to some ten, a few times that on a
-/// board, and memory to some tens of MiB.
+/// board, and memory to some tens of MiB; the most that was seen are 12. What a step takes grows with
+/// the square of the items in a row: with 2,000, one took 0.5 s.
 const LIMITS: ParserLimits = ParserLimits {
-    max_items_in_row: 2_000,
+    max_items_in_row: 600,
     initial_lexer_fuel: 1_000_000,
     step_lexer_fuel: 150_000,
     step_max_items: 50_000,
@@ -58,9 +58,8 @@ impl Grammars {
     /// # Errors
     /// [`GrammarError::Unsupported`] if nothing can end an answer.
     pub fn new(alphabet: Alphabet) -> Result<Self, GrammarError> {
-        tame_panics();
         let unsupported = |_| GrammarError::Unsupported;
-        let made = panic_utils::catch_unwind(AssertUnwindSafe(|| {
+        let made = contained(|| {
             let Some((tree, barred)) = alphabet.into_tree() else {
                 anyhow::bail!("no token ends an answer");
             };
@@ -72,7 +71,7 @@ impl Grammars {
             *factory.limits_mut() = LIMITS;
             factory.quiet();
             Ok((factory, barred))
-        }));
+        });
         let (factory, barred) = made.map_err(unsupported)?;
         Ok(Self {
             factory,
@@ -102,7 +101,8 @@ impl Grammars {
 
     fn parser(&self, constraint: &Constraint) -> Result<TokenParser, GrammarError> {
         let grammar = read(constraint)?;
-        let mut parser = self.factory.create_parser(grammar).map_err(|error| {
+        let parser = contained(|| self.factory.create_parser(grammar));
+        let mut parser = parser.map_err(|error| {
             let reason = format!("{error:#}");
             if reason.starts_with("panic") {
                 return GrammarError::refused("it can't be compiled");
@@ -143,20 +143,4 @@ fn json(mut schema: serde_json::Value) -> TopLevelGrammar {
         options.apply_to(&mut schema);
     }
     TopLevelGrammar::from_json_schema(schema)
-}
-
-/// llguidance catches its panics, and looks their frames up in files, for which the sandbox would end
-/// the process. What a panic says may quote the caller's text: only its place is logged.
-fn tame_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // It sets its hook with its first work.
-        let _ = panic_utils::catch_unwind(|| Ok(()));
-        std::panic::set_hook(Box::new(|panic| {
-            if let Some(place) = panic.location() {
-                // Nobody is left to tell if standard error is closed.
-                let _ = writeln!(io::stderr(), "hob-engine: a panic at {place}");
-            }
-        }));
-    });
 }

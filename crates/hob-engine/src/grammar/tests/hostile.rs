@@ -112,6 +112,29 @@ fn begin(grammars: &mut Grammars, constraint: &Constraint) -> Result<usize, Gram
 }
 
 #[test]
+fn large_constraints_are_none_of_them() {
+    let quoted = |separator| list(1000, separator, |n| format!("\"device {n}\""));
+    let schemas = [
+        format!("{{\"enum\": [{}]}}", quoted(", ")),
+        format!(
+            "{{\"properties\": {{{}}}}}",
+            list(100, ", ", |n| format!("\"p{n}\": {{}}"))
+        ),
+    ];
+    let mut grammars = grammars();
+    for schema in schemas {
+        begin(&mut grammars, &Constraint::JsonSchema(schema)).unwrap();
+    }
+    // Many words are one terminal; many rules are as many items.
+    let words = format!("start: (NAME \"!\")+\nNAME: {}", quoted(" | "));
+    let rules = list(250, "\n", |n| format!("r{n}: \"device {n}\" \" on\""));
+    let start = list(250, " | ", |n| format!("r{n}"));
+    for grammar in [words, format!("start: ({start})+\n{rules}")] {
+        begin(&mut grammars, &Constraint::Lark(grammar)).unwrap();
+    }
+}
+
+#[test]
 fn hostile_constraints_come_to_an_end() {
     // As deep as where they are compiled.
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
