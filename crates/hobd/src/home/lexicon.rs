@@ -82,7 +82,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#lock",
-        "lock locked locking secure secured verriegeln verriegle verriegelt abschließen \
+        "lock locked locking secure secured verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
          abgeschlossen zusperren absperren sichern sichere gesichert",
     ),
     (
@@ -103,11 +103,13 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#stop",
-        "stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
+        "off disable disabled deactivate deactivated shut ausschalten ausschaltet ausgeschaltet \
+         abschalten deaktivieren deaktiviere stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
     ),
     (
         "#start",
-        "start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
+        "on enable enabled activate activated einschalten einschaltet eingeschaltet anschalten \
+         aktivieren aktiviere aktiviert start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
          beginnen beginne reinigen reinige gereinigt saugen sauge putzen staubsaugen",
     ),
     (
@@ -156,10 +158,10 @@ const OPPOSITES: &[(usize, usize)] = &[
 
 /// German verbs leave these behind at the end: »schalte das Licht aus«.
 const ENDS: &[(&str, &str)] = &[
-    ("an", "#on"),
-    ("ein", "#on"),
-    ("aus", "#off"),
-    ("ab", "#off #lock"),
+    ("an", "#on #start"),
+    ("ein", "#on #start"),
+    ("aus", "#off #stop"),
+    ("ab", "#off #stop #lock"),
     ("auf", "#open #unlock"),
     ("zu", "#close #lock"),
     ("um", "#toggle"),
@@ -195,7 +197,7 @@ const FILLERS: &str = "the a an please could can you in of to my me for i id im 
     könntest sie du wir ich im in am an auf für zum zur und oder mit mir mal doch soll sollen sollte \
     werden wird würde würden von vom dass es ist sind mein meine meinen meinem unser unsere unseren \
     unserem man möchte mach mache machen schalte schalten dafür sicher jetzt mach bringe bring lass \
-    lassen";
+    lassen darf dürfen bitten";
 
 const ALL: &str = "all every everything everywhere both entire whole alle alles allen sämtliche jede \
     jeden jedes überall beide";
@@ -442,6 +444,7 @@ mod tests {
     fn german_verbs_end_in_what_they_mean() {
         assert_eq!(end_meanings("aus"), of("off"));
         assert_eq!(end_meanings("an"), of("on"));
+        assert!(of("on").meets(of("start")) && of("off").meets(of("stop")));
         assert!(end_meanings("licht").is_empty());
     }
 }
