@@ -35,10 +35,16 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+SWAPPED = False
+
+
 def split(items, held_out):
     """Training rows and evaluated rows."""
     even, odd = items[0::2], items[1::2]
-    return (even, odd) if held_out else (even[0::2], even[1::2])
+    if held_out:
+        return even, odd
+    quarters = even[0::2], even[1::2]
+    return quarters[::-1] if SWAPPED else quarters
 
 
 def key(text):
@@ -55,7 +61,12 @@ class Piles:
 
     def __init__(self, folder):
         folder = pathlib.Path(folder)
-        self.names = {row["device_name"]: row["description"] for row in rows(folder / "pile_of_device_names.csv")}
+        # Some devices are listed with several names.
+        self.names = {}
+        for row in rows(folder / "pile_of_device_names.csv"):
+            names = self.names.setdefault(row["device_name"], [])
+            if row["description"] not in names:
+                names.append(row["description"])
         self.actions = rows(folder / "pile_of_specific_actions.csv")
         self.templates = rows(folder / "pile_of_templated_actions.csv")
         self.refusals = rows(folder / "pile_of_refusals.csv")
@@ -66,9 +77,9 @@ class Piles:
         return row["service_name"].split(".")[0] + "." + row["device_name"]
 
     def devices(self):
-        """Every device of the actions, by id."""
+        """The names of every device of the actions, by id."""
         ids = sorted({self.target_of(row) for row in self.actions})
-        return {id: self.names.get(id) or humanised(id.split(".")[1]) for id in ids}
+        return {id: self.names.get(id) or [humanised(id.split(".")[1])] for id in ids}
 
     def tools(self, train, evaluated):
         """Every service of the actions, with what is said for it in the templates and in `train`."""
@@ -95,8 +106,11 @@ class Piles:
 
     def provider(self, train, evaluated, without=()):
         """All devices registered together, but for those that `without` forbids."""
-        devices = {id: name for id, name in self.devices().items() if not without or not any(bad(id, name) for bad in without)}
-        targets = [{"id": id, "name": name, "kind": id.split(".")[0]} for id, name in devices.items()]
+        devices = {id: names for id, names in self.devices().items() if not any(bad(id, names) for bad in without)}
+        targets = [
+            {"id": id, "name": names[0], "aliases": names[1:], "kind": id.split(".")[0]}
+            for id, names in devices.items()
+        ]
         return {"tools": self.tools(train, evaluated), "targets": targets}
 
 
@@ -125,7 +139,7 @@ def refusals(arguments):
     provider = data.provider(
         train,
         [s["text"] for s in sentences],
-        [lambda id, name: key(name) in names or id in ids],
+        [lambda id, own: any(key(name) in names for name in own) or id in ids],
     )
     return provider, sentences
 
@@ -136,8 +150,8 @@ def status(arguments):
     train, _ = split(data.actions, arguments.held_out)
     devices = data.devices()
     by_kind = {}
-    for id, name in devices.items():
-        by_kind.setdefault(id.split(".")[0], []).append(name)
+    for id, own in devices.items():
+        by_kind.setdefault(id.split(".")[0], []).append(own[0])
     _, evaluated = split(data.status, arguments.held_out)
     sentences = []
     for place, row in enumerate(evaluated):
@@ -195,7 +209,10 @@ def main():
     parser.add_argument("source", help="the folder or file with the phrases")
     parser.add_argument("--held-out", action="store_true", help="evaluate the odd rows, with all even ones as examples")
     parser.add_argument("--out", help="folder for provider.json and sentences.jsonl")
+    parser.add_argument("--swapped", action="store_true", help="exchange the development split and its examples")
     parsed = parser.parse_args(arguments)
+    global SWAPPED
+    SWAPPED = parsed.swapped
     provider, sentences = SETS[parsed.set](parsed)
     folder = pathlib.Path(parsed.out or tempfile.mkdtemp(prefix="hob-home-"))
     folder.mkdir(parents=True, exist_ok=True)

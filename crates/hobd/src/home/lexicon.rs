@@ -56,13 +56,13 @@ impl Meanings {
 const MEANINGS: &[(&str, &str)] = &[
     (
         "#on",
-        "on enable enabled activate activated illuminate power engage brighten ignite \
+        "on enable enabled activate activated illuminate engage brighten ignite \
          einschalten einschaltet eingeschaltet anschalten anschaltet angeschaltet anmachen anmacht \
          angemacht anzünden aktivieren aktiviere aktiviert beleuchten beleuchte erhellen",
     ),
     (
         "#off",
-        "off disable disabled deactivate deactivated extinguish kill douse disengage darken \
+        "off disable disabled deactivate deactivated extinguish kill shut douse disengage darken \
          ausschalten ausschaltet ausgeschaltet ausmachen ausmacht ausgemacht abschalten abschaltet \
          abgeschaltet deaktivieren deaktiviere deaktiviert löschen lösche abdrehen",
     ),
@@ -175,8 +175,7 @@ const FAMILIES: &[&str] = &[
     "fan ventilator lüfter lüftung",
     "blind blinds cover shade shutter curtain drape jalousie rollo rollladen rolladen vorhang markise",
     "lock unlock locked unlocked deadbolt schloss türschloss verriegeln entriegeln",
-    "garage garagentor",
-    "door gate tür tor",
+    "door gate tür tor garagentor",
     "media player speaker music volume radio stereo audio tv television track song soundbar \
      soundsystem jukebox playlist lautsprecher musik lautstärke fernseher mediaplayer lied titel",
     "vacuum cleaner hoover roomba cleanup clean cleaned cleaning sweep staubsauger saugroboter saugen \
@@ -285,6 +284,11 @@ pub(super) fn meanings(stem: &str) -> Meanings {
     MEANING_OF.get(stem).copied().unwrap_or_default()
 }
 
+/// What "down" says after these verbs: "power down the heater".
+pub(super) fn is_power(folded: &str) -> bool {
+    matches!(folded, "power" | "powered" | "shut")
+}
+
 /// What a German verb's end says is to be done.
 pub(super) fn end_meanings(folded: &str) -> Meanings {
     let Some((_, names)) = ENDS.iter().find(|(end, _)| *end == folded) else {
@@ -330,7 +334,7 @@ pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
     let turns = has(&[
         "turn", "turned", "switch", "switched", "power", "put", "flip", "get", "go",
     ]);
-    let up_or_down = has(&["up", "down"]);
+    let up_or_down = has(&["up", "down", "off"]);
     place == 0 || place + 1 == words.len() || (turns && !up_or_down)
 }
 
