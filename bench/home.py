@@ -5,14 +5,14 @@
     bench/home.py refusals FOLDER [--held-out] ...
     bench/home.py status FOLDER [--held-out] ...
     bench/home.py nlu FILE [--held-out] ...
-    bench/home.py general [--held-out] ...
+    bench/home.py general FOLDER|FILE [--held-out] ...
 
 FOLDER is data/piles/english or data/piles/german of acon96/home-llm (MIT); FILE is a CSV of intent
 and utterance, the iot_* intents of xliuhw/NLU-Evaluation-Data (CC BY 4.0). Neither is shipped.
 
 Even rows (0, 2, ...) train, odd rows are held out. Without --held-out, every other even row is
-the development split: it is left out of the examples, and is what is evaluated; all weights of
-hob's reading were fitted on it. With --held-out, the examples are all even rows, and the odd rows
+the development split: it is left out of the examples, and is what is evaluated; --swapped exchanges
+the two. All weights of hob's reading were fitted on these two splits. With --held-out, the examples are all even rows, and the odd rows
 are evaluated. No example equals an evaluated phrase, whatever its row.
 
 What follows `--` goes to `hob evaluate home`; without it, two files are written and nothing runs.
@@ -35,16 +35,13 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-SWAPPED = False
-
-
-def split(items, held_out):
+def split(items, arguments):
     """Training rows and evaluated rows."""
     even, odd = items[0::2], items[1::2]
-    if held_out:
+    if arguments.held_out:
         return even, odd
     quarters = even[0::2], even[1::2]
-    return quarters[::-1] if SWAPPED else quarters
+    return quarters[::-1] if arguments.swapped else quarters
 
 
 def key(text):
@@ -116,7 +113,7 @@ class Piles:
 
 def piles(arguments):
     data = Piles(arguments.source)
-    train, evaluated = split(data.actions, arguments.held_out)
+    train, evaluated = split(data.actions, arguments)
     sentences = [
         {"text": row["phrase"], "tool": row["service_name"], "targets": [Piles.target_of(row)]}
         for row in evaluated
@@ -128,8 +125,8 @@ def refusals(arguments):
     """Devices that the home does not have: whatever is asked of them must not become a call."""
     data = Piles(arguments.source)
     missing = [row for row in data.refusals if row["reason_type"] == "not_available"]
-    _, evaluated = split(missing, arguments.held_out)
-    train, _ = split(data.actions, arguments.held_out)
+    _, evaluated = split(missing, arguments)
+    train, _ = split(data.actions, arguments)
     names = {key(row["friendly_name"]) for row in evaluated}
     ids = {row["service_name"].split(".")[0] + "." + row["device_name"] for row in evaluated}
     sentences = []
@@ -147,12 +144,12 @@ def refusals(arguments):
 def status(arguments):
     """Questions about devices that the home has."""
     data = Piles(arguments.source)
-    train, _ = split(data.actions, arguments.held_out)
+    train, _ = split(data.actions, arguments)
     devices = data.devices()
     by_kind = {}
     for id, own in devices.items():
         by_kind.setdefault(id.split(".")[0], []).append(own[0])
-    _, evaluated = split(data.status, arguments.held_out)
+    _, evaluated = split(data.status, arguments)
     sentences = []
     for place, row in enumerate(evaluated):
         names = by_kind.get(row["device_type"])
@@ -165,7 +162,7 @@ def status(arguments):
 def nlu(arguments):
     """Nine intents as tools without targets."""
     data = rows(arguments.source)
-    train, evaluated = split(data, arguments.held_out)
+    train, evaluated = split(data, arguments)
     forbidden = {key(row["utterance"]) for row in evaluated}
     intents = sorted({row["intent"] for row in data})
     tools = [
@@ -192,7 +189,7 @@ def general(arguments):
     if pathlib.Path(arguments.source).is_file():
         return nlu(arguments)[0], sentences
     data = Piles(arguments.source)
-    train, _ = split(data.actions, arguments.held_out)
+    train, _ = split(data.actions, arguments)
     return data.provider(train, [s["text"] for s in sentences]), sentences
 
 
@@ -211,8 +208,6 @@ def main():
     parser.add_argument("--out", help="folder for provider.json and sentences.jsonl")
     parser.add_argument("--swapped", action="store_true", help="exchange the development split and its examples")
     parsed = parser.parse_args(arguments)
-    global SWAPPED
-    SWAPPED = parsed.swapped
     provider, sentences = SETS[parsed.set](parsed)
     folder = pathlib.Path(parsed.out or tempfile.mkdtemp(prefix="hob-home-"))
     folder.mkdir(parents=True, exist_ok=True)
