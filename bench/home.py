@@ -5,14 +5,14 @@
     bench/home.py refusals FOLDER [--held-out] ...
     bench/home.py status FOLDER [--held-out] ...
     bench/home.py nlu FILE [--held-out] ...
-    bench/home.py general [--held-out] ...
+    bench/home.py general FOLDER|FILE [--held-out] ...
 
 FOLDER is data/piles/english or data/piles/german of acon96/home-llm (MIT); FILE is a CSV of intent
 and utterance, the iot_* intents of xliuhw/NLU-Evaluation-Data (CC BY 4.0). Neither is shipped.
 
 Even rows (0, 2, ...) train, odd rows are held out. Without --held-out, every other even row is
-the development split: it is left out of the examples, and is what is evaluated; all weights of
-hob's reading were fitted on it. With --held-out, the examples are all even rows, and the odd rows
+the development split: it is left out of the examples, and is what is evaluated; --swapped exchanges
+the two. All weights of hob's reading were fitted on these two splits. With --held-out, the examples are all even rows, and the odd rows
 are evaluated. No example equals an evaluated phrase, whatever its row.
 
 What follows `--` goes to `hob evaluate home`; without it, two files are written and nothing runs.
@@ -35,10 +35,13 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def split(items, held_out):
+def split(items, arguments):
     """Training rows and evaluated rows."""
     even, odd = items[0::2], items[1::2]
-    return (even, odd) if held_out else (even[0::2], even[1::2])
+    if arguments.held_out:
+        return even, odd
+    quarters = even[0::2], even[1::2]
+    return quarters[::-1] if arguments.swapped else quarters
 
 
 def key(text):
@@ -55,7 +58,12 @@ class Piles:
 
     def __init__(self, folder):
         folder = pathlib.Path(folder)
-        self.names = {row["device_name"]: row["description"] for row in rows(folder / "pile_of_device_names.csv")}
+        # Some devices are listed with several names.
+        self.names = {}
+        for row in rows(folder / "pile_of_device_names.csv"):
+            names = self.names.setdefault(row["device_name"], [])
+            if row["description"] not in names:
+                names.append(row["description"])
         self.actions = rows(folder / "pile_of_specific_actions.csv")
         self.templates = rows(folder / "pile_of_templated_actions.csv")
         self.refusals = rows(folder / "pile_of_refusals.csv")
@@ -66,9 +74,9 @@ class Piles:
         return row["service_name"].split(".")[0] + "." + row["device_name"]
 
     def devices(self):
-        """Every device of the actions, by id."""
+        """The names of every device of the actions, by id."""
         ids = sorted({self.target_of(row) for row in self.actions})
-        return {id: self.names.get(id) or humanised(id.split(".")[1]) for id in ids}
+        return {id: self.names.get(id) or [humanised(id.split(".")[1])] for id in ids}
 
     def tools(self, train, evaluated):
         """Every service of the actions, with what is said for it in the templates and in `train`."""
@@ -95,14 +103,17 @@ class Piles:
 
     def provider(self, train, evaluated, without=()):
         """All devices registered together, but for those that `without` forbids."""
-        devices = {id: name for id, name in self.devices().items() if not without or not any(bad(id, name) for bad in without)}
-        targets = [{"id": id, "name": name, "kind": id.split(".")[0]} for id, name in devices.items()]
+        devices = {id: names for id, names in self.devices().items() if not any(bad(id, names) for bad in without)}
+        targets = [
+            {"id": id, "name": names[0], "aliases": names[1:], "kind": id.split(".")[0]}
+            for id, names in devices.items()
+        ]
         return {"tools": self.tools(train, evaluated), "targets": targets}
 
 
 def piles(arguments):
     data = Piles(arguments.source)
-    train, evaluated = split(data.actions, arguments.held_out)
+    train, evaluated = split(data.actions, arguments)
     sentences = [
         {"text": row["phrase"], "tool": row["service_name"], "targets": [Piles.target_of(row)]}
         for row in evaluated
@@ -114,8 +125,8 @@ def refusals(arguments):
     """Devices that the home does not have: whatever is asked of them must not become a call."""
     data = Piles(arguments.source)
     missing = [row for row in data.refusals if row["reason_type"] == "not_available"]
-    _, evaluated = split(missing, arguments.held_out)
-    train, _ = split(data.actions, arguments.held_out)
+    _, evaluated = split(missing, arguments)
+    train, _ = split(data.actions, arguments)
     names = {key(row["friendly_name"]) for row in evaluated}
     ids = {row["service_name"].split(".")[0] + "." + row["device_name"] for row in evaluated}
     sentences = []
@@ -125,7 +136,7 @@ def refusals(arguments):
     provider = data.provider(
         train,
         [s["text"] for s in sentences],
-        [lambda id, name: key(name) in names or id in ids],
+        [lambda id, own: any(key(name) in names for name in own) or id in ids],
     )
     return provider, sentences
 
@@ -133,12 +144,12 @@ def refusals(arguments):
 def status(arguments):
     """Questions about devices that the home has."""
     data = Piles(arguments.source)
-    train, _ = split(data.actions, arguments.held_out)
+    train, _ = split(data.actions, arguments)
     devices = data.devices()
     by_kind = {}
-    for id, name in devices.items():
-        by_kind.setdefault(id.split(".")[0], []).append(name)
-    _, evaluated = split(data.status, arguments.held_out)
+    for id, own in devices.items():
+        by_kind.setdefault(id.split(".")[0], []).append(own[0])
+    _, evaluated = split(data.status, arguments)
     sentences = []
     for place, row in enumerate(evaluated):
         names = by_kind.get(row["device_type"])
@@ -151,7 +162,7 @@ def status(arguments):
 def nlu(arguments):
     """Nine intents as tools without targets."""
     data = rows(arguments.source)
-    train, evaluated = split(data, arguments.held_out)
+    train, evaluated = split(data, arguments)
     forbidden = {key(row["utterance"]) for row in evaluated}
     intents = sorted({row["intent"] for row in data})
     tools = [
@@ -178,7 +189,7 @@ def general(arguments):
     if pathlib.Path(arguments.source).is_file():
         return nlu(arguments)[0], sentences
     data = Piles(arguments.source)
-    train, _ = split(data.actions, arguments.held_out)
+    train, _ = split(data.actions, arguments)
     return data.provider(train, [s["text"] for s in sentences]), sentences
 
 
@@ -195,6 +206,7 @@ def main():
     parser.add_argument("source", help="the folder or file with the phrases")
     parser.add_argument("--held-out", action="store_true", help="evaluate the odd rows, with all even ones as examples")
     parser.add_argument("--out", help="folder for provider.json and sentences.jsonl")
+    parser.add_argument("--swapped", action="store_true", help="exchange the development split and its examples")
     parsed = parser.parse_args(arguments)
     provider, sentences = SETS[parsed.set](parsed)
     folder = pathlib.Path(parsed.out or tempfile.mkdtemp(prefix="hob-home-"))

@@ -14,6 +14,8 @@ mod conversations;
 mod deciding;
 #[path = "dbus/door.rs"]
 mod door;
+#[path = "dbus/homes.rs"]
+mod homes;
 #[path = "dbus/hostile.rs"]
 mod hostile;
 #[path = "dbus/pins.rs"]

@@ -38,6 +38,25 @@ pub(crate) trait Assistant {
         options: Options<'_>,
     ) -> zbus::Result<Details>;
     fn unpin_prefix(&self, name: &str) -> zbus::Result<()>;
+    fn register_provider(
+        &self,
+        provider: &zbus::ObjectPath<'_>,
+        tools: Vec<Options<'_>>,
+        targets: Vec<Options<'_>>,
+        options: Options<'_>,
+    ) -> zbus::Result<u64>;
+    fn update_targets(
+        &self,
+        provider: &zbus::ObjectPath<'_>,
+        changed: Vec<Options<'_>>,
+        removed: &[&str],
+    ) -> zbus::Result<u64>;
+    fn unregister_provider(&self, provider: &zbus::ObjectPath<'_>) -> zbus::Result<()>;
+    fn interpret(
+        &self,
+        text: &str,
+        options: Options<'_>,
+    ) -> zbus::Result<(String, Vec<Details>, Details)>;
     fn complete(
         &self,
         messages: &[(&str, Options<'_>)],

@@ -219,6 +219,7 @@ async fn a_hobd_that_keeps_none_has_no_such_capability() {
         "stream",
         "complete",
         "pins",
+        "providers",
         "response_schema",
         "decide",
     ];

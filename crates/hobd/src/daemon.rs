@@ -32,6 +32,7 @@ use crate::supply::Tree;
 mod decision;
 mod embedding;
 mod figures;
+mod home;
 mod live;
 mod memory;
 mod metrics;
@@ -151,11 +152,6 @@ impl DaemonHandle {
     /// The conversations that hobd keeps.
     pub fn conversations(&self) -> &Conversations {
         &self.conversations
-    }
-
-    /// What homes can do, as users registered it.
-    pub fn providers(&self) -> &Providers {
-        &self.providers
     }
 
     /// Hands in a request whose prompt is whole.

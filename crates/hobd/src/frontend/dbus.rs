@@ -12,6 +12,8 @@ mod conversation;
 mod deciding;
 mod delivery;
 mod failure;
+mod homes;
+mod hubs;
 mod options;
 mod publication;
 mod request;
@@ -31,6 +33,7 @@ use zbus::{Connection, MatchRule, MessageStream, connection, fdo};
 use self::admin::Admin;
 use self::assistant::Assistant;
 use self::callers::{Callers, Kind};
+use self::hubs::Hubs;
 use self::publication::Publication;
 use crate::daemon::DaemonHandle;
 use crate::settings::{Scope, Settings};
@@ -89,6 +92,8 @@ struct Front {
     callers: Arc<Callers>,
     /// The callers with open conversations.
     conversing: Arc<Callers>,
+    /// The callers with providers.
+    hubs: Arc<Hubs>,
 }
 
 /// One connection to the bus.
@@ -114,6 +119,7 @@ pub async fn open(
     let front = Front {
         callers: Callers::new(Kind::Requests, settings.limits.per_uid),
         conversing: Callers::new(Kind::Conversations, CONVERSATIONS_PER_CALLER_MAX),
+        hubs: Arc::new(Hubs::new(daemon.providers().clone())),
         daemon,
         settings,
     };
@@ -147,6 +153,7 @@ impl Door {
             tracing::warn!("the bus is gone; its callers' requests are cancelled");
             front.callers.all_left();
             front.conversing.all_left();
+            front.hubs.all_left();
             front.callers = Callers::new(Kind::Requests, front.settings.limits.per_uid);
             front.conversing = Callers::new(Kind::Conversations, CONVERSATIONS_PER_CALLER_MAX);
             link = tokio::select! {
@@ -235,13 +242,15 @@ impl Link {
         }
         callers.all_left();
         front.conversing.all_left();
+        front.hubs.all_left();
         drop(self.departures);
         // Returns when the last handler has sent its reply and let go of the connection.
         let _ = tokio::time::timeout(LAST_WORDS, self.connection.graceful_shutdown()).await;
     }
 }
 
-/// Cancels the requests of whoever leaves the bus, and closes its conversations.
+/// Cancels the requests of whoever leaves the bus, closes its conversations, and takes its providers
+/// out of force.
 async fn watch_departures(departures: &mut MessageStream, front: &Front) {
     while let Some(message) = departures.next().await {
         let Ok(message) = message else { return };
@@ -252,6 +261,7 @@ async fn watch_departures(departures: &mut MessageStream, front: &Front) {
         if let BusName::Unique(name) = name {
             front.callers.left(&name);
             front.conversing.left(&name);
+            front.hubs.left(&name);
         }
     }
 }

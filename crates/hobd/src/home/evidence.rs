@@ -16,8 +16,8 @@ use super::index::{Index, NameWords, WordId};
 use super::profile::Judgement;
 use crate::providers::Provider;
 
-/// Of a word that names the kind of target that it is.
-const KIND_WORD: f64 = 0.7;
+/// Most that a word of the name says which names the kind of target that it is.
+const KIND_WORD_MAX: f64 = 1.2;
 /// Against each word of the name that was not said, times its rarity up to [`UNSAID_RARITY_MAX`].
 const UNSAID: f64 = 0.3;
 const UNSAID_RARITY_MAX: f64 = 3.0;
@@ -59,6 +59,8 @@ pub(super) struct TargetFit {
     pub(super) score: f64,
     /// What words say that name this target and not its kind alone.
     pub(super) specific: f64,
+    /// Words of its name were not said, other than what it is.
+    pub(super) unsaid: bool,
     /// By word heard: whether the target explains it.
     pub(super) explains: Vec<bool>,
     /// By word heard: whether it is left for the tool to explain.
@@ -114,6 +116,7 @@ impl<'a> Comparison<'a> {
         TargetFit {
             score: f64::MIN,
             specific: 0.0,
+            unsaid: false,
             explains: vec![false; count],
             left: vec![true; count],
         }
@@ -125,11 +128,17 @@ impl<'a> Comparison<'a> {
         fit.score = 0.0;
         for id in &name.ids {
             let kind = self.names_kind(*id, words.named_families, &words.kind);
-            let weight = if kind { KIND_WORD } else { self.rarity(*id) };
+            let rarity = self.rarity(*id);
+            let weight = if kind {
+                rarity.min(KIND_WORD_MAX)
+            } else {
+                rarity
+            };
             let strength = self.heard.strength(*id);
             fit.score += strength * weight;
             if !kind {
                 fit.specific += strength * weight;
+                fit.unsaid |= strength < EXPLAINED;
             }
             let unsaid = if kind {
                 UNSAID_KIND

@@ -64,16 +64,31 @@ impl Heard {
             plural: false,
         };
         let mut content = 0;
+        let mut power = false;
         for (place, word) in words.into_iter().enumerate() {
             let last = place + 1 == count && count > 1;
-            let known = heard_word(word, last, content == 0, index, options);
+            let down = power && word.folded == "down";
+            power = lexicon::is_power(&word.folded);
+            let mut known = heard_word(word, last, content == 0, index, options);
+            if down && options.uses(Aid::Lexicon) {
+                known.mean(lexicon::meanings("off"));
+            }
             content += usize::from(!known.filler);
             heard.take(place, known);
         }
+        heard.families = heard.words.iter().fold(0, |all, word| all | word.families);
         heard
     }
 
     fn take(&mut self, place: usize, word: HeardWord) {
+        // Of two things in a row, as in "light switch", the first says which of the second.
+        if let Some(before) = self.words.last_mut()
+            && word.families != 0
+            && before.families & word.families == 0
+            && before.meanings.is_empty()
+        {
+            before.families = 0;
+        }
         for (id, strength) in &word.matches {
             let known = self.strengths.entry(*id).or_insert((0.0, place));
             if *strength > known.0 {
@@ -83,7 +98,6 @@ impl Heard {
         self.all |= lexicon::is_all(&word.word.folded);
         self.plural |= word.families != 0 && is_plural(&word.word.folded);
         self.meanings = self.meanings.with(word.meanings);
-        self.families |= word.families;
         self.forms.insert(word.word.folded.clone());
         self.words.push(word);
     }
@@ -93,6 +107,15 @@ impl Heard {
         self.strengths
             .get(&id)
             .map_or(0.0, |(strength, _)| *strength)
+    }
+}
+
+impl HeardWord {
+    /// Lets it say something else than it does alone.
+    fn mean(&mut self, meanings: Meanings) {
+        self.features.retain(|feature| !feature.starts_with('#'));
+        self.features.extend(meanings.names().map(str::to_owned));
+        self.meanings = meanings;
     }
 }
 

@@ -193,7 +193,7 @@ impl Index {
                 for word in said {
                     let says_nothing = lexicon::is_filler(&word.folded)
                         || !lexicon::meanings(&word.stem).is_empty()
-                        || self.profile.is_common(&word.stem)
+                        || self.profile.has(&word.stem)
                         || lexicon::families(&word.stem) != 0;
                     if !says_nothing {
                         let id = self.intern(&word.stem);
@@ -208,9 +208,14 @@ impl Index {
     /// Whether all words of one of the target's names were said, but for those of its kind.
     fn says_name(&self, target: usize, said: &[words::Word]) -> bool {
         let families = self.targets[target].families;
+        let parts: HashSet<String> = (said.iter())
+            .filter_map(|word| lexicon::parted(&word.folded))
+            .flat_map(|(first, last)| [first, last])
+            .chain(said.iter().map(|word| word.stem.clone()))
+            .collect();
         let has = |id: &WordId| {
             let stem = &self.words[*id];
-            lexicon::families(stem) & families != 0 || said.iter().any(|word| word.stem == *stem)
+            lexicon::families(stem) & families != 0 || parts.contains(stem)
         };
         let mut names = self.targets[target].names.iter();
         names.any(|name| name.ids.iter().all(has))

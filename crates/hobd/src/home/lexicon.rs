@@ -56,13 +56,13 @@ impl Meanings {
 const MEANINGS: &[(&str, &str)] = &[
     (
         "#on",
-        "on enable enabled activate activated illuminate power engage brighten ignite \
+        "on enable enabled activate activated illuminate engage brighten ignite \
          einschalten einschaltet eingeschaltet anschalten anschaltet angeschaltet anmachen anmacht \
          angemacht anzünden aktivieren aktiviere aktiviert beleuchten beleuchte erhellen",
     ),
     (
         "#off",
-        "off disable disabled deactivate deactivated extinguish kill douse disengage darken \
+        "off disable disabled deactivate deactivated extinguish kill shut douse disengage darken \
          ausschalten ausschaltet ausgeschaltet ausmachen ausmacht ausgemacht abschalten abschaltet \
          abgeschaltet deaktivieren deaktiviere deaktiviert löschen lösche abdrehen",
     ),
@@ -82,7 +82,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#lock",
-        "lock locked locking secure secured verriegeln verriegle verriegelt abschließen \
+        "lock locked locking secure secured verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
          abgeschlossen zusperren absperren sichern sichere gesichert",
     ),
     (
@@ -103,11 +103,13 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#stop",
-        "stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
+        "off disable disabled deactivate deactivated shut ausschalten ausschaltet ausgeschaltet \
+         abschalten deaktivieren deaktiviere stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
     ),
     (
         "#start",
-        "start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
+        "on enable enabled activate activated einschalten einschaltet eingeschaltet anschalten \
+         aktivieren aktiviere aktiviert start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
          beginnen beginne reinigen reinige gereinigt saugen sauge putzen staubsaugen",
     ),
     (
@@ -156,10 +158,10 @@ const OPPOSITES: &[(usize, usize)] = &[
 
 /// German verbs leave these behind at the end: »schalte das Licht aus«.
 const ENDS: &[(&str, &str)] = &[
-    ("an", "#on"),
-    ("ein", "#on"),
-    ("aus", "#off"),
-    ("ab", "#off #lock"),
+    ("an", "#on #start"),
+    ("ein", "#on #start"),
+    ("aus", "#off #stop"),
+    ("ab", "#off #stop #lock"),
     ("auf", "#open #unlock"),
     ("zu", "#close #lock"),
     ("um", "#toggle"),
@@ -173,8 +175,7 @@ const FAMILIES: &[&str] = &[
     "fan ventilator lüfter lüftung",
     "blind blinds cover shade shutter curtain drape jalousie rollo rollladen rolladen vorhang markise",
     "lock unlock locked unlocked deadbolt schloss türschloss verriegeln entriegeln",
-    "garage garagentor",
-    "door gate tür tor",
+    "door gate tür tor garagentor",
     "media player speaker music volume radio stereo audio tv television track song soundbar \
      soundsystem jukebox playlist lautsprecher musik lautstärke fernseher mediaplayer lied titel",
     "vacuum cleaner hoover roomba cleanup clean cleaned cleaning sweep staubsauger saugroboter saugen \
@@ -195,7 +196,7 @@ const FILLERS: &str = "the a an please could can you in of to my me for i id im 
     könntest sie du wir ich im in am an auf für zum zur und oder mit mir mal doch soll sollen sollte \
     werden wird würde würden von vom dass es ist sind mein meine meinen meinem unser unsere unseren \
     unserem man möchte mach mache machen schalte schalten dafür sicher jetzt mach bringe bring lass \
-    lassen";
+    lassen darf dürfen bitten";
 
 const ALL: &str = "all every everything everywhere both entire whole alle alles allen sämtliche jede \
     jeden jedes überall beide";
@@ -283,6 +284,11 @@ pub(super) fn meanings(stem: &str) -> Meanings {
     MEANING_OF.get(stem).copied().unwrap_or_default()
 }
 
+/// What "down" says after these verbs: "power down the heater".
+pub(super) fn is_power(folded: &str) -> bool {
+    matches!(folded, "power" | "powered" | "shut")
+}
+
 /// What a German verb's end says is to be done.
 pub(super) fn end_meanings(folded: &str) -> Meanings {
     let Some((_, names)) = ENDS.iter().find(|(end, _)| *end == folded) else {
@@ -328,7 +334,7 @@ pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
     let turns = has(&[
         "turn", "turned", "switch", "switched", "power", "put", "flip", "get", "go",
     ]);
-    let up_or_down = has(&["up", "down"]);
+    let up_or_down = has(&["up", "down", "off"]);
     place == 0 || place + 1 == words.len() || (turns && !up_or_down)
 }
 
@@ -442,6 +448,7 @@ mod tests {
     fn german_verbs_end_in_what_they_mean() {
         assert_eq!(end_meanings("aus"), of("off"));
         assert_eq!(end_meanings("an"), of("on"));
+        assert!(of("on").meets(of("start")) && of("off").meets(of("stop")));
         assert!(end_meanings("licht").is_empty());
     }
 }

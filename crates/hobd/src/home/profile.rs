@@ -4,7 +4,7 @@
 //! Bayes over the presence of words), against the other tools that could be meant. What is said of
 //! it is few lines, so counts are smoothed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use hob_api::home::Aid;
@@ -18,6 +18,9 @@ use crate::providers::{Provider, Tool, Values};
 
 /// What is added to each count. Fitted on a development split of phrases (`bench/home.py`).
 const SMOOTHING: f64 = 0.2;
+
+/// A word that is said of so many targets is no name of one.
+const GENERAL_TARGETS_MIN: usize = 4;
 
 /// How many texts of a tool have a word: its own (name and description) and its examples.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,9 +123,9 @@ impl Profile {
         }
     }
 
-    /// Whether several tools have the word, so that it says nothing about a target.
-    pub(super) fn is_common(&self, stem: &str) -> bool {
-        self.counts.get(stem).is_some_and(|tools| tools.len() > 2)
+    /// Whether the word goes with a tool, so that it says nothing about a target.
+    pub(super) fn has(&self, stem: &str) -> bool {
+        self.counts.contains_key(stem)
     }
 
     /// Whether something said of the tool has the word or something that means the same.
@@ -214,39 +217,52 @@ impl Profile {
     }
 }
 
-/// The words of all examples, and which of them are said of several targets.
+/// The words of all examples, and of what they are said.
 struct Examples {
     /// By tool and example.
     stems: Vec<Vec<Vec<String>>>,
-    /// By word: the one target of which it is said, or `None` if that is not all.
-    only: HashMap<String, Option<String>>,
+    /// By word.
+    said: HashMap<String, Said>,
+}
+
+/// Of what a word is said.
+#[derive(Default)]
+struct Said {
+    /// Of targets that examples name.
+    targets: HashSet<String>,
+    /// In examples that name none.
+    of_any: bool,
 }
 
 impl Examples {
     fn new(tools: &[Tool]) -> Self {
-        let mut only: HashMap<String, Option<String>> = HashMap::new();
+        let mut all: HashMap<String, Said> = HashMap::new();
         let mut stems = Vec::with_capacity(tools.len());
         for tool in tools {
             let mut of_tool = Vec::with_capacity(tool.examples().len());
             for example in tool.examples() {
-                let said = words::said(&without_slots(&example.text), true);
-                let said: Vec<String> = said.into_iter().map(|word| word.stem).collect();
-                for stem in &said {
-                    let known = only.entry(stem.clone()).or_insert(example.target.clone());
-                    if *known != example.target {
-                        *known = None;
+                let words = words::said(&without_slots(&example.text), true);
+                let words: Vec<String> = words.into_iter().map(|word| word.stem).collect();
+                for stem in &words {
+                    let said = all.entry(stem.clone()).or_default();
+                    match &example.target {
+                        Some(target) => {
+                            said.targets.insert(target.clone());
+                        }
+                        None => said.of_any = true,
                     }
                 }
-                of_tool.push(said);
+                of_tool.push(words);
             }
             stems.push(of_tool);
         }
-        Self { stems, only }
+        Self { stems, said: all }
     }
 
-    /// Whether the word goes with a tool: what is said of one target alone may be another name.
+    /// Whether the word goes with tools: what is said of few targets alone may be another name.
     fn is_general(&self, stem: &str) -> bool {
-        !lexicon::meanings(stem).is_empty() || self.only.get(stem).is_none_or(Option::is_none)
+        let of_many = |said: &Said| said.of_any || said.targets.len() >= GENERAL_TARGETS_MIN;
+        !lexicon::meanings(stem).is_empty() || self.said.get(stem).is_none_or(of_many)
     }
 }
 

@@ -33,6 +33,8 @@ const COVERAGE_MIN: f64 = 0.5;
 const BARE_COVERAGE_MIN: f64 = 0.25;
 /// The same for a tool that could do harm.
 const CAREFUL_COVERAGE_MIN: f64 = 0.65;
+/// What is left of the coverage if words are unexplained and the name has others in their place.
+const OTHER_NAME: f64 = 0.7;
 /// Of a group that was spoken of as one, against its members.
 const TOGETHER: f64 = 6.0;
 
@@ -108,6 +110,8 @@ struct Pair {
     named: bool,
     /// Whether they were named by more than their kind.
     specific: bool,
+    /// Whether words of the name were not said.
+    unsaid: bool,
 }
 
 fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
@@ -148,6 +152,7 @@ fn pairs(comparison: &Comparison<'_>, fits: &[TargetFit], group: Option<&Group>)
                 explains: fit.explains.clone(),
                 named: fit.specific > 0.0 || family & comparison.heard.families != 0,
                 specific: fit.specific > 0.0,
+                unsaid: fit.unsaid,
             });
         }
     }
@@ -179,6 +184,7 @@ fn bare_pairs(comparison: &Comparison<'_>) -> Vec<Pair> {
         explains: vec![false; words.len()],
         named: true,
         specific: true,
+        unsaid: false,
     });
     pairs.collect()
 }
@@ -204,6 +210,7 @@ fn group_pairs(comparison: &Comparison<'_>, group: &Group, single: &[Pair]) -> V
                 explains: group.explains.clone(),
                 named: true,
                 specific: false,
+                unsaid: false,
             });
         }
     }
@@ -285,6 +292,8 @@ fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
     // Who names one by other words than its own means another, which is not there.
     if foreign && !pair.specific {
         coverage *= COVERAGE_MIN;
+    } else if foreign && pair.unsaid {
+        coverage *= OTHER_NAME;
     }
     #[allow(clippy::cast_precision_loss, reason = "at most 16")]
     let found = filled.arguments.len() as f64;

@@ -91,6 +91,16 @@ impl Providers {
         removed.map(drop).ok_or_else(not_found)
     }
 
+    /// Takes a provider out of force if it is still as that change made it.
+    pub fn remove_if(&self, uid: u32, name: &ProviderName, generation: u64) {
+        let mut state = self.lock();
+        let key = (uid, name.clone());
+        let found = state.entries.get(&key);
+        if found.is_some_and(|entry| entry.generation == generation) {
+            state.entries.remove(&key);
+        }
+    }
+
     /// A provider of the user's.
     ///
     /// # Errors

@@ -245,6 +245,105 @@ impl Assistant {
         Ok(self.front.daemon.remove_pin(owner_of(uid), name).await?)
     }
 
+    /// Tells hobd what a hub can do and what is in the home, in place of what the same object
+    /// registered before. It holds for the caller's user until the caller unregisters it or leaves
+    /// the bus.
+    ///
+    /// `provider` is the hub's object. `tools`, 1 to 64, are dictionaries:
+    ///   name s                 1 to 64 of A-Z a-z 0-9 . _ -, each once
+    ///   description s          what it does
+    ///   parameters s           its arguments: a JSON Schema of flat properties of type string,
+    ///                          integer, number or boolean, with enum, minimum, maximum, required
+    ///   kinds as               kinds of target that it acts on; empty for all
+    ///   capabilities as        what a target must be able to do. Without `kinds` and this, the
+    ///                          tool acts on no target
+    ///   dangerous b            a mistake could do harm: locks, alarms, doors
+    ///   needs_confirmation b   the hub must ask back first
+    ///   examples as            what people say, with the slots {target} and {ARGUMENT}; or
+    ///                          aa{sv} of text s and target s, the id of the one that is meant
+    ///
+    /// `targets`, at most 1000, are dictionaries: id s, name s, aliases as, kind s, area s, floor s,
+    /// capabilities as, state a{sv}. All but id, name and kind may be left out.
+    ///
+    /// `options`: name s, the provider's, 1 to 64 of A-Z a-z 0-9 . _ -; default: the object's path
+    /// with dots for slashes.
+    ///
+    /// `generation` counts hobd's changes to providers. Errors: InvalidArgs names the place;
+    /// org.hobd.Hob1.Error.QuotaExceeded (8 providers a user).
+    #[zbus(out_args("generation"))]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "two of them are the call's circumstances"
+    )]
+    async fn register_provider(
+        &self,
+        provider: OwnedObjectPath,
+        tools: Vec<Dict<'_>>,
+        targets: Vec<Dict<'_>>,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<u64, Failure> {
+        let front = &self.front;
+        let registered = front.register(provider, tools, targets, options, &header, connection);
+        Ok(registered.await?)
+    }
+
+    /// Changes the targets of what the caller's object `provider` registered: `changed` are new, or
+    /// take the place of those with their id, and those with an id of `removed` are gone. All of it
+    /// happens, or nothing.
+    #[zbus(out_args("generation"))]
+    async fn update_targets(
+        &self,
+        provider: OwnedObjectPath,
+        changed: Vec<Dict<'_>>,
+        removed: Vec<String>,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<u64, Failure> {
+        let updated = self.front.update(&provider, changed, removed, &header);
+        Ok(updated.await?)
+    }
+
+    /// Undoes RegisterProvider. An object of another caller's, or one that registered nothing, is
+    /// org.freedesktop.DBus.Error.UnknownObject.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "zbus hands arguments over as values"
+    )]
+    fn unregister_provider(
+        &self,
+        provider: OwnedObjectPath,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Failure> {
+        Ok(self.front.unregister(&provider, &header)?)
+    }
+
+    /// Reads what somebody said as calls of the providers of the caller's user. Nothing is done
+    /// about it, and no model takes part.
+    ///
+    /// `text` is at most 2000 bytes. `options`, each of which may be left out:
+    ///   provider s          the name of the provider that is meant; default: all of the user's
+    ///   area s              the room in which it was said
+    ///   min_probability d   the least probability of a call, 0 to 1
+    ///
+    /// `outcome` is `call` (do `calls`, in their order), `question` (about `targets` of `details`),
+    /// `unsure` (ask which of the `alternatives` is meant), `cannot` or `talk`.
+    ///
+    /// A call is a dictionary: provider s, tool s, targets as, arguments a{sv}, probability d,
+    /// needs_confirmation b. `details`: alternatives aa{sv}, targets as, read_us t, and reason s
+    /// unless there are calls or targets.
+    #[zbus(out_args("outcome", "calls", "details"))]
+    async fn interpret(
+        &self,
+        text: String,
+        options: Dict<'_>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(&'static str, Vec<Details>, Details), Failure> {
+        let read = self.front.interpret(text, options, &header, connection);
+        Ok(read.await?)
+    }
+
     /// The version of hob.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
@@ -257,8 +356,8 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `response_schema`, `decide`, and
-    /// `conversations` if it keeps any.
+    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `providers`, `response_schema`,
+    /// `decide`, and `conversations` if it keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
@@ -268,6 +367,7 @@ impl Assistant {
             "stream",
             "complete",
             "pins",
+            "providers",
             "response_schema",
             "decide",
         ];

@@ -5,10 +5,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, patch};
+use hob_api::ApiError;
 use hob_api::provider::{Provider, ProviderDeleted, ProviderList};
-use hob_api::{ApiError, ErrorCode};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tracing::info;
 
 use super::body;
@@ -58,12 +56,8 @@ async fn put(
 ) -> Result<Response, Refusal> {
     let name = read_name(name)?;
     let body = body::read(request, &door.settings.limits).await?;
-    let providers = door.daemon.providers().clone();
-    let shown = computed(move || {
-        let fields = request::parse_provider(&body)?;
-        providers.put(caller.uid, name, fields)
-    })
-    .await?;
+    let parse = move || request::parse_provider(&body);
+    let shown = door.daemon.put_provider(caller.uid, name, parse).await?;
     let (tools, targets) = (shown.tools, shown.targets);
     info!(
         uid = caller.uid,
@@ -80,11 +74,8 @@ async fn change(
 ) -> Result<Response, Refusal> {
     let name = read_name(name)?;
     let body = body::read(request, &door.settings.limits).await?;
-    let providers = door.daemon.providers().clone();
-    let shown = computed(move || {
-        let patch = request::parse_targets(&body)?;
-        providers.patch(caller.uid, &name, patch)
-    });
+    let parse = move || request::parse_targets(&body);
+    let shown = door.daemon.patch_provider(caller.uid, name, parse);
     Ok(reply::ok(&shown.await?))
 }
 
@@ -101,26 +92,6 @@ async fn delete(
         object: "provider.deleted".to_owned(),
         deleted: true,
     }))
-}
-
-/// How many such computations run at once; others wait, as many as there are connections.
-static PLACES: Semaphore = Semaphore::const_new(1);
-
-/// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
-/// Who goes away while it waits is not computed for.
-pub(super) async fn computed<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    // It is closed by nobody.
-    let place = PLACES.acquire().await;
-    let placed = move || {
-        let _place = place;
-        work()
-    };
-    spawn_blocking(placed).await.unwrap_or_else(|_| {
-        Err(ApiError::new(ErrorCode::Internal, "hobd failed at this")
-            .hint("hobd's log may tell more"))
-    })
 }
 
 /// A path that is not UTF-8 is no name.

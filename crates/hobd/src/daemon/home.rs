@@ -1,0 +1,93 @@
+//! Homes: what users register of them, and the reading of what is said there.
+
+use std::time::Instant;
+
+use hob_api::home::HomeAnswer;
+use hob_api::provider::{Provider, ProviderFields, TargetsPatch};
+use hob_api::{ApiError, ErrorCode};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::DaemonHandle;
+use crate::home;
+use crate::providers::{ProviderName, Providers};
+use crate::request::ValidHome;
+
+/// How many such computations run at once; others wait, as many as the doors let in.
+static PLACES: Semaphore = Semaphore::const_new(1);
+
+impl DaemonHandle {
+    /// What homes can do, as users registered it.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// Puts the definition that `parse` reads in force, in place of what had its name before.
+    ///
+    /// # Errors
+    /// Those of `parse` and of [`Providers::put`].
+    pub async fn put_provider(
+        &self,
+        uid: u32,
+        name: ProviderName,
+        parse: impl FnOnce() -> Result<ProviderFields, ApiError> + Send + 'static,
+    ) -> Result<Provider, ApiError> {
+        let providers = self.providers.clone();
+        computed(move || providers.put(uid, name, parse()?)).await
+    }
+
+    /// Changes the targets of a provider as `parse` reads.
+    ///
+    /// # Errors
+    /// Those of `parse` and of [`Providers::patch`].
+    pub async fn patch_provider(
+        &self,
+        uid: u32,
+        name: ProviderName,
+        parse: impl FnOnce() -> Result<TargetsPatch, ApiError> + Send + 'static,
+    ) -> Result<Provider, ApiError> {
+        let providers = self.providers.clone();
+        computed(move || providers.patch(uid, &name, parse()?)).await
+    }
+
+    /// What is meant by what a user said. Nothing is done about it.
+    ///
+    /// # Errors
+    /// `not_found` if the user has no such provider, or none at all.
+    pub async fn interpret(&self, uid: u32, said: ValidHome) -> Result<HomeAnswer, ApiError> {
+        let entries = match &said.provider {
+            Some(name) => vec![self.providers.get(uid, name)?],
+            None => self.providers.all(uid),
+        };
+        if entries.is_empty() {
+            let message = "you have registered no provider";
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint(
+                "register what your home can do as a provider; hobd forgets it when it ends",
+            ));
+        }
+        computed(move || {
+            let started = Instant::now();
+            let mut answer = home::answer(&entries, &said.text, &said.options)?;
+            answer.read_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            Ok(answer)
+        })
+        .await
+    }
+}
+
+/// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
+/// Who goes away while it waits is not computed for.
+async fn computed<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    // It is closed by nobody.
+    let place = PLACES.acquire().await;
+    let placed = move || {
+        let _place = place;
+        work()
+    };
+    spawn_blocking(placed).await.unwrap_or_else(|_| {
+        Err(ApiError::new(ErrorCode::Internal, "hobd failed at this")
+            .hint("hobd's log may tell more"))
+    })
+}

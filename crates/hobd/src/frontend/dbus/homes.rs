@@ -1,0 +1,288 @@
+//! Providers and readings as they are on the bus: dictionaries in, dictionaries out.
+//!
+//! What comes in becomes the JSON of the other door, and goes the same way from there: one place
+//! says what is valid, and names what is not.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hob_api::home::{Call, HomeAnswer, HomeRequest};
+use hob_api::provider::Scalar;
+use hob_api::{ApiError, ErrorCode};
+use serde_json::{Map, Value, json};
+use zbus::message::Header;
+use zbus::names::BusName;
+use zbus::{Connection, OwnedObjectPath, Variant};
+
+use super::failure::without_nul;
+use super::options::Dict;
+use super::request::Details;
+use super::{BUS_TIMEOUT, Front, sender, uid_of};
+use crate::providers::ProviderName;
+use crate::request::{self, ValidHome};
+
+/// Deepest nesting of a value: a target's state is a dictionary within one.
+const DEPTH_MAX: usize = 4;
+
+impl Front {
+    /// Registers what a hub's object can do.
+    pub(super) async fn register(
+        &self,
+        path: OwnedObjectPath,
+        tools: Vec<Dict<'_>>,
+        targets: Vec<Dict<'_>>,
+        options: Dict<'_>,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<u64, ApiError> {
+        let caller = sender(header)?;
+        let uid = uid_of(connection, &caller).await?;
+        let key = (uid, name_of(&path, options)?);
+        let tools: Vec<Value> = (tools.into_iter().enumerate())
+            .map(|(place, tool)| read_tool(tool, place))
+            .collect::<Result<_, _>>()?;
+        let body = json!({"tools": tools, "targets": read_all(targets, "targets")?});
+        self.hubs.claim(&key, &caller, &path)?;
+        // Whoever left before the claim was made can't lose it later.
+        if !is_there(connection, BusName::Unique(caller.clone())).await {
+            self.hubs.release(&key);
+            return Err(ApiError::new(ErrorCode::Cancelled, "the hub left the bus"));
+        }
+        let parse = move || request::parse_provider(body.to_string().as_bytes());
+        let put = self.daemon.put_provider(uid, key.1.clone(), parse).await;
+        match put {
+            Ok(shown) => {
+                self.hubs.changed(&key, &caller, shown.generation);
+                tracing::info!(
+                    uid,
+                    tools = shown.tools,
+                    targets = shown.targets,
+                    "provider registered over D-Bus"
+                );
+                Ok(shown.generation)
+            }
+            Err(error) => {
+                self.hubs.disclaim(&key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the targets of a hub's object.
+    pub(super) async fn update(
+        &self,
+        path: &OwnedObjectPath,
+        changed: Vec<Dict<'_>>,
+        removed: Vec<String>,
+        header: &Header<'_>,
+    ) -> Result<u64, ApiError> {
+        let caller = sender(header)?;
+        let key = self.hubs.name_of(&caller, path)?;
+        let body = json!({"changed": read_all(changed, "changed")?, "removed": removed});
+        let parse = move || request::parse_targets(body.to_string().as_bytes());
+        let patched = self.daemon.patch_provider(key.0, key.1.clone(), parse);
+        let generation = patched.await?.generation;
+        self.hubs.changed(&key, &caller, generation);
+        Ok(generation)
+    }
+
+    /// Takes what a hub's object registered back.
+    pub(super) fn unregister(
+        &self,
+        path: &OwnedObjectPath,
+        header: &Header<'_>,
+    ) -> Result<(), ApiError> {
+        let key = self.hubs.name_of(&sender(header)?, path)?;
+        self.hubs.release(&key);
+        Ok(())
+    }
+
+    /// Reads what somebody said.
+    pub(super) async fn interpret(
+        &self,
+        text: String,
+        options: Dict<'_>,
+        header: &Header<'_>,
+        connection: &Connection,
+    ) -> Result<(&'static str, Vec<Details>, Details), ApiError> {
+        let said = ValidHome::new(read_request(text, options)?)?;
+        let uid = uid_of(connection, &sender(header)?).await?;
+        let answer = self.daemon.interpret(uid, said).await?;
+        let calls = answer.calls.iter().map(call_details).collect();
+        Ok((answer.outcome.as_str(), calls, answer_details(answer)))
+    }
+}
+
+/// The provider's name: the option `name`, or the object's path with dots.
+fn name_of(path: &OwnedObjectPath, options: Dict<'_>) -> Result<ProviderName, ApiError> {
+    let mut name = None;
+    for (key, value) in options {
+        match (key.as_str(), value) {
+            ("name", Variant::Str(text)) => name = Some(text.as_str().to_owned()),
+            _ => return Err(unknown_option(&key, "RegisterProvider takes name, a text")),
+        }
+    }
+    let name = name.unwrap_or_else(|| path.as_str().trim_matches('/').replace('/', "."));
+    ProviderName::parse(&name)
+}
+
+fn read_request(text: String, options: Dict<'_>) -> Result<HomeRequest, ApiError> {
+    let mut request = HomeRequest {
+        text,
+        ..HomeRequest::default()
+    };
+    for (key, value) in options {
+        match (key.as_str(), value) {
+            ("provider", Variant::Str(name)) => request.provider = Some(name.as_str().to_owned()),
+            ("area", Variant::Str(name)) => request.area = Some(name.as_str().to_owned()),
+            ("min_probability", Variant::F64(least)) => request.min_probability = Some(least),
+            _ => {
+                let takes =
+                    "Interpret takes area and provider, texts, and min_probability, a double";
+                return Err(unknown_option(&key, takes));
+            }
+        }
+    }
+    Ok(request)
+}
+
+fn unknown_option(key: &str, hint: &str) -> ApiError {
+    let key = request::echo(key);
+    let message = format!("option `{key}` is not known, or of another type");
+    ApiError::new(ErrorCode::InvalidRequest, message)
+        .param(key)
+        .hint(hint)
+}
+
+/// A tool: its schema is JSON text, as that is a standard of its own, and what it acts on stands
+/// beside the rest.
+fn read_tool(tool: Dict<'_>, place: usize) -> Result<Value, ApiError> {
+    let mut fields = Map::new();
+    let mut acts_on = Map::new();
+    for (key, value) in tool {
+        let path = format!("tools[{place}].{}", request::echo(&key));
+        let value = read_value(&value, &path, 0)?;
+        match (key.as_str(), value) {
+            ("parameters", Value::String(schema)) => {
+                let schema = serde_json::from_str(&schema).map_err(|error| {
+                    let message = format!("`{path}` is not valid JSON: {error}");
+                    invalid(message, &path).hint("give a JSON Schema as text")
+                })?;
+                fields.insert(key, schema);
+            }
+            ("kinds" | "capabilities", value) => {
+                acts_on.insert(key, value);
+            }
+            (_, value) => {
+                fields.insert(key, value);
+            }
+        }
+    }
+    if !acts_on.is_empty() {
+        fields.insert("acts_on".to_owned(), Value::Object(acts_on));
+    }
+    Ok(Value::Object(fields))
+}
+
+fn read_all(dicts: Vec<Dict<'_>>, list: &str) -> Result<Vec<Value>, ApiError> {
+    let read = |(place, dict): (usize, Dict<'_>)| {
+        let fields = dict.into_iter().map(|(key, value)| {
+            let path = format!("{list}[{place}].{}", request::echo(&key));
+            Ok((key, read_value(&value, &path, 0)?))
+        });
+        Ok(Value::Object(fields.collect::<Result<_, ApiError>>()?))
+    };
+    dicts.into_iter().enumerate().map(read).collect()
+}
+
+/// A value of the bus as one of JSON.
+fn read_value(value: &Variant<'_>, path: &str, depth: usize) -> Result<Value, ApiError> {
+    let unfit = || {
+        let message = format!("`{path}` has a value of a type that is not read here");
+        Err(invalid(message, path).hint("give text, numbers, booleans, or lists and dictionaries"))
+    };
+    if depth > DEPTH_MAX {
+        return unfit();
+    }
+    Ok(match value {
+        Variant::Bool(value) => json!(value),
+        Variant::U8(value) => json!(value),
+        Variant::I16(value) => json!(value),
+        Variant::U16(value) => json!(value),
+        Variant::I32(value) => json!(value),
+        Variant::U32(value) => json!(value),
+        Variant::I64(value) => json!(value),
+        Variant::U64(value) => json!(value),
+        Variant::F64(value) if value.is_finite() => json!(value),
+        Variant::Str(text) => json!(text.as_str()),
+        Variant::ObjectPath(path) => json!(path.as_str()),
+        Variant::Variant(inner) => return read_value(inner, path, depth + 1),
+        Variant::Array(items) => {
+            let items = items.inner().iter();
+            let read = items.map(|item| read_value(item, path, depth + 1));
+            Value::Array(read.collect::<Result<_, _>>()?)
+        }
+        Variant::Dict(entries) => {
+            let mut object = Map::new();
+            for (key, value) in entries.iter() {
+                let Variant::Str(key) = key else {
+                    return unfit();
+                };
+                object.insert(key.as_str().to_owned(), read_value(value, path, depth + 1)?);
+            }
+            Value::Object(object)
+        }
+        _ => return unfit(),
+    })
+}
+
+fn invalid(message: String, path: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message).param(path)
+}
+
+fn call_details(call: &Call) -> Details {
+    HashMap::from([
+        ("provider", Variant::from(call.provider.clone())),
+        ("tool", Variant::from(call.tool.clone())),
+        ("targets", Variant::from(call.targets.clone())),
+        ("arguments", Variant::from(arguments(&call.arguments))),
+        ("probability", Variant::from(call.probability)),
+        ("needs_confirmation", Variant::from(call.needs_confirmation)),
+    ])
+}
+
+fn arguments(arguments: &BTreeMap<String, Scalar>) -> HashMap<String, Variant<'static>> {
+    let value = |value: &Scalar| match value {
+        Scalar::Boolean(value) => Variant::from(*value),
+        Scalar::Integer(value) => Variant::from(*value),
+        Scalar::Number(value) => Variant::from(*value),
+        Scalar::Text(text) => Variant::from(without_nul(text.clone())),
+    };
+    let arguments = arguments.iter();
+    arguments
+        .map(|(name, argument)| (name.clone(), value(argument)))
+        .collect()
+}
+
+fn answer_details(answer: HomeAnswer) -> Details {
+    let alternatives: Vec<Details> = answer.alternatives.iter().map(call_details).collect();
+    let mut details = HashMap::from([
+        ("alternatives", Variant::from(alternatives)),
+        ("targets", Variant::from(answer.targets)),
+        ("read_us", Variant::from(answer.read_us)),
+    ]);
+    let reason = answer
+        .reason
+        .map(|reason| ("reason", Variant::from(reason)));
+    details.extend(reason);
+    details
+}
+
+/// Whether a name still has an owner. One that the bus does not tell of counts as gone.
+async fn is_there(connection: &Connection, name: BusName<'_>) -> bool {
+    let ask = async {
+        let bus = zbus::fdo::DBusProxy::new(connection).await?;
+        zbus::Result::Ok(bus.name_has_owner(name).await?)
+    };
+    let there = tokio::time::timeout(BUS_TIMEOUT, ask).await;
+    matches!(there, Ok(Ok(true)))
+}
