@@ -1,7 +1,7 @@
 //! Likelihoods under way: which tokens are read next, and what the model's scores say of those that
 //! might follow. Pure.
 //!
-//! Every continuation behind its prompt is a path, and the paths, sorted, are a tree that is walked
+//! Every continuation behind its prompt is a path, and the paths, in order, are a tree that is walked
 //! depth first in one sequence: what two of them have in common at their beginning is read once,
 //! whether it is prompt or continuation, and the sequence is cut back to where they part. The last
 //! token of a path is never read: its score comes with the token before it.
@@ -74,7 +74,20 @@ impl Walk {
                 common: 0,
             }));
         }
-        paths.sort_by(|one, other| compare(&parts, *one, *other));
+        // The first part's prompt comes first, so that the sequence that knows most of it is taken.
+        let shared = |path: &Path| {
+            let first = parts.first().map_or(&[][..], |part| &part.prompt);
+            let pairs = first.iter().zip(whole(&parts, *path));
+            pairs.take_while(|(one, other)| one == other).count()
+        };
+        let mut paths: Vec<_> = paths
+            .into_iter()
+            .map(|path| (shared(&path), path))
+            .collect();
+        paths.sort_by(|(near, one), (far, other)| {
+            far.cmp(near).then_with(|| compare(&parts, *one, *other))
+        });
+        let mut paths: Vec<Path> = paths.into_iter().map(|(_, path)| path).collect();
         for at in 1..paths.len() {
             paths[at].common = common(&parts, paths[at - 1], paths[at]);
         }

@@ -132,12 +132,12 @@ fn biased(parts: &[ScorePart], merits: &[f64]) -> Vec<Vec<Likelihood>> {
             .filter_map(|l| l.strip_prefix("- "))
             .collect();
         let options = part.continuations.iter().zip(merits);
+        let known = !text(part).starts_with(NO_STATE);
         let each = options.map(|(said, merit)| {
-            let place = shown
-                .iter()
-                .position(|shown| *shown == said.trim())
-                .unwrap();
-            likelihood(merit - 2.0 * as_f64(place))
+            let place = shown.iter().position(|shown| *shown == said.trim());
+            let place = as_f64(place.unwrap());
+            // The state makes a good place still better.
+            likelihood(if known { merit - 2.0 * place } else { -place })
         });
         each.collect()
     });

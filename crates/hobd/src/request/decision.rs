@@ -19,6 +19,9 @@ use crate::settings::Limits;
 pub const QUESTIONS_MAX: usize = 16;
 /// Most options of a choice.
 pub const OPTIONS_MAX: usize = 64;
+/// Most options of all questions together: each is looked at in several orders, with the state and
+/// without.
+pub const OPTIONS_IN_ALL_MAX: usize = 256;
 /// Fewest and most levels of a scale.
 const LEVELS: std::ops::RangeInclusive<usize> = 2..=10;
 /// Longest id of a question, and longest name of an option, in bytes.
@@ -141,10 +144,23 @@ impl ValidDecision {
             .hint("ask at least one, and many in several requests")
             .param("questions"));
         }
+        let mut options = 0;
         for (id, question) in &request.questions {
             let path = format!("questions.{}", echo(id));
             check_name(&path, id)?;
             check_question(&path, question)?;
+            options += match question {
+                Question::Choice { criteria, .. } => criteria.len(),
+                Question::Score { criteria, .. } => criteria.len(),
+                Question::Noul { .. } => 2,
+            };
+        }
+        if options > OPTIONS_IN_ALL_MAX {
+            return Err(invalid(format!(
+                "`questions` must have at most {OPTIONS_IN_ALL_MAX} options in all, not {options}"
+            ))
+            .hint("ask in several requests")
+            .param("questions"));
         }
         Ok(Self {
             caller,

@@ -77,7 +77,7 @@ impl ValidScore {
             caller: request.caller,
             model: request.model,
             parts,
-            ends: true,
+            ends: false,
             single_tokens: false,
             timeout: request.timeout,
             class: request.class,

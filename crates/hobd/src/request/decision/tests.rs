@@ -68,6 +68,8 @@ fn what_is_out_of_bounds_is_refused_by_name() {
         let options = (0..count).map(|n| (n.to_string(), Value::Null));
         Value::Object(options.collect())
     };
+    let wide = json!({"type": "choice", "instructions": "Which?", "criteria": many(60)});
+    let wide: Map<String, Value> = (0..5).map(|n| (n.to_string(), wide.clone())).collect();
     let questions: Map<String, Value> = (0..17).map(|n| (n.to_string(), noul.clone())).collect();
     for (body, param) in [
         (json!({"questions": {"q": noul}}), "state"),
@@ -82,6 +84,7 @@ fn what_is_out_of_bounds_is_refused_by_name() {
             json!({"state": "x".repeat(2 << 20), "questions": {"q": noul}}),
             "state",
         ),
+        (json!({"state": "x", "questions": wide}), "questions"),
         (json!({"state": "x"}), "questions"),
         (json!({"state": "x", "questions": {}}), "questions"),
         (json!({"state": "x", "questions": [noul]}), "questions"),
