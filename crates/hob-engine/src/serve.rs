@@ -339,7 +339,11 @@ impl<M: Model> Server<'_, M> {
             Inbound::Unpin(id) => self.unpin(id),
             Inbound::SavePin(id, memory) => self.save_pin(id, &memory),
             Inbound::LimitCache(bytes) => self.limit_cache(bytes),
-            Inbound::Compiled(id, grammar) => self.compiled(id, *grammar),
+            Inbound::Compiled(id, grammar) => {
+                // Meanwhile a prefix may have been begun with.
+                self.pause_reading();
+                self.compiled(id, *grammar)
+            }
         }
     }
 

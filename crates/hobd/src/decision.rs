@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 
 use hob_api::chat::Role;
 use hob_api::decision::{Answer, Question};
+use hob_api::error::ApiError;
 use hob_api::score::Likelihood;
 use hob_ipc::message::{ChatMessage, Prompt};
 use hob_ipc::score::ScorePart;
 
-use crate::request::ValidDecision;
+use crate::request::{TEXT_BYTES_MAX, ValidDecision, too_long};
 
 /// Most orders in which one question's options are shown. With so many options or fewer, each stands
 /// in each place once.
@@ -55,6 +56,21 @@ impl Choosable {
 }
 
 impl Plan {
+    /// Refuses a state that is too long to be read once for each order of each question's options,
+    /// before it is copied for them.
+    ///
+    /// # Errors
+    /// `invalid_request`.
+    pub fn check(request: &ValidDecision) -> Result<(), ApiError> {
+        let questions = request.questions.iter();
+        let orders = questions.map(|(_, question)| orders(options(question).len()).len());
+        let bytes = request.state.len().saturating_mul(orders.sum());
+        if bytes > TEXT_BYTES_MAX {
+            return Err(too_long(bytes));
+        }
+        Ok(())
+    }
+
     /// How the questions of `request` are asked, and what that asks of the engine: of a model that
     /// chats, or of one that goes on from text.
     pub fn new(request: &ValidDecision, chats: bool) -> (Self, Vec<ScorePart>) {

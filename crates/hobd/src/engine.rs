@@ -250,8 +250,8 @@ async fn write(mut writer: OwnedWriteHalf, mut commands: mpsc::Receiver<Outgoing
                     return;
                 }
             }
-            // A body of 1 MiB can't get there, so this is a fault in hobd; its request then ends
-            // at its deadline.
+            // What requests may have is bounded so that they can't get there (1 MiB in JSON): this is
+            // a fault in hobd, and its request ends at its deadline.
             Err(error) => tracing::error!(%error, "a command does not fit a frame"),
         }
     }

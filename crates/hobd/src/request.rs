@@ -34,6 +34,7 @@ pub use self::decision::{OPTIONS_MAX, QUESTIONS_MAX, ValidDecision, parse_decisi
 pub use self::embedding::{ValidEmbedding, parse_embedding};
 pub use self::home::{ValidHome, parse_home, parse_provider, parse_targets};
 pub use self::score::ValidScore;
+pub(crate) use self::score::too_long;
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
 use crate::conversations::{self, Belonging, ConversationId};

@@ -17,6 +17,7 @@ impl DaemonHandle {
         // A model that is not loaded yet is taken for one that chats, as nearly all are.
         let model = self.status.borrow().model.clone();
         let chats = model.is_none_or(|model| model.chat || model.n_ctx == 0);
+        Plan::check(&request)?;
         let (plan, parts) = Plan::new(&request, chats);
         let scores = self.scores(ValidScore::deciding(request, parts)?).await?;
         Ok(Decisions {

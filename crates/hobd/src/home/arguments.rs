@@ -248,6 +248,7 @@ impl Source<'_> {
 struct Measure {
     percent: bool,
     degrees: bool,
+    fahrenheit: bool,
     /// The seconds of its unit, if it is a time.
     seconds: Option<f64>,
     /// It is a change, and not a value.
@@ -256,11 +257,12 @@ struct Measure {
 
 impl Measure {
     fn of(parameter: &Parameter) -> Self {
-        let text = format!("{} {}", spaced_text(&parameter.name), parameter.description);
-        let words: Vec<String> = words::words(&text, false)
-            .into_iter()
-            .map(|word| word.folded)
-            .collect();
+        let folded = |text: &str| -> Vec<String> {
+            let words = words::words(text, false).into_iter();
+            words.map(|word| word.folded).collect()
+        };
+        let name = folded(&spaced_text(&parameter.name));
+        let words = [name.clone(), folded(&parameter.description)].concat();
         let has = |any: &[&str]| words.iter().any(|word| any.contains(&word.as_str()));
         let seconds = if has(&["minutes", "minute", "minuten"]) {
             Some(60.0)
@@ -294,7 +296,15 @@ impl Measure {
                 "celsius",
             ]),
             seconds,
-            is_step: has(&["delta", "step", "change", "offset", "by", "relative"]),
+            fahrenheit: has(&["fahrenheit"]),
+            // What describes a value may well say that it changes something.
+            is_step: name.iter().any(|word| {
+                let word = word.as_str();
+                matches!(
+                    word,
+                    "delta" | "step" | "change" | "offset" | "by" | "relative"
+                )
+            }),
         }
     }
 
@@ -314,7 +324,8 @@ impl Measure {
             }
             Unit::Degrees if self.degrees || !known => Some(quantity.value),
             Unit::Seconds => self.seconds.map(|unit| quantity.value / unit),
-            Unit::Percent | Unit::Degrees => None,
+            Unit::Fahrenheit if self.fahrenheit => Some(quantity.value),
+            Unit::Percent | Unit::Degrees | Unit::Fahrenheit => None,
         };
         value.filter(|value| value.is_finite())
     }

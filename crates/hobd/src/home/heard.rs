@@ -18,6 +18,10 @@ const PARTED_STRENGTH: f64 = 0.95;
 const MISSPELT_STRENGTH: f64 = 0.8;
 /// Shortest word that another may begin or end with, in characters.
 const PART_CHARS_MIN: usize = 4;
+/// Targets' words that one heard word may be, at most: a home may have thousands that begin alike.
+const MATCHES_MAX: usize = 16;
+/// Longer words are not compared for likeness, which takes time with the square of their length.
+const FUZZY_CHARS_MAX: usize = 32;
 /// Shortest words with one and with two mistakes, in characters.
 const MISSPELT_CHARS_MIN: [usize; 2] = [5, 9];
 
@@ -193,12 +197,15 @@ fn matched(word: &Word, index: &Index, options: &Options) -> Vec<(WordId, f64)> 
     if index.profile.knows_any(&word.stem, options) {
         return matches;
     }
+    let sure = matches.len();
     for (id, known) in index.words.iter().enumerate() {
         let strength = similarity(&word.stem, known);
-        if strength > 0.0 && matches.iter().all(|(other, _)| *other != id) {
+        if strength > 0.0 && matches[..sure].iter().all(|(other, _)| *other != id) {
             matches.push((id, strength));
         }
     }
+    matches.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    matches.truncate(MATCHES_MAX);
     matches
 }
 
@@ -210,6 +217,9 @@ fn similarity(heard: &str, known: &str) -> f64 {
     } else {
         (known, heard)
     };
+    if a.max(b) > FUZZY_CHARS_MAX {
+        return 0.0;
+    }
     let least = a.min(b);
     if least >= PART_CHARS_MIN && (long.starts_with(short) || long.ends_with(short)) {
         return PART_STRENGTH;

@@ -11,6 +11,8 @@ pub(super) enum Unit {
     None,
     Percent,
     Degrees,
+    /// Degrees of a scale that few homes have.
+    Fahrenheit,
     Seconds,
 }
 
@@ -177,7 +179,12 @@ fn quantity(words: &[Word], start: usize) -> Option<Quantity> {
 /// A number without its unit, and where it ends.
 fn number(words: &[Word], start: usize) -> Option<(f64, usize)> {
     let word = words.get(start)?.folded.as_str();
-    if word.starts_with(|c: char| c.is_ascii_digit()) {
+    if word == "minus" {
+        let (value, end) = number(words, start + 1)?;
+        return Some((-value, end));
+    }
+    let digits = word.strip_prefix('-').unwrap_or(word);
+    if digits.starts_with(|c: char| c.is_ascii_digit()) {
         let value: f64 = word.replace(',', ".").parse().ok()?;
         return Some((value, start + 1));
     }
@@ -234,8 +241,11 @@ fn unit(words: &[Word], start: usize) -> (f64, Unit, usize) {
     }
     if matches!(word, "°" | "degree" | "degrees" | "grad") {
         let scale = words.get(start + 1).map(|word| word.folded.as_str());
-        let scaled = matches!(scale, Some("c" | "f" | "celsius" | "fahrenheit"));
-        return (1.0, Unit::Degrees, start + 1 + usize::from(scaled));
+        return match scale {
+            Some("f" | "fahrenheit") => (1.0, Unit::Fahrenheit, start + 2),
+            Some("c" | "celsius") => (1.0, Unit::Degrees, start + 2),
+            _ => (1.0, Unit::Degrees, start + 1),
+        };
     }
     match duration(word) {
         Some(seconds) => (seconds, Unit::Seconds, start + 1),
@@ -273,6 +283,9 @@ mod tests {
             ("auf fünfundsiebzig", 75.0, Unit::None),
             ("21.5 degrees", 21.5, Unit::Degrees),
             ("21,5 °C", 21.5, Unit::Degrees),
+            ("-18 degrees", -18.0, Unit::Degrees),
+            ("minus 18 grad", -18.0, Unit::Degrees),
+            ("70 °F", 70.0, Unit::Fahrenheit),
             ("twenty one degrees celsius", 21.0, Unit::Degrees),
             ("two hundred", 200.0, Unit::None),
             ("dim to half", 50.0, Unit::Percent),

@@ -28,7 +28,10 @@ pub(super) struct Word {
 pub(super) fn words(text: &str, ordinals: bool) -> Vec<Word> {
     let mut words = Vec::new();
     for span in spans(text) {
-        let folded = fold_word(&text[span.clone()]);
+        let mut folded = fold_word(&text[span.clone()]);
+        if is_negative(text, span.start) && folded.starts_with(|c: char| c.is_ascii_digit()) {
+            folded.insert(0, '-');
+        }
         if folded.is_empty() {
             continue;
         }
@@ -126,6 +129,12 @@ fn spans(text: &str) -> Vec<Range<usize>> {
         }
     }
     spans
+}
+
+/// Whether a sign stands right before `start`, and is no dash between two words or numbers.
+fn is_negative(text: &str, start: usize) -> bool {
+    let mut before = text[..start].chars().rev();
+    matches!(before.next(), Some('-' | '−')) && before.next().is_none_or(char::is_whitespace)
 }
 
 /// Scripts that are written without spaces are compared sign by sign.

@@ -73,6 +73,10 @@ impl Provider {
             "changed",
             "id",
         )?;
+        if patch.changed.len() > TARGETS_MAX {
+            let message = format!("a provider has at most {TARGETS_MAX} targets");
+            return Err(invalid(message, "changed").hint("send fewer changes at once"));
+        }
         for (index, target) in patch.changed.into_iter().enumerate() {
             check_target(&target, &format!("changed[{index}]"))?;
             match targets.iter_mut().find(|known| known.id == target.id) {

@@ -65,12 +65,7 @@ impl ValidScore {
     pub fn deciding(request: ValidDecision, parts: Vec<ScorePart>) -> Result<Self, ApiError> {
         let bytes: usize = parts.iter().map(bytes).sum();
         if bytes > TEXT_BYTES_MAX {
-            return Err(invalid(format!(
-                "`state` is too long for so many questions: they come to {bytes} bytes of text, and \
-                 {TEXT_BYTES_MAX} is the most"
-            ))
-            .hint("shorten `state`, or ask fewer questions at once")
-            .param("state"));
+            return Err(too_long(bytes));
         }
         check(&parts)?;
         Ok(Self {
@@ -87,13 +82,38 @@ impl ValidScore {
     }
 }
 
-/// Bytes of a part's text.
+/// The error for a state that comes to so many bytes with all that is asked about it.
+pub(crate) fn too_long(bytes: usize) -> ApiError {
+    invalid(format!(
+        "`state` is too long for so many questions: they come to {bytes} bytes of text, and \
+         {TEXT_BYTES_MAX} is the most"
+    ))
+    .hint("shorten `state`, or ask fewer questions at once")
+    .param("state")
+}
+
+/// Bytes of a part's text as the engine is told it.
 fn bytes(part: &ScorePart) -> usize {
     let prompt = match &part.prompt {
-        Prompt::Text(text) => text.len(),
-        Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+        Prompt::Text(text) => escaped(text),
+        Prompt::Chat(messages) => messages.iter().map(|m| escaped(&m.content)).sum(),
     };
-    prompt + part.continuations.iter().map(String::len).sum::<usize>()
+    prompt
+        + part
+            .continuations
+            .iter()
+            .map(|text| escaped(text))
+            .sum::<usize>()
+}
+
+/// Bytes of a text in JSON: a short one of control characters must not grow beyond a frame.
+fn escaped(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        0..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 fn check(parts: &[ScorePart]) -> Result<(), ApiError> {

@@ -125,9 +125,13 @@ fn arguments(index: usize, tool: &Tool) -> Result<Value, ApiError> {
                 .param(field),
         );
     }
-    schema
-        .entry("additionalProperties")
-        .or_insert(Value::Bool(false));
+    // Beside these it would forbid what they define.
+    let combined = ["$ref", "allOf", "anyOf", "oneOf"];
+    if !combined.iter().any(|key| schema.contains_key(*key)) {
+        schema
+            .entry("additionalProperties")
+            .or_insert(Value::Bool(false));
+    }
     schema.insert("x-guidance".to_owned(), constraint::spacing());
     let schema = Value::Object(schema);
     check_depth(&field, &schema)?;

@@ -77,7 +77,6 @@ impl Account {
             && finished.drafted_tokens == 0
             && finished.accepted_tokens == 0
             && finished.forced_tokens == 0
-            && u64::from(finished.passes) <= read.max(1)
     }
 
     /// Whether the request can fail so.
