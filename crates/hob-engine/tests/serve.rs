@@ -768,7 +768,7 @@ fn the_reader_takes_frames_apart_and_stops_at_nonsense() {
 /// Alma's prompt, Bruno's in the same sequence, and Alma's next turn: the rows that this took, and
 /// what was cached of the last.
 fn displaced_and_back(restores: bool) -> (usize, u32) {
-    let mut model = Mirror::new(256, 64, 1);
+    let mut model = Mirror::new(256, 128, 1);
     model.limits.cache_bytes = 10_000;
     model.restores_nothing = !restores;
     let record = Record::default();
