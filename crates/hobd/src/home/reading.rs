@@ -11,7 +11,7 @@ use super::{Options, clauses, lexicon, words};
 use crate::providers::{CallError, Parameter, Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
-pub const MIN_PROBABILITY: f64 = 0.35;
+pub const MIN_PROBABILITY: f64 = 0.4;
 /// Most candidates whose arguments are looked for.
 const CANDIDATES_MAX: usize = 24;
 /// Most alternatives that are answered.
