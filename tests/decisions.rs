@@ -331,8 +331,9 @@ async fn what_one_user_asked_serves_no_other() {
     let story = "She walked along the harbour and counted the boats one by one. ".repeat(12);
     let body = asked(&story, &topic());
     // What it begins with was read for this user.
-    let answer = daemon.client().ask_with(&story, &json!({"max_tokens": 1}));
-    answer.await.answer().await.done();
+    let (client, short) = (daemon.client(), json!({"max_tokens": 1}));
+    let answer = client.ask_with(&story, &short).await;
+    answer.answer().await.done();
     let cached = async |client: Client| decide(&client, &body).await.usage.cached_tokens;
     let other = cached(daemon.client().of_uid(OTHER)).await;
     let own = cached(daemon.client()).await;

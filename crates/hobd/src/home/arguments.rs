@@ -245,7 +245,10 @@ impl Source<'_> {
 }
 
 /// What an argument counts, by its name and description.
-#[allow(clippy::struct_excessive_bools, reason = "each is said or not, whatever else is")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is said or not, whatever else is"
+)]
 struct Measure {
     percent: bool,
     degrees: bool,
