@@ -4,7 +4,8 @@
 //! probabilities are averaged: small models favour an option for its place. They favour some words,
 //! too, whatever the state: so each is also asked without the state, and what counts is how much
 //! likelier the state makes an option. What is constant comes first, so that the engine reads the
-//! state once, and a question once for all its orders.
+//! state once, and a question once for all its orders. A list of options helps large models and
+//! confuses the smallest, so that a question is also asked without one, for half the weight.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::request::{TEXT_BYTES_MAX, ValidDecision, too_long};
 
 /// Most orders in which one question's options are shown. With so many options or fewer, each stands
 /// in each place once.
-const ORDERS_MAX: usize = 4;
+const ORDERS_MAX: usize = 3;
 /// Stands for the state where it is left out.
 const NO_STATE: &str = "(nothing is known)";
 
@@ -84,7 +85,7 @@ impl Plan {
             [request.state.as_str(), NO_STATE]
                 .into_iter()
                 .flat_map(move |state| {
-                    orders(asked.options.len()).map(move |first| asked.part(state, first, chats))
+                    views(asked.options.len()).map(move |view| asked.part(state, view, chats))
                 })
         });
         let parts = parts.collect();
@@ -95,14 +96,20 @@ impl Plan {
     pub fn answers(self, parts: Vec<Vec<Likelihood>>) -> BTreeMap<String, Answer> {
         let mut parts = parts.into_iter();
         let answers = self.asked.into_iter().map(|asked| {
-            let orders = orders(asked.options.len()).len();
-            let mut of_orders = || parts.by_ref().take(orders).collect::<Vec<_>>();
-            let (with, without) = (of_orders(), of_orders());
+            let views = views(asked.options.len()).count();
+            let mut of_views = || parts.by_ref().take(views).collect::<Vec<_>>();
+            let (with, without) = (of_views(), of_views());
             let probabilities = probabilities(asked.options.len(), &with, &without);
             (asked.id, answer(asked.question, &probabilities))
         });
         answers.collect()
     }
+}
+
+/// The ways in which a question is asked: with its options listed in each order, by the number of
+/// the one that comes first, and without a list (`None`).
+fn views(options: usize) -> impl Iterator<Item = Option<usize>> {
+    orders(options).map(Some).chain([None])
 }
 
 /// The number of the option that is shown first in each order.
@@ -131,21 +138,22 @@ fn options(question: &Question) -> Vec<Choosable> {
 }
 
 impl Asked {
-    /// The question with its options in the order that begins with number `first`. The continuations
-    /// are always in the options' own order.
-    fn part(&self, state: &str, first: usize, chats: bool) -> ScorePart {
+    /// The question in one of its [`views`]. The continuations are always in the options' own order.
+    fn part(&self, state: &str, view: Option<usize>, chats: bool) -> ScorePart {
         let instructions = match &self.question {
             Question::Choice { instructions, .. }
             | Question::Score { instructions, .. }
             | Question::Noul { instructions, .. } => instructions,
         };
-        let (before, after) = self.options.split_at(first);
-        let shown = after.iter().chain(before);
-        let shown: Vec<_> = shown
-            .map(|option| format!("\n- {}", option.shown))
-            .collect();
-        let shown = shown.concat();
-        let text = format!("{state}\n\nQuestion: {instructions}\nAnswer with one of these:{shown}");
+        let mut text = format!("{state}\n\nQuestion: {instructions}");
+        if let Some(first) = view {
+            let (before, after) = self.options.split_at(first);
+            let shown = after.iter().chain(before);
+            let shown: Vec<_> = shown
+                .map(|option| format!("\n- {}", option.shown))
+                .collect();
+            text = format!("{text}\nAnswer with one of these:{}", shown.concat());
+        }
         let said = self.options.iter().map(|option| option.said.as_str());
         if chats {
             let content = text;
@@ -163,16 +171,18 @@ impl Asked {
     }
 }
 
-/// How likely each of `count` options is, were all equally likely before the state was known: the
-/// mean over the orders in which they were shown, with the state and without.
+/// How likely each of `count` options is, were all equally likely before the state was known: half
+/// the mean over the orders in which they were listed, and half what is said without a list.
 fn probabilities(count: usize, with: &[Vec<Likelihood>], without: &[Vec<Likelihood>]) -> Vec<f64> {
     let mut mean = vec![0.0; count];
-    for (with, without) in with.iter().zip(without) {
+    let views = views(count).zip(with.iter().zip(without));
+    for (view, (with, without)) in views {
+        let weight = view.map_or(0.5, |_| 0.5 / as_f64(orders(count).len()));
         let pairs = with.iter().zip(without);
         let gains = pairs.map(|(with, without)| with.log_probability - without.log_probability);
         let gains: Vec<f64> = gains.collect();
         for (mean, probability) in mean.iter_mut().zip(softmax(&gains)) {
-            *mean += probability / as_f64(orders(count).len());
+            *mean += probability * weight;
         }
     }
     mean

@@ -52,22 +52,22 @@ fn text(part: &ScorePart) -> &str {
 #[test]
 fn every_option_stands_in_every_place_once() {
     let (_, parts) = Plan::new(&deciding(&[("q", choice(&["a", "b", "c"]))]), true);
-    assert_eq!(parts.len(), 6, "with the state and without");
+    assert_eq!(parts.len(), 8, "with the state and without");
     let order = |part: &ScorePart| -> String {
         let lines = text(part).lines();
         lines.filter_map(|line| line.strip_prefix("- ")).collect()
     };
     let orders: Vec<_> = parts.iter().map(order).collect();
-    assert_eq!(orders, ["abc", "bca", "cab", "abc", "bca", "cab"]);
+    assert_eq!(orders, ["abc", "bca", "cab", "", "abc", "bca", "cab", ""]);
     for (number, part) in parts.iter().enumerate() {
-        let state = if number < 3 { "It rains.\n" } else { NO_STATE };
+        let state = if number < 4 { "It rains.\n" } else { NO_STATE };
         assert!(text(part).starts_with(state), "the state first");
         assert_eq!(part.continuations, ["a", "b", "c"], "in their own order");
     }
     let names: Vec<String> = (0..64).map(|n| format!("option {n:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (_, parts) = Plan::new(&deciding(&[("q", choice(&names))]), false);
-    assert_eq!(parts.len(), 2 * ORDERS_MAX);
+    assert_eq!(parts.len(), 2 * (ORDERS_MAX + 1));
     assert_eq!(parts[0].continuations[63], " option 63");
 }
 
@@ -135,7 +135,7 @@ fn biased(parts: &[ScorePart], merits: &[f64]) -> Vec<Vec<Likelihood>> {
         let known = !text(part).starts_with(NO_STATE);
         let each = options.map(|(said, merit)| {
             let place = shown.iter().position(|shown| *shown == said.trim());
-            let place = as_f64(place.unwrap());
+            let place = place.map_or(0.0, as_f64);
             // The state makes a good place still better.
             likelihood(if known { merit - 2.0 * place } else { -place })
         });

@@ -21,7 +21,7 @@ pub const QUESTIONS_MAX: usize = 16;
 pub const OPTIONS_MAX: usize = 64;
 /// Most options of all questions together: each is looked at in several orders, with the state and
 /// without.
-pub(crate) const OPTIONS_IN_ALL_MAX: usize = 256;
+const OPTIONS_IN_ALL_MAX: usize = 256;
 /// Fewest and most levels of a scale.
 const LEVELS: std::ops::RangeInclusive<usize> = 2..=10;
 /// Longest id of a question, and longest name of an option, in bytes.
