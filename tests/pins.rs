@@ -92,7 +92,7 @@ async fn assert_restored(daemon: &Daemon, before: &Pin, expected: &str) {
     let (text, done) = ask(daemon, QUESTION, json!({})).await;
     assert_eq!(text, expected);
     // A whole piece of 64 tokens is read behind it.
-    assert!(cached(&done) > before.tokens - 64, "{done:?}");
+    assert!(cached(&done) >= before.tokens - 64, "{done:?}");
     let now = pin(daemon, "persona").await;
     assert_eq!(now.source, Some(PinSource::Restored), "{now:?}");
     assert_eq!((now.tokens, now.bytes), (before.tokens, before.bytes));
@@ -109,7 +109,7 @@ async fn a_pin_is_restored_after_every_kind_of_end() {
     assert_eq!(snapshots(&daemon).len(), 1);
     let (text, done) = ask(&daemon, QUESTION, json!({})).await;
     assert_eq!(text, fresh);
-    assert!(cached(&done) > before.tokens - 64);
+    assert!(cached(&done) >= before.tokens - 64);
 
     // The engine is lost.
     let lost = daemon.engine_pid().await;

@@ -149,7 +149,7 @@ fn a_pinned_prefix_is_read_saved_and_restored_and_the_answer_is_the_same() {
         assert!(tokens > 550 && !restored, "{tokens}");
         let read = engine.ask(question(1, Some(OWNER), LONG));
         assert_eq!(read.text, fresh.text);
-        assert!(read.finished().cached_tokens > tokens - PIECE);
+        assert!(read.finished().cached_tokens >= tokens - PIECE);
         let saved = save(&mut engine, 1, bytes);
         drop(engine);
 
@@ -158,12 +158,12 @@ fn a_pinned_prefix_is_read_saved_and_restored_and_the_answer_is_the_same() {
         assert_eq!(ready(&mut engine, 7), (tokens, bytes, true));
         let again = engine.ask(question(1, Some(OWNER), LONG));
         assert_eq!(again.text, fresh.text);
-        assert!(again.finished().cached_tokens > tokens - PIECE);
+        assert!(again.finished().cached_tokens >= tokens - PIECE);
         // Displaced and restored again.
         engine.ask(complete(2, "Once upon a time", 4));
         let again = engine.ask(question(3, Some(OWNER), LONG));
         assert_eq!(again.text, fresh.text);
-        assert!(again.finished().cached_tokens > tokens - PIECE);
+        assert!(again.finished().cached_tokens >= tokens - PIECE);
     }
 }
 
@@ -237,7 +237,7 @@ fn a_users_prefix_serves_that_user_and_everybodys_serves_all_who_let_it() {
     engine.send(&pin(2, None, persona(10)));
     assert_eq!(ready(&mut engine, 2).0, tokens);
     let third = engine.ask(question(2, Some(OWNER + 2), 10));
-    assert!(third.finished().cached_tokens > tokens - PIECE);
+    assert!(third.finished().cached_tokens >= tokens - PIECE);
     let private = engine.ask(question(3, None, 10));
     assert_eq!(private.finished().cached_tokens, 0);
     // Unpinned, it serves nobody.
