@@ -5,14 +5,15 @@ use hob_ipc::message::{ChatMessage, FailureCode, PinFailure, Prompt};
 
 use crate::prompt::Token;
 use crate::serve::Model;
-use crate::slots::GRID;
+use crate::slots::{GRID, PIECE_MIN};
 
 /// Continuations as unlike one another as text can be: where their tokens part, any may. White space
 /// is among them, as it may become one token with what stands before.
 const CONTINUATIONS: [&str; 4] = ["Hello", "7 + 5", "\n\n- x", "…"];
 
-/// The tokens with which every conversation begins that begins with `messages`, up to the last
-/// multiple of [`GRID`].
+/// The tokens with which every conversation begins that begins with `messages`, up to a multiple of
+/// [`GRID`], and without the last [`PIECE_MIN`]: a whole piece is left to read behind it, and nothing
+/// has to be cut off, which a restored window could not do.
 ///
 /// # Errors
 /// [`PinFailure`].
@@ -43,7 +44,8 @@ pub fn common_tokens<M: Model>(
         });
     }
     let mut common = common.unwrap_or_default();
-    common.truncate(common.len() - common.len() % GRID);
+    let end = common.len().saturating_sub(PIECE_MIN);
+    common.truncate(end - end % GRID);
     let n_ctx = model.limits().n_ctx as usize;
     match common.len() {
         0 => Err(PinFailure::TooShort),
