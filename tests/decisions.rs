@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use hob_api::ErrorCode;
 use hob_api::decision::{Answer, Decisions};
 use hob_api::status::Status;
-use hob_e2e::{Client, Daemon, Setup, TEST_MODEL, ran_as_root};
+use hob_e2e::{Client, Setup, TEST_MODEL, ran_as_root};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/systemone";
@@ -48,12 +48,6 @@ fn choice(decisions: &Decisions, id: &str) -> (String, BTreeMap<String, f64>, f6
 fn assert_probabilities(probabilities: &BTreeMap<String, f64>) {
     let sum: f64 = probabilities.values().sum();
     assert!((sum - 1.0).abs() < 1e-6, "{probabilities:?}");
-}
-
-async fn assert_serves(daemon: &Daemon) {
-    let answer = daemon.client().ask("one two three").await.answer().await;
-    assert_eq!(answer.text, "one two three");
-    answer.done();
 }
 
 #[tokio::test]
@@ -315,7 +309,7 @@ async fn an_engine_that_lies_is_ended_and_the_next_request_served() {
         let body = asked(&format!("fake: {words}."), &topic());
         let reply = client.post(PATH, &body).await;
         assert_eq!(reply.any_error().code, ErrorCode::EngineLost, "{words}");
-        assert_serves(&daemon).await;
+        daemon.assert_serves().await;
         let lost = |status: &Status| status.engine_losses == 1;
         daemon.until_status(words, lost).await;
     }

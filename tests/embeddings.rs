@@ -30,12 +30,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-async fn assert_serves(daemon: &Daemon) {
-    let answer = daemon.client().ask("one two three").await.answer().await;
-    assert_eq!(answer.text, "one two three");
-    answer.done();
-}
-
 #[tokio::test]
 async fn what_is_alike_lies_near_and_each_way_to_ask_gives_the_same() {
     let daemon = Setup::real().ready().await;
@@ -244,7 +238,7 @@ async fn lose(daemon: &Daemon, losses: u64, words: &str) {
     let reply = client.post(PATH, &body).await;
     // An embedding too many comes before the end, a wrong end after all.
     assert_eq!(reply.any_error().code, ErrorCode::EngineLost, "{words}");
-    assert_serves(daemon).await;
+    daemon.assert_serves().await;
     let lost = |status: &hob_api::status::Status| status.engine_losses == losses;
     daemon.until_status(words, lost).await;
 }

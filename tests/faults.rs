@@ -26,12 +26,6 @@ fn lost(answer: &Answer) -> &ApiError {
     error
 }
 
-async fn assert_serves(daemon: &Daemon) {
-    let answer = daemon.client().ask("one two three").await.answer().await;
-    assert_eq!(answer.text, "one two three");
-    answer.done();
-}
-
 async fn losses(daemon: &Daemon, wanted: u64) -> Status {
     daemon
         .until_status(&format!("{wanted} engines lost"), |status| {
@@ -91,7 +85,7 @@ async fn a_lie_after_the_end_costs_no_answer() {
         let answer = client.ask(&format!("fake: {breach}")).await;
         answer.answer().await.done();
         losses(&daemon, 1).await;
-        assert_serves(&daemon).await;
+        daemon.assert_serves().await;
     }
 }
 
@@ -105,7 +99,7 @@ async fn an_engine_that_floods_is_ended() {
     assert!(error.hint.is_some(), "{error:?}");
     assert!(answer.text.len() <= 8 * 1024, "{} bytes", answer.text.len());
     losses(&daemon, 1).await;
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -115,7 +109,7 @@ async fn an_oversized_delta_is_no_answer() {
     let fields = json!({"max_tokens": 8});
     let answer = client.ask_with("fake: long-delta", &fields).await;
     lost(&answer.answer().await);
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -139,7 +133,7 @@ async fn requests_that_run_at_once_each_get_their_own_error() {
     lost(&bystander);
     lost(&culprit);
     losses(&daemon, 1).await;
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -187,7 +181,7 @@ async fn three_crashes_put_a_model_in_quarantine() {
         status.model.map(|model| model.name).as_deref(),
         Some("other")
     );
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -267,7 +261,7 @@ async fn an_idle_engine_that_dies_is_started_again() {
         })
         .await;
     assert_eq!(status.engine_losses, 1);
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -277,7 +271,7 @@ async fn an_engine_that_ignores_cancel_holds_up_only_its_own_place() {
     let mut deaf = client.ask("fake: deaf 1500").await;
     deaf.first_delta().await;
     drop(deaf);
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
     let status = daemon
         .until_status("idle", |status| status.active == 0)
         .await;

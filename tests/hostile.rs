@@ -63,12 +63,6 @@ async fn no_files_left(daemon: &Daemon, before: usize) {
     .await;
 }
 
-async fn assert_serves(daemon: &Daemon) {
-    let answer = daemon.client().ask("one two three").await.answer().await;
-    assert_eq!(answer.text, "one two three");
-    answer.done();
-}
-
 /// The error in a raw reply, with a cause and a hint.
 fn raw_error(reply: &str) -> ApiError {
     let (_, body) = reply.split_once("\r\n\r\n").unwrap();

@@ -8,7 +8,7 @@ use hob_e2e::{Client, Daemon, Setup, Stream};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{CHAT, Random, assert_serves, idle, no_files_left};
+use super::{CHAT, Random, idle, no_files_left};
 
 const REPETITIONS: u64 = 200;
 
@@ -75,7 +75,7 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind() {
     assert_eq!(status.engine_losses, 0);
     assert_eq!(daemon.engine_pid().await, engine);
     no_files_left(&daemon, before).await;
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{CHAT, assert_serves, idle, no_files_left, raw_error};
+use super::{CHAT, idle, no_files_left, raw_error};
 
 const CROWD: usize = 1000;
 /// What a crowd may add to hobd's memory: the buffers of the connections that have a place, twice
@@ -82,7 +82,7 @@ async fn a_thousand_connections_are_each_answered_and_leave_nothing_behind() {
     let second = daemon.status().await.hobd_rss_bytes;
     assert!(second < first + LEAK_BYTES_MAX, "{first}, then {second}");
     no_files_left(&daemon, before.0).await;
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
         assert!(reply.starts_with("HTTP/1.1 408"), "{what}: {reply}");
         assert_eq!(raw_error(&reply).code, ErrorCode::RequestTimeout);
     }
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn who_dawdles_over_an_answer_is_told_so_at_its_end() {
         let mut stream = client.stream(CHAT, &body, accept).await;
         // It reads nothing until hobd has given up on it.
         idle(&daemon).await;
-        assert_serves(&daemon).await;
+        daemon.assert_serves().await;
         let mut errors = 0;
         let mut last = String::new();
         while let Some(record) = stream.record().await {

@@ -5,7 +5,7 @@ use hob_api::{ApiError, ErrorCode};
 use hob_e2e::{Daemon, Setup};
 use serde_json::json;
 
-use super::{assert_serves, idle};
+use super::idle;
 
 /// Asks with so many milliseconds; the request must be too late.
 async fn too_late(daemon: &Daemon, question: &str, timeout_ms: u64) -> ApiError {
@@ -32,7 +32,7 @@ async fn a_deadline_passes_in_whatever_phase_the_request_is() {
     too_late(&daemon, "fake: slow 5 100000", 100).await;
     let status = idle(&daemon).await;
     assert_eq!(status.engine_losses, 0);
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_deadline_does_not_wait_for_the_model() {
     too_late(&daemon, "too early", 50).await;
     assert_eq!(daemon.status().await.state, State::Loading);
     daemon.until_ready().await;
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }
 
 #[tokio::test]
@@ -57,5 +57,5 @@ async fn a_deadline_in_the_past_is_no_deadline() {
         assert_eq!(error.code, ErrorCode::InvalidRequest, "{error:?}");
         assert_eq!(error.param.as_deref(), Some("timeout_ms"));
     }
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
 }

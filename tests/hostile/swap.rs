@@ -6,7 +6,7 @@ use hob_api::ErrorCode;
 use hob_api::status::{State, Status};
 use hob_e2e::{Daemon, Setup};
 
-use super::{assert_serves, idle};
+use super::idle;
 
 fn file(daemon: &Daemon) -> PathBuf {
     daemon.models_dir().join("fake.gguf")
@@ -49,7 +49,7 @@ async fn a_model_replaced_while_it_is_loaded_stays_the_one_that_was_verified() {
     let daemon = Setup::fake().ready().await;
     let before = sha(&daemon.status().await);
     replace(&daemon);
-    assert_serves(&daemon).await;
+    daemon.assert_serves().await;
     assert_eq!(sha(&daemon.status().await), before);
 
     // The new file is not the one that was installed, so it is not loaded.

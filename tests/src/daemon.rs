@@ -53,6 +53,13 @@ impl Daemon {
             .expect("running hobd")
     }
 
+    /// Asserts that it still answers; the fake engine says what it is asked.
+    pub async fn assert_serves(&self) {
+        let answer = self.client().ask("one two three").await.answer().await;
+        assert_eq!(answer.text, "one two three");
+        answer.done();
+    }
+
     /// hobd's process id.
     pub fn pid(&self) -> u32 {
         self.process.id()

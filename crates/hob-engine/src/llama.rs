@@ -134,14 +134,12 @@ impl<'m> Words<'m> {
         }));
         let lengths = vocab.tokens().filter_map(|token| vocab.text(token));
         let longest = lengths.map(|text| text.to_bytes().len()).max();
-        let ends = vocab.tokens().filter(|token| vocab.is_eog(*token));
-        let ends = ends.map(|token| token.0).collect();
         Self {
+            ends: alphabet::ends(&vocab),
             vocab,
             controls,
             n_vocab,
             longest: longest.unwrap_or(1).max(1),
-            ends,
         }
     }
 

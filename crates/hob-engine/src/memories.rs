@@ -310,10 +310,12 @@ fn overlap(
     let exact = common.min(prompt.len().saturating_sub(PIECE_MIN));
     let exact = exact - exact % GRID;
     let can_cut = exact == held.len() || cuts(held.len(), exact);
-    let usable = match common == held.len() {
-        true if written || !can_cut => common,
-        _ if can_cut => exact,
-        _ => 0,
+    let usable = if common == held.len() && (written || !can_cut) {
+        common
+    } else if can_cut {
+        exact
+    } else {
+        0
     };
     Overlap {
         raw,

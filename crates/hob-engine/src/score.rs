@@ -383,6 +383,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// How urgent the request is by now.
+    pub fn urgency(&self, now: Instant) -> Class {
+        slots::urgency(self.class, self.received, now)
+    }
+
     /// The rows of the next step, with so much room. As long as nothing was cut, the prompt is read in
     /// pieces as any prompt; then all is read at once that fits.
     pub fn rows(&self, sequence: u32, room: usize, batch_max: usize) -> Vec<Row> {

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use hob_api::chat::Class;
 use hob_api::event::FinishReason;
 use hob_ipc::constraint::Constraint;
 use hob_ipc::embedding::EmbedFailure;
@@ -26,7 +25,7 @@ use crate::prompt::Token;
 use crate::pulse::Pulse;
 use crate::recall::{self, Place, sequence_id};
 use crate::shelf::Owner;
-use crate::slots::{self, CHUNK_MIN, PIECE_MIN, Pace, Slot};
+use crate::slots::{Paces, Slot};
 use crate::text::Answer;
 use crate::wire::Events;
 
@@ -38,9 +37,6 @@ mod step;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
-/// Where a request stands among those whose tokens are to be read: the most urgent first, then who
-/// waited for the most steps, then who came first.
-type Turn = (Class, u64, u64);
 
 /// A model's bounds, all at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +219,7 @@ pub fn serve<M: Model>(
         parked: Vec::new(),
         scorings: scoring::Jobs::default(),
         cache_reported: (0, 0),
-        pace_alone: Pace::new(slots::STEP_ALONE, PIECE_MIN, limits.n_batch as usize),
-        pace_shared: Pace::new(slots::STEP_SHARED, CHUNK_MIN, limits.n_batch as usize),
+        paces: Paces::new(limits.n_batch as usize),
         model,
         limits,
         inbox,
@@ -281,8 +276,7 @@ struct Server<'a, M: Model> {
     pulse: &'a Pulse,
     slots: Vec<Option<Slot<M::Sampler>>>,
     memories: Memories,
-    pace_alone: Pace,
-    pace_shared: Pace,
+    paces: Paces,
     drafts: Drafts,
     costs: StepCosts,
     pins: Pins,
@@ -354,6 +348,11 @@ impl<M: Model> Server<'_, M> {
             Some(_) => self.park(request, received),
             None => self.admit(request, received, None),
         };
+        self.admitted(id, admitted)
+    }
+
+    /// Tells what became of a request that came.
+    fn admitted(&mut self, id: RequestId, admitted: Result<(), Failure>) -> io::Result<()> {
         self.pulse.advance();
         match admitted {
             Ok(()) => self.report_cache(),

@@ -169,7 +169,6 @@ impl<S> Slot<S> {
     /// The report of a complete answer.
     pub fn finished(&self, reason: hob_api::event::FinishReason, now: Instant) -> Finished {
         let prompt_done = self.prompt_done.unwrap_or(now);
-        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Finished {
             id: self.id,
             reason,
@@ -195,6 +194,11 @@ pub fn urgency(class: Class, received: Instant, now: Instant) -> Class {
     let classes = usize::try_from(classes).unwrap_or(usize::MAX);
     let aged = more_urgent.take(classes.saturating_add(1)).last();
     aged.unwrap_or(class)
+}
+
+/// A span as messages count it.
+pub fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// So many tokens as messages count them.
@@ -285,13 +289,17 @@ pub fn reading<S>(slots: &[Option<Slot<S>>], place: usize, room: usize, batch_ma
     plan
 }
 
-/// Whose prompt is read next: the most urgent one's, and in turns among equals. Who has just come
-/// comes before who was just read.
-pub fn next_to_read<S>(slots: &[Option<Slot<S>>], now: Instant) -> Option<usize> {
+/// Where a request stands among those whose tokens are to be read: the most urgent first, then who
+/// waited for the most steps, then who came first.
+pub type Turn = (Class, u64, u64);
+
+/// Whose prompt is read next, and where that stands among others: the most urgent one's, and in turns
+/// among equals. Who has just come comes before who was just read.
+pub fn next_to_read<S>(slots: &[Option<Slot<S>>], now: Instant) -> Option<(Turn, usize)> {
     occupied(slots)
         .filter(|(_, slot)| slot.to_read() > 0)
-        .min_by_key(|(_, slot)| (slot.urgency(now), slot.turn, slot.arrival))
-        .map(|(place, _)| place)
+        .map(|(place, slot)| ((slot.urgency(now), slot.turn, slot.arrival), place))
+        .min()
 }
 
 fn occupied<S>(slots: &[Option<Slot<S>>]) -> impl Iterator<Item = (usize, &Slot<S>)> {
@@ -338,6 +346,32 @@ pub fn alone<S>(slots: &[Option<Slot<S>>]) -> Option<RequestId> {
     let mut slots = occupied(slots);
     let (_, only) = slots.next()?;
     slots.next().is_none().then_some(only.id)
+}
+
+/// The paces of steps that may be long, and of those for which others wait.
+#[derive(Debug)]
+pub struct Paces {
+    alone: Pace,
+    shared: Pace,
+}
+
+impl Paces {
+    /// The paces before anything is measured.
+    pub fn new(batch_max: usize) -> Self {
+        Self {
+            alone: Pace::new(STEP_ALONE, PIECE_MIN, batch_max),
+            shared: Pace::new(STEP_SHARED, CHUNK_MIN, batch_max),
+        }
+    }
+
+    /// The pace of steps that may be long, or of others.
+    pub fn of(&mut self, long: bool) -> &mut Pace {
+        if long {
+            &mut self.alone
+        } else {
+            &mut self.shared
+        }
+    }
 }
 
 /// How many prompt tokens a step takes, from how long steps took.

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use driver::complete;
+use driver::sequences::Sequences;
 use hob_api::event::FinishReason;
 use hob_engine::grammar::alphabet::Alphabet;
 use hob_engine::grammar::compiler::{Compiler, Compiling};
@@ -29,11 +30,8 @@ const END: Token = 256;
 
 /// A model of bytes that chooses anything.
 struct Whim {
-    limits: Limits,
+    sequences: Sequences,
     compiler: Compiler,
-    seen: Vec<Vec<Token>>,
-    rows: Vec<Row>,
-    steps: usize,
     /// Whether it can't go back to an earlier place in a sequence.
     keeps_nothing: bool,
     /// What stood before each choice, by prompt.
@@ -48,18 +46,16 @@ struct Chance {
 
 impl Whim {
     fn new(n_batch: u32, parallel: u32, keeps_nothing: bool, inbox: &Inbox) -> Self {
+        let limits = Limits {
+            n_ctx: 400,
+            n_batch,
+            parallel,
+            goes_back: true,
+            cache_bytes: 0,
+        };
         Self {
-            limits: Limits {
-                n_ctx: 400,
-                n_batch,
-                parallel,
-                goes_back: true,
-                cache_bytes: 0,
-            },
+            sequences: Sequences::new(limits),
             compiler: Compiler::start(bytes, inbox.own_sender()).unwrap(),
-            seen: vec![Vec::new(); parallel as usize],
-            rows: Vec::new(),
-            steps: 0,
             keeps_nothing,
             before: HashMap::new(),
         }
@@ -81,14 +77,11 @@ impl Model for Whim {
     type Sampler = Chance;
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.sequences.limits()
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
-        let Prompt::Text(text) = prompt else {
-            unreachable!("these tests send text");
-        };
-        Ok(text.bytes().map(Token::from).collect())
+        Ok(Sequences::tokenize(prompt))
     }
 
     fn sampler(&self, sampling: &Sampling, prompt: &[Token]) -> Chance {
@@ -99,15 +92,7 @@ impl Model for Whim {
     }
 
     fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure> {
-        assert!(!rows.is_empty() && rows.len() <= self.limits.n_batch as usize);
-        for row in rows {
-            let seen = &mut self.seen[row.sequence as usize];
-            assert_eq!(seen.len(), row.position as usize, "positions have no gap");
-            assert!(row.position < self.limits.n_ctx);
-            seen.push(row.token);
-        }
-        self.rows = rows.to_vec();
-        self.steps += 1;
+        self.sequences.decode(rows);
         Ok(Step::Done)
     }
 
@@ -117,9 +102,7 @@ impl Model for Whim {
         chance: &mut Chance,
         allowed: Option<&TokenSet>,
     ) -> Result<Token, Failure> {
-        let row = self.rows[row];
-        assert!(row.logits);
-        let before = &self.seen[row.sequence as usize][..=row.position as usize];
+        let before = self.sequences.up_to(row);
         assert!(before.starts_with(&chance.prompt));
         let answer = before[chance.prompt.len()..].to_vec();
         self.before
@@ -156,14 +139,12 @@ impl Model for Whim {
     }
 
     fn keep(&mut self, sequence: u32, tokens: usize) -> bool {
-        let seen = &mut self.seen[sequence as usize];
-        assert!(tokens <= seen.len());
-        seen.truncate(tokens);
+        self.sequences.keep(sequence, tokens);
         !self.keeps_nothing
     }
 
     fn forget(&mut self, sequence: u32) {
-        self.seen[sequence as usize].clear();
+        self.sequences.forget(sequence);
     }
 
     fn cuts(&self, _: usize, _: usize) -> bool {
@@ -171,7 +152,7 @@ impl Model for Whim {
     }
 
     fn saved_bytes(&self, sequence: u32) -> usize {
-        self.seen[sequence as usize].len()
+        self.sequences.known(sequence)
     }
 
     fn save(&mut self, _: u32) -> Option<Vec<u8>> {
@@ -288,7 +269,7 @@ fn what_has_to_follow_is_computed_in_one_step_with_what_was_chosen() {
     assert_eq!(end.completion_tokens as usize, record.text(1).len());
     // The prompt comes with what the answer begins with, and each number has one digit or two.
     assert!(end.passes <= 7, "{end:?}");
-    assert_eq!(end.passes as usize, model.steps);
+    assert_eq!(end.passes as usize, model.sequences.steps);
     assert!(end.forced_tokens >= 70, "{end:?}");
 }
 

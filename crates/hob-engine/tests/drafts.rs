@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use driver::sequences::Sequences;
 use driver::{Engine, complete, load, sliding_model, test_model};
 use hob_engine::grammar::TokenSet;
 use hob_engine::inbox::{Inbound, inbox};
@@ -27,10 +28,7 @@ const END: Token = 256;
 /// A model whose next byte follows from all bytes before it: mostly it repeats what stood so many
 /// bytes before.
 struct Repeater {
-    limits: Limits,
-    seen: Vec<Vec<Token>>,
-    rows: Vec<Row>,
-    steps: usize,
+    sequences: Sequences,
 }
 
 /// What the sampler has chosen: it must be what stands in the sequence.
@@ -44,14 +42,11 @@ impl Model for Repeater {
     type Sampler = Chosen;
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.sequences.limits()
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
-        let Prompt::Text(text) = prompt else {
-            unreachable!("these tests send text");
-        };
-        Ok(text.bytes().map(Token::from).collect())
+        Ok(Sequences::tokenize(prompt))
     }
 
     fn sampler(&self, _: &Sampling, prompt: &[Token]) -> Chosen {
@@ -62,15 +57,7 @@ impl Model for Repeater {
     }
 
     fn decode(&mut self, rows: &[Row]) -> Result<Step, Failure> {
-        assert!(!rows.is_empty() && rows.len() <= self.limits.n_batch as usize);
-        for row in rows {
-            let seen = &mut self.seen[row.sequence as usize];
-            assert_eq!(seen.len(), row.position as usize, "positions have no gap");
-            assert!(row.position < self.limits.n_ctx);
-            seen.push(row.token);
-        }
-        self.rows = rows.to_vec();
-        self.steps += 1;
+        self.sequences.decode(rows);
         Ok(Step::Done)
     }
 
@@ -80,9 +67,7 @@ impl Model for Repeater {
         chosen: &mut Chosen,
         _: Option<&TokenSet>,
     ) -> Result<Token, Failure> {
-        let row = self.rows[row];
-        assert!(row.logits);
-        let before = &self.seen[row.sequence as usize][..=row.position as usize];
+        let before = self.sequences.up_to(row);
         let truth = chosen.prompt.iter().chain(&chosen.tokens);
         assert!(
             before.iter().eq(truth),
@@ -121,18 +106,16 @@ impl Model for Repeater {
     }
 
     fn keep(&mut self, sequence: u32, tokens: usize) -> bool {
-        let seen = &mut self.seen[sequence as usize];
-        assert!(tokens <= seen.len());
-        seen.truncate(tokens);
+        self.sequences.keep(sequence, tokens);
         true
     }
 
     fn forget(&mut self, sequence: u32) {
-        self.seen[sequence as usize].clear();
+        self.sequences.forget(sequence);
     }
 
     fn cuts(&self, _: usize, _: usize) -> bool {
-        self.limits.goes_back
+        self.sequences.limits().goes_back
     }
 
     fn saved_bytes(&self, _: u32) -> usize {
@@ -175,10 +158,7 @@ fn answers(
     drafts: Drafts,
 ) -> (Vec<(String, Finished)>, usize) {
     let mut model = Repeater {
-        limits,
-        seen: vec![Vec::new(); limits.parallel as usize],
-        rows: Vec::new(),
-        steps: 0,
+        sequences: Sequences::new(limits),
     };
     let record = Answers::default();
     let (sender, receiver) = inbox();
@@ -203,7 +183,7 @@ fn answers(
         let end = ends.iter().find(|end| end.id == request.id);
         (text, *end.unwrap())
     };
-    (requests.iter().map(of).collect(), model.steps)
+    (requests.iter().map(of).collect(), model.sequences.steps)
 }
 
 proptest! {

@@ -460,6 +460,36 @@ pub struct Finished {
     pub decode_us: u64,
 }
 
+impl Finished {
+    /// The end of a request for which `prompt_tokens` were read, and nothing was written.
+    pub fn without_answer(id: RequestId, prompt_tokens: u32, prefill_us: u64) -> Self {
+        Self {
+            id,
+            reason: FinishReason::Stop,
+            prompt_tokens,
+            cached_tokens: 0,
+            completion_tokens: 0,
+            drafted_tokens: 0,
+            accepted_tokens: 0,
+            forced_tokens: 0,
+            passes: 0,
+            prefill_us,
+            decode_us: 0,
+        }
+    }
+
+    /// Whether nothing was written.
+    pub fn has_no_answer(&self) -> bool {
+        let written = [
+            self.completion_tokens,
+            self.drafted_tokens,
+            self.accepted_tokens,
+            self.forced_tokens,
+        ];
+        written == [0; 4]
+    }
+}
+
 /// Why a model can't be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

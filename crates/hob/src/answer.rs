@@ -9,7 +9,7 @@ use hob_api::{ErrorCode, Event};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cli::Asking;
+use crate::cli::{Asking, millis};
 use crate::client::{Client, ClientError};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -65,10 +65,7 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
         tool_choice: None,
         parallel_tool_calls: None,
         handling: Handling::default(),
-        // Parsing bounds it to a day.
-        timeout_ms: asking
-            .timeout
-            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        timeout_ms: asking.timeout.map(millis),
         conversation: None,
         truncate: None,
     }

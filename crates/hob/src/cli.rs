@@ -314,6 +314,11 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A timeout as requests have it; parsing bounds it to a day.
+pub(crate) fn millis(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The schema in a file; what it means is for the daemon to say.
 fn read_schema(path: &str) -> Result<serde_json::Value, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;

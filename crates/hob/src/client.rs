@@ -9,6 +9,7 @@ mod discovery;
 mod home;
 mod pins;
 
+use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,21 @@ impl ClientError {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+}
+
+/// The path of what has this name in a collection. What can't be in a name is escaped, for the daemon
+/// to refuse.
+fn named(collection: &str, name: &str) -> String {
+    let mut path = format!("{collection}/");
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing to a string can't fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
+    path
 }
 
 impl Client {

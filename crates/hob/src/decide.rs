@@ -9,7 +9,7 @@ use hob_api::decision::{Answer, DecisionRequest, Decisions, Question};
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
-use crate::cli::{Global, parse_timeout};
+use crate::cli::{Global, millis, parse_timeout};
 use crate::client::Client;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -79,7 +79,7 @@ pub(crate) async fn run(
         class: None,
         cache_prompt: None,
         keep_alive_ms: None,
-        timeout_ms: timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        timeout_ms: timeout.map(millis),
     };
     let client = Client::find(global.socket.as_deref()).await?;
     let decisions = client.decide(&request).await?;

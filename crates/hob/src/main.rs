@@ -27,6 +27,7 @@ mod pins;
 mod providers;
 mod question;
 mod render;
+mod source;
 mod status;
 
 use std::io::{self, IsTerminal as _};

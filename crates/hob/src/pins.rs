@@ -1,8 +1,7 @@
 //! `hob pins`: what the daemon keeps ready for this user.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
@@ -17,6 +16,7 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::bytes;
+use crate::source;
 
 /// What to do with pins.
 #[derive(Debug, Subcommand)]
@@ -93,25 +93,11 @@ pub(crate) async fn run(
 
 /// The text of a file, or of stdin for `-`.
 fn read(file: &Path, output: &mut Output) -> Result<String, Failure> {
-    let stdin = file == Path::new("-");
-    let shown = if stdin {
-        "stdin".to_owned()
-    } else {
-        file.display().to_string()
-    };
-    let failed = |error: io::Error| Failure::io(&shown, &error);
-    let source: Box<dyn Read> = if stdin {
-        if io::stdin().is_terminal() {
-            output.remark("(type or paste the text; Ctrl-D on a line of its own ends it)");
-        }
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(file).map_err(failed)?)
-    };
-    let mut text = Vec::new();
-    // One byte more than fits, so that what is too long is refused and not cut.
-    let most = PIN_TEXT_BYTES_MAX as u64 + 1;
-    source.take(most).read_to_end(&mut text).map_err(failed)?;
+    let shown = source::shown(file);
+    if source::is_stdin(file) && io::stdin().is_terminal() {
+        output.remark("(type or paste the text; Ctrl-D on a line of its own ends it)");
+    }
+    let text = source::read(file, PIN_TEXT_BYTES_MAX)?;
     if text.len() > PIN_TEXT_BYTES_MAX {
         return Err(Failure::usage(format!(
             "{shown} has more than {PIN_TEXT_BYTES_MAX} bytes, the most that can be pinned"

@@ -1,8 +1,6 @@
 //! `hob providers`: what the daemon knows of this user's home.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -16,9 +14,10 @@ use crate::client::Client;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::source;
 
 /// Longest definition in bytes: a little more than the daemon takes, so that it says why not.
-const DEFINITION_BYTES_MAX: u64 = 8 << 20;
+const DEFINITION_BYTES_MAX: usize = 8 << 20;
 
 /// What to do with providers.
 #[derive(Debug, Subcommand)]
@@ -103,22 +102,9 @@ pub(crate) async fn run(
 /// # Errors
 /// If it can't be read, or is longer than any definition.
 pub(crate) fn read(file: &Path) -> Result<Bytes, Failure> {
-    let stdin = file == Path::new("-");
-    let shown = if stdin {
-        "stdin".to_owned()
-    } else {
-        file.display().to_string()
-    };
-    let failed = |error: io::Error| Failure::io(&shown, &error);
-    let source: Box<dyn Read> = if stdin {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(file).map_err(failed)?)
-    };
-    let mut bytes = Vec::new();
-    let mut source = source.take(DEFINITION_BYTES_MAX + 1);
-    source.read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > DEFINITION_BYTES_MAX {
+    let bytes = source::read(file, DEFINITION_BYTES_MAX)?;
+    if bytes.len() > DEFINITION_BYTES_MAX {
+        let shown = source::shown(file);
         let message = format!("{shown} has more than {DEFINITION_BYTES_MAX} bytes");
         return Err(Failure::usage(message).hint("a home has at most 64 tools and 1,000 targets"));
     }

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod frontend;
 pub mod home;
 pub mod listen;
+mod name;
 pub mod notify;
 pub mod pins;
 pub mod pressure;

@@ -11,11 +11,13 @@
 //! A snapshot reaches an engine only as sealed memory that was checked against its checksum, so that
 //! what was checked is what is used; anything that does not fit is deleted and computed again.
 
+use hob_api::ApiError;
 use hob_api::pin::PIN_NAME_BYTES_MAX;
-use hob_api::{ApiError, ErrorCode};
 use hob_ipc::message::ChatMessage;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::name;
 
 mod definitions;
 mod disk;
@@ -53,17 +55,7 @@ impl PinName {
     /// # Errors
     /// `invalid_request`.
     pub fn parse(name: &str) -> Result<Self, ApiError> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        let valid = (1..=PIN_NAME_BYTES_MAX).contains(&name.len())
-            && !name.starts_with('.')
-            && name.bytes().all(plain);
-        if valid {
-            return Ok(Self(name.to_owned()));
-        }
-        let message = "the pin's name is not valid";
-        Err(ApiError::new(ErrorCode::InvalidRequest, message)
-            .param("name")
-            .hint("give 1 to 64 of the characters A-Z, a-z, 0-9, dot, _ and -, not a dot first"))
+        name::parse("pin", name, PIN_NAME_BYTES_MAX).map(Self)
     }
 
     /// The name.

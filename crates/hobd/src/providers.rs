@@ -12,10 +12,12 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use hob_api::ApiError;
 use hob_api::provider::{
     ActsOn, LabelledExample, PROVIDER_NAME_BYTES_MAX, ProviderFields, Target, Tool as ToolFields,
 };
-use hob_api::{ApiError, ErrorCode};
+
+use crate::name;
 
 pub use self::call::{CallError, ValidCall};
 pub use self::registry::{Entry, PROVIDERS_MAX, PROVIDERS_PER_UID_MAX, Providers};
@@ -44,14 +46,7 @@ impl ProviderName {
     /// # Errors
     /// `invalid_request`.
     pub fn parse(name: &str) -> Result<Self, ApiError> {
-        let fits = parse::is_plain(name, PROVIDER_NAME_BYTES_MAX) && !name.starts_with('.');
-        if fits {
-            return Ok(Self(name.to_owned()));
-        }
-        let message = "the provider's name is not valid";
-        Err(ApiError::new(ErrorCode::InvalidRequest, message)
-            .param("name")
-            .hint("give 1 to 64 of the characters A-Z, a-z, 0-9, dot, _ and -, not a dot first"))
+        name::parse("provider", name, PROVIDER_NAME_BYTES_MAX).map(Self)
     }
 
     /// The name.

@@ -90,7 +90,7 @@ pub struct ValidRequest {
     pub drafts: bool,
     /// What the answer must be.
     pub constraint: Option<Constraint>,
-    /// Whether it may call tools, in the form of [`crate::calls`].
+    /// Whether it may call tools, in the form of the module `calls`.
     pub calls: bool,
 }
 

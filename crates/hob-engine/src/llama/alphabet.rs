@@ -2,9 +2,16 @@
 
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token_type::LlamaTokenAttr;
+use llama_cpp_2::vocab::LlamaVocab;
 
 use crate::grammar::alphabet::Alphabet;
 use crate::prompt::Token;
+
+/// Tokens that end an answer.
+pub(super) fn ends(vocab: &LlamaVocab<'_>) -> Vec<Token> {
+    let ends = vocab.tokens().filter(|token| vocab.is_eog(*token));
+    ends.map(|token| token.0).collect()
+}
 
 /// The vocabulary of `model`. Looks at each of its tokens.
 pub fn alphabet(model: &'static LlamaModel) -> Alphabet {
@@ -17,12 +24,9 @@ pub fn alphabet(model: &'static LlamaModel) -> Alphabet {
         }
         bytes
     });
-    let spellings = spellings.collect();
-    let ends = vocab.tokens().filter(|token| vocab.is_eog(*token));
-    let ends: Vec<Token> = ends.map(|token| token.0).collect();
     Alphabet {
-        spellings,
-        ends,
+        spellings: spellings.collect(),
+        ends: ends(&vocab),
         tokenize: Box::new(move |text| {
             let tokens = vocab.tokenize(text.as_bytes(), false, false);
             tokens.into_iter().map(|token| token.0).collect()

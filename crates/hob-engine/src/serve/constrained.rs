@@ -53,10 +53,6 @@ impl<M: Model> Server<'_, M> {
         let admitted = grammar
             .map_err(Failure::from)
             .and_then(|grammar| self.admit(parked.request, parked.received, Some(grammar)));
-        self.pulse.advance();
-        match admitted {
-            Ok(()) => self.report_cache(),
-            Err(failure) => self.report(id, failure),
-        }
+        self.admitted(id, admitted)
     }
 }

@@ -3,15 +3,14 @@
 use std::io;
 use std::time::Instant;
 
-use hob_api::event::FinishReason;
 use hob_ipc::embedding::{DIMENSIONS_MAX, Embed, EmbedFailure};
 use hob_ipc::message::Finished;
 use hob_ipc::{EngineEvent, RequestId};
 
-use super::{Failure, Model, Server, Step, Turn, cancelled};
+use super::{Failure, Model, Server, Step, cancelled};
 use crate::embed::{Job, ROWS_MAX, failure};
 use crate::inbox::Ends;
-use crate::slots::{self, CHUNK_MIN, Pace, STEP_SHARED};
+use crate::slots::{self, CHUNK_MIN, Pace, STEP_SHARED, Turn};
 
 /// Requests for embeddings under way: with the answers under way at most `parallel`.
 #[derive(Debug)]
@@ -133,20 +132,9 @@ impl<M: Model> Server<'_, M> {
             return Ok(());
         }
         let job = self.embeddings.jobs.remove(at);
-        let took = job.received.elapsed().as_micros();
-        self.events.send(EngineEvent::Finished(Finished {
-            id: job.id,
-            reason: FinishReason::Stop,
-            prompt_tokens: job.tokens(),
-            cached_tokens: 0,
-            completion_tokens: 0,
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            forced_tokens: 0,
-            passes: 0,
-            prefill_us: u64::try_from(took).unwrap_or(u64::MAX),
-            decode_us: 0,
-        }))
+        let took = slots::micros(job.received.elapsed());
+        let finished = Finished::without_answer(job.id, job.tokens(), took);
+        self.events.send(EngineEvent::Finished(finished))
     }
 
     /// Ends a request for embeddings, if it has not ended.

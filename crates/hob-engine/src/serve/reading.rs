@@ -111,13 +111,8 @@ impl<M: Model> Server<'_, M> {
         // A long step may be lost to who arrives. After one was, they are short: where requests come
         // often, there would not be time for a long one ever.
         let long = self.limits.goes_back && !self.pins.stopped;
-        let pace = if long {
-            &self.pace_alone
-        } else {
-            &self.pace_shared
-        };
         let batch_max = self.limits.n_batch as usize;
-        let room = pace.chunk().min(batch_max);
+        let room = self.paces.of(long).chunk().min(batch_max);
         let count = slots::share(reading.seen, pin.tokens.len(), room, batch_max);
         let sequence = sequence_id(reading.sequence);
         let positions = sequence_id(reading.seen)..;
@@ -141,12 +136,7 @@ impl<M: Model> Server<'_, M> {
         self.pulse.advance();
         match decoded {
             Ok(Step::Done) => {
-                let pace = if long {
-                    &mut self.pace_alone
-                } else {
-                    &mut self.pace_shared
-                };
-                pace.learn(count, started.elapsed());
+                self.paces.of(long).learn(count, started.elapsed());
                 self.pins.stopped = false;
                 let seen = reading.seen + count;
                 self.read_on(Reading { seen, ..reading })

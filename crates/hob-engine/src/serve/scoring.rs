@@ -4,18 +4,17 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use hob_api::event::FinishReason;
 use hob_ipc::message::{FailureCode, Finished};
 use hob_ipc::score::{SINGLE_TOKENS_MAX, Score, ScoreFailure, ScorePart};
 use hob_ipc::{EngineEvent, RequestId};
 
-use super::{Failure, Model, Row, Server, Step, Turn, cancelled, sequence_id};
+use super::{Failure, Model, Row, Server, Step, cancelled, sequence_id};
 use crate::inbox::Ends;
 use crate::memories::Memory;
 use crate::recall;
 use crate::score::{Job, Part, Walk, Wanted};
 use crate::shelf::Owner;
-use crate::slots;
+use crate::slots::{self, Turn};
 
 /// Requests for likelihoods under way.
 #[derive(Debug, Default)]
@@ -33,12 +32,11 @@ impl Jobs {
 
     /// Whose turn it is, and where it stands among others.
     pub(super) fn next(&self, now: Instant) -> Option<(Turn, usize)> {
-        let turn = |job: &Job| {
-            let urgency = slots::urgency(job.class, job.received, now);
-            (urgency, job.turn, job.arrival)
-        };
-        let turns = self.0.iter().map(turn).zip(0..);
-        turns.min()
+        let turns = self
+            .0
+            .iter()
+            .map(|job| (job.urgency(now), job.turn, job.arrival));
+        turns.zip(0..).min()
     }
 }
 
@@ -55,11 +53,7 @@ impl<M: Model> Server<'_, M> {
         self.pulse.set_working(true);
         self.pulse.advance();
         let admitted = self.admit_scoring(request, received);
-        self.pulse.advance();
-        match admitted {
-            Ok(()) => self.report_cache(),
-            Err(failure) => self.report(id, failure),
-        }
+        self.admitted(id, admitted)
     }
 
     fn admit_scoring(&mut self, request: &Score, received: Instant) -> Result<(), Failure> {
@@ -140,15 +134,11 @@ impl<M: Model> Server<'_, M> {
         let job = &mut self.scorings.0[at];
         job.turn = self.turns;
         let long = alone && job.owed.is_zero() && self.limits.goes_back;
-        let pace = if long {
-            &mut self.pace_alone
-        } else {
-            &mut self.pace_shared
-        };
         self.inbox.interrupt().begin(Some(Ends {
             request: Some(job.id),
-            arrival: long.then(|| slots::urgency(job.class, job.received, started)),
+            arrival: long.then(|| job.urgency(started)),
         }));
+        let pace = self.paces.of(long);
         let batch_max = self.limits.n_batch as usize;
         let rows = job.rows(sequence_id(job.place), pace.chunk(), batch_max);
         let decoded = self.model.decode(&rows);
@@ -222,19 +212,10 @@ impl<M: Model> Server<'_, M> {
             return Ok(());
         };
         let tokens = job.walk.tokens();
-        let took = job.received.elapsed().as_micros();
         let finished = Finished {
-            id: job.id,
-            reason: FinishReason::Stop,
-            prompt_tokens: tokens,
             cached_tokens: tokens.saturating_sub(job.computed),
-            completion_tokens: 0,
-            drafted_tokens: 0,
-            accepted_tokens: 0,
-            forced_tokens: 0,
             passes: job.passes,
-            prefill_us: u64::try_from(took).unwrap_or(u64::MAX),
-            decode_us: 0,
+            ..Finished::without_answer(job.id, tokens, slots::micros(job.received.elapsed()))
         };
         for scored in job.walk.scored(job.id) {
             self.events.send(EngineEvent::Scored(scored))?;

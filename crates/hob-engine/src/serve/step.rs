@@ -11,7 +11,7 @@ use super::{Failure, Model, PREFILL_REPORT_INTERVAL, Server, Step, cancelled, se
 use crate::drafts::{self, DRAFT_MAX};
 use crate::inbox::Ends;
 use crate::prompt::Token;
-use crate::slots::{self, Plan, Share};
+use crate::slots::{self, Plan, Share, Turn};
 use crate::text::Answer;
 
 impl<M: Model> Server<'_, M> {
@@ -27,21 +27,20 @@ impl<M: Model> Server<'_, M> {
     /// of.
     fn read_next(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let prompt = slots::next_to_read(&self.slots, now)
-            .and_then(|place| self.slots[place].as_ref())
-            .map(|slot| (slot.urgency(now), slot.turn, slot.arrival));
+        let prompt = slots::next_to_read(&self.slots, now);
         let embedding = self.embeddings.next(now);
         let scoring = self.scorings.next(now);
-        let turns = [
-            prompt,
-            embedding.map(|(turn, _)| turn),
-            scoring.map(|(turn, _)| turn),
-        ];
-        let first = turns.into_iter().flatten().min();
-        match (embedding, scoring) {
-            (Some((turn, at)), _) if Some(turn) == first => self.embed(at),
-            (_, Some((turn, at))) if Some(turn) == first => self.score(at),
-            _ => self.read(),
+        let turns = [prompt, embedding, scoring].into_iter().flatten();
+        let first = turns.map(|(turn, _)| turn).min();
+        let at = |next: Option<(Turn, usize)>| {
+            next.filter(|(turn, _)| Some(*turn) == first)
+                .map(|(_, at)| at)
+        };
+        match (at(embedding), at(scoring), at(prompt)) {
+            (Some(job), _, _) => self.embed(job),
+            (_, Some(job), _) => self.score(job),
+            (_, _, Some(place)) => self.read(place),
+            _ => Ok(()),
         }
     }
 
@@ -88,12 +87,13 @@ impl<M: Model> Server<'_, M> {
             .map(|place| self.draft(place, alone))
             .collect();
         // Others do not wait longer for what must follow than for a piece of a prompt.
+        let batch_max = self.limits.n_batch as usize;
         let rows_max = if alone {
-            self.limits.n_batch as usize
+            batch_max
         } else {
-            self.pace_shared.chunk().max(self.slots.len())
+            let piece = self.paces.of(false).chunk();
+            piece.max(self.slots.len()).min(batch_max)
         };
-        let rows_max = rows_max.min(self.limits.n_batch as usize);
         let plan = slots::writing(&self.slots, rows_max, |place, room| {
             let mut draft = std::mem::take(&mut drafts[place]);
             draft.truncate(room);
@@ -195,11 +195,8 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    fn read(&mut self, place: usize) -> io::Result<()> {
         let started = Instant::now();
-        let Some(place) = slots::next_to_read(&self.slots, started) else {
-            return Ok(());
-        };
         let Some(slot) = &self.slots[place] else {
             return Ok(());
         };
@@ -207,21 +204,13 @@ impl<M: Model> Server<'_, M> {
         // computed, so that no number of arrivals keeps it from going on.
         let alone = slots::alone(&self.slots).is_some() && self.scorings.len() == 0;
         let long = alone && slot.owed.is_zero() && self.limits.goes_back;
-        let speed = if long {
-            &mut self.pace_alone
-        } else {
-            &mut self.pace_shared
-        };
         self.inbox.interrupt().begin(Some(Ends {
             request: Some(slot.id),
             arrival: long.then(|| slot.urgency(started)),
         }));
-        let plan = slots::reading(
-            &self.slots,
-            place,
-            speed.chunk(),
-            self.limits.n_batch as usize,
-        );
+        let speed = self.paces.of(long);
+        let batch_max = self.limits.n_batch as usize;
+        let plan = slots::reading(&self.slots, place, speed.chunk(), batch_max);
         let decoded = self.model.decode(&plan.rows);
         let took = started.elapsed();
         self.pulse.advance();

@@ -30,6 +30,11 @@ fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Slot<(
     }
 }
 
+/// Whose prompt is read next.
+fn next(slots: &[Option<Slot<()>>], now: Instant) -> Option<usize> {
+    next_to_read(slots, now).map(|(_, place)| place)
+}
+
 #[test]
 fn every_answer_is_written_and_one_prompt_read() {
     let slots = [
@@ -72,20 +77,20 @@ fn the_most_urgent_prompt_is_read_first_and_equals_take_turns() {
     let now = Instant::now();
     let mut order = Vec::new();
     for turn in 1..=4 {
-        let place = next_to_read(&slots, now).unwrap_or(9);
+        let place = next(&slots, now).unwrap_or(9);
         order.push(place);
         set(&mut slots, place, |slot| slot.turn = turn);
     }
     assert_eq!(order, [0, 1, 0, 1]);
     set(&mut slots, 1, |slot| slot.class = Class::Voice);
-    assert_eq!(next_to_read(&slots, now), Some(1));
+    assert_eq!(next(&slots, now), Some(1));
     set(&mut slots, 1, |slot| slot.class = Class::Batch);
-    assert_eq!(next_to_read(&slots, now), Some(0));
+    assert_eq!(next(&slots, now), Some(0));
     // Waiting counts: one class after so long, two after twice as long.
-    assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(0), "in turns");
+    assert_eq!(next(&slots, now + AGEING * 2), Some(0), "in turns");
     set(&mut slots, 0, |slot| slot.turn = 9);
-    assert_eq!(next_to_read(&slots, now + AGEING), Some(0));
-    assert_eq!(next_to_read(&slots, now + AGEING * 2), Some(1));
+    assert_eq!(next(&slots, now + AGEING), Some(0));
+    assert_eq!(next(&slots, now + AGEING * 2), Some(1));
 }
 
 #[test]
@@ -152,7 +157,7 @@ proptest! {
         prop_assert!(plan.rows.iter().all(|row| row.logits));
         let own = plan.shares.iter().map(|share| share.rows);
         prop_assert_eq!(own.sum::<usize>(), plan.rows.len());
-        let place = next_to_read(&slots, Instant::now());
+        let place = next(&slots, Instant::now());
         prop_assert_eq!(place.is_some(), count(true) > 0);
         if let Some(place) = place {
             let plan = reading(&slots, place, room.min(batch), batch);

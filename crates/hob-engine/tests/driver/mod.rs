@@ -7,6 +7,8 @@
     reason = "each user of this file needs a part of it, and a failed unwrap is a failed test"
 )]
 
+pub(crate) mod sequences;
+
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;

@@ -1,6 +1,5 @@
 //! What the caller's home can do, and what is said in it.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use hob_api::home::{HomeAnswer, HomeRequest};
 use hob_api::provider::{Provider, ProviderDeleted, ProviderList};
 use hyper::Method;
 
-use super::{Client, ClientError, REPLY_TIMEOUT};
+use super::{Client, ClientError, REPLY_TIMEOUT, named};
 
 const PROVIDERS: &str = "/hob/v1/providers";
 /// Longest wait for a provider's words to be read: a thousand targets on a slow board.
@@ -25,8 +24,13 @@ impl Client {
 
     /// One with its tools and targets.
     pub(crate) async fn provider(&self, name: &str) -> Result<Provider, ClientError> {
-        self.call(Method::GET, &path(name), Bytes::new(), REPLY_TIMEOUT)
-            .await
+        self.call(
+            Method::GET,
+            &named(PROVIDERS, name),
+            Bytes::new(),
+            REPLY_TIMEOUT,
+        )
+        .await
     }
 
     /// Registers one, given as JSON.
@@ -35,14 +39,24 @@ impl Client {
         name: &str,
         definition: Bytes,
     ) -> Result<Provider, ClientError> {
-        self.call(Method::PUT, &path(name), definition, REGISTER_TIMEOUT)
-            .await
+        self.call(
+            Method::PUT,
+            &named(PROVIDERS, name),
+            definition,
+            REGISTER_TIMEOUT,
+        )
+        .await
     }
 
     /// Unregisters it.
     pub(crate) async fn delete_provider(&self, name: &str) -> Result<ProviderDeleted, ClientError> {
-        self.call(Method::DELETE, &path(name), Bytes::new(), REPLY_TIMEOUT)
-            .await
+        self.call(
+            Method::DELETE,
+            &named(PROVIDERS, name),
+            Bytes::new(),
+            REPLY_TIMEOUT,
+        )
+        .await
     }
 
     /// What is meant by what somebody said.
@@ -51,18 +65,4 @@ impl Client {
         self.call(Method::POST, "/hob/v1/home", body, READ_TIMEOUT)
             .await
     }
-}
-
-/// The provider's path. What can't be in a name is escaped, for the daemon to refuse.
-fn path(name: &str) -> String {
-    let mut path = format!("{PROVIDERS}/");
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            // Writing to a string can't fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    path
 }

@@ -1,13 +1,12 @@
 //! The caller's pins in the daemon.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hob_api::pin::{Pin, PinDeleted, PinFields, PinList};
 use hyper::Method;
 
-use super::{Client, ClientError, REPLY_TIMEOUT};
+use super::{Client, ClientError, REPLY_TIMEOUT, named};
 
 const PATH: &str = "/hob/v1/pins";
 /// Longest wait for a change to be on the disk: a slow card may be at a large snapshot first.
@@ -23,27 +22,18 @@ impl Client {
     /// Pins something.
     pub(crate) async fn put_pin(&self, name: &str, fields: &PinFields) -> Result<Pin, ClientError> {
         let body = self.encode(fields)?;
-        self.call(Method::PUT, &path(name), body, CHANGE_TIMEOUT)
+        self.call(Method::PUT, &named(PATH, name), body, CHANGE_TIMEOUT)
             .await
     }
 
     /// Unpins it.
     pub(crate) async fn delete_pin(&self, name: &str) -> Result<PinDeleted, ClientError> {
-        self.call(Method::DELETE, &path(name), Bytes::new(), CHANGE_TIMEOUT)
-            .await
+        self.call(
+            Method::DELETE,
+            &named(PATH, name),
+            Bytes::new(),
+            CHANGE_TIMEOUT,
+        )
+        .await
     }
-}
-
-/// The pin's path. What can't be in a name is escaped, for the daemon to refuse.
-fn path(name: &str) -> String {
-    let mut path = format!("{PATH}/");
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"._-".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            // Writing to a string can't fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    path
 }

@@ -135,12 +135,13 @@ impl LiveRequests {
             live.span
                 .in_scope(|| tracing::debug!(first_token_ms, "first token"));
         }
-        let events = match (&mut live.calls, event) {
-            (Some(calls), Event::Delta { text }) => calls.push(&text),
-            (_, event) => vec![event],
+        let told = match (&mut live.calls, event) {
+            (Some(calls), Event::Delta { text }) => {
+                let mut events = calls.push(&text).into_iter();
+                events.try_for_each(|event| live.sender.progress(event))
+            }
+            (_, event) => live.sender.progress(event),
         };
-        let mut events = events.into_iter();
-        let told = events.try_for_each(|event| live.sender.progress(event));
         told.map_err(|why| match why {
             Undelivered::ReaderGone => cancelled(),
             Undelivered::ReaderTooSlow => answer::too_slow(),

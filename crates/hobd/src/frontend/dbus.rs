@@ -17,6 +17,7 @@ mod hubs;
 mod options;
 mod publication;
 mod request;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;

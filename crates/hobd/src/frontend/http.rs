@@ -13,6 +13,7 @@ mod guard;
 mod hangup;
 mod home;
 mod openai;
+mod path;
 mod pins;
 mod places;
 mod providers;

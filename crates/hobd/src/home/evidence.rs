@@ -11,7 +11,7 @@ use hob_api::home::Aid;
 use hob_api::provider::Target;
 
 use super::Options;
-use super::heard::Heard;
+use super::heard::{Heard, HeardWord};
 use super::index::{Index, NameWords, WordId};
 use super::profile::Judgement;
 use crate::providers::Provider;
@@ -243,14 +243,15 @@ impl<'a> Comparison<'a> {
         let does = self.index.profile.meanings(tool);
         let mut words = self.heard.words.iter().zip(left);
         let acts = words.any(|(word, left)| {
-            let known = || {
-                self.index
-                    .profile
-                    .knows(tool, &word.word.stem, self.options)
-            };
-            *left && !word.filler && (word.meanings.meets(does) || known())
+            *left && !word.filler && (word.meanings.meets(does) || self.knows(tool, word))
         });
         if acts { ACTS } else { 0.0 }
+    }
+
+    /// Whether what is said of a tool has the word.
+    pub(super) fn knows(&self, tool: usize, word: &HeardWord) -> bool {
+        let profile = &self.index.profile;
+        profile.knows(tool, &word.word.stem, self.options)
     }
 
     fn antonym(&self, tool: usize) -> f64 {

@@ -130,20 +130,22 @@ impl Profile {
 
     /// Whether something said of the tool has the word or something that means the same.
     pub(super) fn knows(&self, tool: usize, stem: &str, options: &Options) -> bool {
-        let has = |feature: &str| {
-            let tools = self.counts.get(feature);
-            tools.is_some_and(|tools| {
-                tools
-                    .iter()
-                    .any(|(t, count)| *t == tool && count.all(options) > 0.0)
-            })
-        };
-        has(stem) || (options.uses(Aid::Lexicon) && lexicon::meanings(stem).names().any(has))
+        self.is_of(stem, options, |of| of == tool)
     }
 
-    /// Whether any tool has the word.
+    /// The same of any tool.
     pub(super) fn knows_any(&self, stem: &str, options: &Options) -> bool {
-        (0..self.texts.len()).any(|tool| self.knows(tool, stem, options))
+        self.is_of(stem, options, |_| true)
+    }
+
+    /// Whether the word, or something that means the same, is in what is said of one of these tools.
+    fn is_of(&self, stem: &str, options: &Options, tools: impl Fn(usize) -> bool) -> bool {
+        let has = |feature: &str| {
+            let counts = self.counts.get(feature).into_iter().flatten();
+            let mut own = counts.filter(|(tool, _)| tools(*tool));
+            own.any(|(_, count)| count.all(options) > 0.0)
+        };
+        has(stem) || (options.uses(Aid::Lexicon) && lexicon::meanings(stem).names().any(has))
     }
 
     /// What the tool's name says that it does.

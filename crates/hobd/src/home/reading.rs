@@ -482,13 +482,6 @@ impl Comparison<'_> {
         ((all + 1.0) / (knowing + 0.5)).ln().max(LEAST)
     }
 
-    /// Whether what is said of a tool has the word.
-    fn knows(&self, tool: usize, word: &HeardWord) -> bool {
-        self.index
-            .profile
-            .knows(tool, &word.word.stem, self.options)
-    }
-
     /// How much a word says for a tool that acts on no target: the more, the fewer tools know it.
     fn weight_for(&self, tool: usize, word: &HeardWord) -> f64 {
         if word.filler || !self.knows(tool, word) {

@@ -13,6 +13,7 @@ use super::{
     ALL_EXAMPLES_MAX, EXAMPLES_MAX, NAMES_BYTES_MAX, Provider, ProviderName, TARGETS_MAX,
     TOOLS_MAX, Tool,
 };
+use crate::name::is_plain;
 
 const TOOL_NAME_BYTES_MAX: usize = 64;
 const DESCRIPTION_BYTES_MAX: usize = 2000;
@@ -43,12 +44,11 @@ impl Provider {
             .map(|(index, tool)| check_tool(tool, &format!("tools[{index}]")))
             .collect::<Result<_, _>>()?;
         unique(tools.iter().map(Tool::name), "tools", "name")?;
-        let provider = Self {
-            name,
-            tools,
-            targets: Vec::new(),
-        };
-        provider.with_targets(fields.targets, "targets")
+        check_targets(fields.targets.len(), "targets")?;
+        for (index, target) in fields.targets.iter().enumerate() {
+            check_target(target, &format!("targets[{index}]"))?;
+        }
+        Self::of_checked(name, tools, fields.targets, "targets")
     }
 
     /// The same tools with other targets.
@@ -73,10 +73,7 @@ impl Provider {
             "changed",
             "id",
         )?;
-        if patch.changed.len() > TARGETS_MAX {
-            let message = format!("a provider has at most {TARGETS_MAX} targets");
-            return Err(invalid(message, "changed").hint("send fewer changes at once"));
-        }
+        check_targets(patch.changed.len(), "changed")?;
         for (index, target) in patch.changed.into_iter().enumerate() {
             check_target(&target, &format!("changed[{index}]"))?;
             match targets.iter_mut().find(|known| known.id == target.id) {
@@ -84,27 +81,17 @@ impl Provider {
                 None => targets.push(target),
             }
         }
-        let tools = self.tools.clone();
-        let name = self.name.clone();
-        let bare = Self {
-            name,
-            tools,
-            targets: Vec::new(),
-        };
-        bare.with_targets(targets, "changed")
+        check_targets(targets.len(), "changed")?;
+        Self::of_checked(self.name.clone(), self.tools.clone(), targets, "changed")
     }
 
-    fn with_targets(self, targets: Vec<Target>, field: &str) -> Result<Self, ApiError> {
-        if targets.len() > TARGETS_MAX {
-            let message = format!(
-                "a provider has at most {TARGETS_MAX} targets, not {}",
-                targets.len()
-            );
-            return Err(invalid(message, field).hint("register the rest as another provider"));
-        }
-        for (index, target) in targets.iter().enumerate() {
-            check_target(target, &format!("{field}[{index}]"))?;
-        }
+    /// A definition of tools and targets each of which was checked, and that are not too many.
+    fn of_checked(
+        name: ProviderName,
+        tools: Vec<Tool>,
+        targets: Vec<Target>,
+        field: &str,
+    ) -> Result<Self, ApiError> {
         unique(targets.iter().map(|target| target.id.as_str()), field, "id")?;
         let bytes: usize = targets.iter().map(names_bytes).sum();
         if bytes > NAMES_BYTES_MAX {
@@ -112,8 +99,20 @@ impl Provider {
                 format!("the targets have {bytes} bytes of names, and {NAMES_BYTES_MAX} fit");
             return Err(invalid(message, field).hint("keep the aliases that people use"));
         }
-        Ok(Self { targets, ..self })
+        Ok(Self {
+            name,
+            tools,
+            targets,
+        })
     }
+}
+
+fn check_targets(count: usize, field: &str) -> Result<(), ApiError> {
+    if count <= TARGETS_MAX {
+        return Ok(());
+    }
+    let message = format!("a provider has at most {TARGETS_MAX} targets, not {count}");
+    Err(invalid(message, field).hint("register the rest as another provider"))
 }
 
 fn check_tool(fields: ToolFields, path: &str) -> Result<Tool, ApiError> {
@@ -264,12 +263,6 @@ pub(super) fn check_text(
 /// are not written without.
 fn is_unseen(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// Whether `name` is 1 to `most` of letters, digits, dot, `_` and `-`, all of ASCII.
-pub(super) fn is_plain(name: &str, most: usize) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    (1..=most).contains(&name.len()) && name.bytes().all(plain)
 }
 
 fn unique<'a>(

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use hob_api::provider::{Parameters, Property, PropertyType, Scalar};
 use hob_api::{ApiError, ErrorCode};
 
-use super::parse::{check_text, invalid, is_plain};
+use super::parse::{check_text, invalid};
+use crate::name::is_plain;
 
 /// Longest text of an argument in bytes.
 pub const ARGUMENT_BYTES_MAX: usize = 500;

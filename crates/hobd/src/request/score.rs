@@ -9,8 +9,7 @@ use hob_ipc::message::Prompt;
 use hob_ipc::score::{CONTINUATIONS_IN_ALL_MAX, CONTINUATIONS_MAX, PARTS_MAX, ScorePart};
 
 use super::shape::invalid;
-use super::{Caller, TEXT_BYTES_MAX, ValidDecision, bounded_timeout};
-use crate::settings::Limits;
+use super::{Caller, TEXT_BYTES_MAX, ValidDecision};
 
 /// A request for likelihoods that is within all bounds that do not depend on the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,32 +35,11 @@ pub struct ValidScore {
 }
 
 impl ValidScore {
-    /// A request of the usual urgency, deadline and so on, which whoever asks may set otherwise.
-    ///
-    /// # Errors
-    /// `invalid_request` if there are too few or too many parts or continuations, one that is empty,
-    /// or too much text.
-    pub fn new(parts: Vec<ScorePart>, caller: Caller, limits: &Limits) -> Result<Self, ApiError> {
-        check(&parts)?;
-        Ok(Self {
-            caller,
-            model: None,
-            parts,
-            ends: false,
-            single_tokens: false,
-            timeout: bounded_timeout(None, limits)?,
-            class: Class::default(),
-            cache: true,
-            keep_alive: None,
-        })
-    }
-}
-
-impl ValidScore {
     /// What a request for decisions asks of the engine.
     ///
     /// # Errors
-    /// `invalid_request` if the state, read once for each part, is too much text.
+    /// `invalid_request` if the state, read once for each part, is too much text, or if there are too
+    /// few or too many parts or continuations, or one that is empty.
     pub fn deciding(request: ValidDecision, parts: Vec<ScorePart>) -> Result<Self, ApiError> {
         let bytes: usize = parts.iter().map(bytes).sum();
         if bytes > TEXT_BYTES_MAX {
@@ -145,12 +123,6 @@ fn check(parts: &[ScorePart]) -> Result<(), ApiError> {
             "of {continuations} texts, more than the {CONTINUATIONS_IN_ALL_MAX} of one request"
         ));
     }
-    let bytes: usize = parts.iter().map(bytes).sum();
-    if bytes > TEXT_BYTES_MAX {
-        return refused(format!(
-            "of {bytes} bytes of text, more than the {TEXT_BYTES_MAX} of one request"
-        ));
-    }
     Ok(())
 }
 
@@ -159,6 +131,7 @@ fn check(parts: &[ScorePart]) -> Result<(), ApiError> {
 mod tests {
     use super::*;
     use hob_api::ErrorCode;
+    use std::collections::BTreeMap;
 
     fn part(prompt: &str, continuations: Vec<String>) -> ScorePart {
         ScorePart {
@@ -168,7 +141,17 @@ mod tests {
     }
 
     fn valid(parts: Vec<ScorePart>) -> Result<ValidScore, ApiError> {
-        ValidScore::new(parts, Caller { uid: 7 }, &Limits::default())
+        let request = ValidDecision {
+            caller: Caller { uid: 7 },
+            model: None,
+            state: "It rains.".to_owned(),
+            questions: BTreeMap::new(),
+            timeout: Duration::from_secs(1),
+            class: Class::default(),
+            cache: true,
+            keep_alive: None,
+        };
+        ValidScore::deciding(request, parts)
     }
 
     #[test]

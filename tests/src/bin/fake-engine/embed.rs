@@ -15,7 +15,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hob_api::event::FinishReason;
 use hob_ipc::EngineEvent;
 use hob_ipc::embedding::{Embed, EmbedFailure, EmbedInput, Embedding, Vector};
 use hob_ipc::message::{FailureCode, Finished};
@@ -65,19 +64,9 @@ pub(crate) fn run(wire: &Wire, request: &Embed, cancelled: &AtomicBool) {
             vector: Vector(vector(words, index)),
         }));
     }
-    wire.send(&EngineEvent::Finished(Finished {
-        id: request.id,
-        reason: FinishReason::Stop,
-        prompt_tokens: if words == "tokens" { count + 1 } else { count },
-        cached_tokens: 0,
-        completion_tokens: 0,
-        drafted_tokens: 0,
-        accepted_tokens: 0,
-        forced_tokens: 0,
-        passes: 0,
-        prefill_us: 1,
-        decode_us: 0,
-    }));
+    let tokens = if words == "tokens" { count + 1 } else { count };
+    let finished = Finished::without_answer(request.id, tokens, 1);
+    wire.send(&EngineEvent::Finished(finished));
 }
 
 fn vector(words: &str, index: u32) -> Vec<f32> {

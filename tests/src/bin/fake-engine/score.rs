@@ -16,7 +16,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hob_api::event::FinishReason;
 use hob_api::score::Likelihood;
 use hob_ipc::EngineEvent;
 use hob_ipc::message::{FailureCode, Finished, Prompt};
@@ -73,21 +72,13 @@ pub(crate) fn run(wire: &Wire, request: &Score, cancelled: &AtomicBool) {
     }
     let continuations = request.parts.iter().map(|part| part.continuations.len());
     let continuations = u32::try_from(continuations.sum::<usize>()).unwrap_or(u32::MAX);
+    let tokens = match words.as_str() {
+        "tokens" => continuations - 1,
+        _ => continuations + count,
+    };
     wire.send(&EngineEvent::Finished(Finished {
-        id: request.id,
-        reason: FinishReason::Stop,
-        prompt_tokens: match words.as_str() {
-            "tokens" => continuations - 1,
-            _ => continuations + count,
-        },
-        cached_tokens: 0,
-        completion_tokens: 0,
-        drafted_tokens: 0,
-        accepted_tokens: 0,
-        forced_tokens: 0,
         passes: 1,
-        prefill_us: 1,
-        decode_us: 0,
+        ..Finished::without_answer(request.id, tokens, 1)
     }));
 }
 

@@ -52,9 +52,7 @@ impl Account {
         self.made == self.inputs
             && finished.prompt_tokens == self.tokens
             && finished.cached_tokens == 0
-            && finished.completion_tokens == 0
-            && finished.drafted_tokens == 0
-            && finished.accepted_tokens == 0
+            && finished.has_no_answer()
     }
 
     /// Whether the request can fail so.

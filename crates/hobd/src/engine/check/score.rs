@@ -73,10 +73,7 @@ impl Account {
         self.told == self.continuations.len()
             && (self.tokens..=most).contains(&read)
             && finished.cached_tokens <= finished.prompt_tokens
-            && finished.completion_tokens == 0
-            && finished.drafted_tokens == 0
-            && finished.accepted_tokens == 0
-            && finished.forced_tokens == 0
+            && finished.has_no_answer()
     }
 
     /// Whether the request can fail so.

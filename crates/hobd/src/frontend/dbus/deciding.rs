@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hob_api::decision::{Answer, DecisionRequest};
 use hob_api::{ApiError, ErrorCode};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use zbus::message::Header;
 use zbus::{Connection, Variant};
 
@@ -12,6 +12,7 @@ use super::Front;
 use super::failure::Failure;
 use super::options::{Dict, HandleToken, check_length, invalid, shown, typed};
 use super::request::{Details, Request};
+use super::values::json;
 use crate::request::{self, Caller, ValidDecision};
 
 /// The answers, by the ids of their questions.
@@ -33,7 +34,7 @@ impl Deciding {
         check_length("state", state.len())?;
         let questions = questions.into_iter();
         let questions = questions.map(|(id, question)| {
-            let json = json(&question).ok_or_else(|| {
+            let json = json(&question, usize::MAX, false).ok_or_else(|| {
                 let message = format!("question `{}` holds what is no text", shown(&id));
                 invalid("questions", message).hint("give strings, lists and dictionaries of them")
             })?;
@@ -66,32 +67,6 @@ impl Deciding {
             handle_token,
         })
     }
-}
-
-/// `None` for what JSON has no word for.
-fn json(value: &Variant<'_>) -> Option<Value> {
-    Some(match value {
-        Variant::Str(text) => Value::String(text.to_string()),
-        Variant::Bool(value) => Value::Bool(*value),
-        Variant::U8(number) => Value::from(*number),
-        Variant::I16(number) => Value::from(*number),
-        Variant::U16(number) => Value::from(*number),
-        Variant::I32(number) => Value::from(*number),
-        Variant::U32(number) => Value::from(*number),
-        Variant::I64(number) => Value::from(*number),
-        Variant::U64(number) => Value::from(*number),
-        Variant::F64(number) => Value::Number(Number::from_f64(*number)?),
-        Variant::Variant(value) => json(value)?,
-        Variant::Array(items) => Value::Array(items.iter().map(json).collect::<Option<_>>()?),
-        Variant::Dict(fields) => {
-            let fields = fields.iter().map(|(key, value)| match key {
-                Variant::Str(key) => Some((key.to_string(), json(value)?)),
-                _ => None,
-            });
-            Value::Object(fields.collect::<Option<_>>()?)
-        }
-        _ => return None,
-    })
 }
 
 impl Front {

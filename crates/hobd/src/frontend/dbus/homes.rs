@@ -16,12 +16,12 @@ use zbus::{Connection, OwnedObjectPath, Variant};
 use super::failure::without_nul;
 use super::options::Dict;
 use super::request::Details;
-use super::{BUS_TIMEOUT, Front, sender, uid_of};
+use super::{BUS_TIMEOUT, Front, sender, uid_of, values};
 use crate::providers::ProviderName;
 use crate::request::{self, ValidHome};
 
-/// Deepest nesting of a value: a target's state is a dictionary within one.
-const DEPTH_MAX: usize = 4;
+/// Most levels of a value: a target's state is a dictionary within one.
+const LEVELS_MAX: usize = 5;
 
 impl Front {
     /// Registers what a hub's object can do.
@@ -160,7 +160,7 @@ fn read_tool(tool: Dict<'_>, place: usize) -> Result<Value, ApiError> {
     let mut acts_on = Map::new();
     for (key, value) in tool {
         let path = format!("tools[{place}].{}", request::echo(&key));
-        let value = read_value(&value, &path, 0)?;
+        let value = read_value(&value, &path)?;
         match (key.as_str(), value) {
             ("parameters", Value::String(schema)) => {
                 let schema = serde_json::from_str(&schema).map_err(|error| {
@@ -187,7 +187,7 @@ fn read_all(dicts: Vec<Dict<'_>>, list: &str) -> Result<Vec<Value>, ApiError> {
     let read = |(place, dict): (usize, Dict<'_>)| {
         let fields = dict.into_iter().map(|(key, value)| {
             let path = format!("{list}[{place}].{}", request::echo(&key));
-            Ok((key, read_value(&value, &path, 0)?))
+            Ok((key, read_value(&value, &path)?))
         });
         Ok(Value::Object(fields.collect::<Result<_, ApiError>>()?))
     };
@@ -195,43 +195,10 @@ fn read_all(dicts: Vec<Dict<'_>>, list: &str) -> Result<Vec<Value>, ApiError> {
 }
 
 /// A value of the bus as one of JSON.
-fn read_value(value: &Variant<'_>, path: &str, depth: usize) -> Result<Value, ApiError> {
-    let unfit = || {
+fn read_value(value: &Variant<'_>, path: &str) -> Result<Value, ApiError> {
+    values::json(value, LEVELS_MAX, true).ok_or_else(|| {
         let message = format!("`{path}` has a value of a type that is not read here");
-        Err(invalid(message, path).hint("give text, numbers, booleans, or lists and dictionaries"))
-    };
-    if depth > DEPTH_MAX {
-        return unfit();
-    }
-    Ok(match value {
-        Variant::Bool(value) => json!(value),
-        Variant::U8(value) => json!(value),
-        Variant::I16(value) => json!(value),
-        Variant::U16(value) => json!(value),
-        Variant::I32(value) => json!(value),
-        Variant::U32(value) => json!(value),
-        Variant::I64(value) => json!(value),
-        Variant::U64(value) => json!(value),
-        Variant::F64(value) if value.is_finite() => json!(value),
-        Variant::Str(text) => json!(text.as_str()),
-        Variant::ObjectPath(path) => json!(path.as_str()),
-        Variant::Variant(inner) => return read_value(inner, path, depth + 1),
-        Variant::Array(items) => {
-            let items = items.inner().iter();
-            let read = items.map(|item| read_value(item, path, depth + 1));
-            Value::Array(read.collect::<Result<_, _>>()?)
-        }
-        Variant::Dict(entries) => {
-            let mut object = Map::new();
-            for (key, value) in entries.iter() {
-                let Variant::Str(key) = key else {
-                    return unfit();
-                };
-                object.insert(key.as_str().to_owned(), read_value(value, path, depth + 1)?);
-            }
-            Value::Object(object)
-        }
-        _ => return unfit(),
+        invalid(message, path).hint("give text, numbers, booleans, or lists and dictionaries")
     })
 }
 

@@ -2,8 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::get;
@@ -11,13 +10,11 @@ use hob_api::conversation::{ConversationDeleted, ConversationList};
 use hob_api::{ApiError, ErrorCode};
 
 use super::body;
+use super::path::{self, Name};
 use super::reply::{self, Refusal};
 use super::routes::Door;
 use crate::conversations::{self, ConversationId};
 use crate::request::{self, Caller};
-
-/// An id in a path, or what is wrong with it.
-type Id = Result<Path<String>, PathRejection>;
 
 pub(super) fn router() -> Router<Door> {
     Router::new()
@@ -54,7 +51,7 @@ async fn create(
 async fn transcript(
     State(door): State<Door>,
     Extension(caller): Extension<Caller>,
-    id: Id,
+    id: Name,
 ) -> Result<Response, Refusal> {
     let conversations = door.daemon.conversations();
     let transcript = conversations.transcript(caller.uid, read_id(id)?).await?;
@@ -64,7 +61,7 @@ async fn transcript(
 async fn change(
     State(door): State<Door>,
     Extension(caller): Extension<Caller>,
-    id: Id,
+    id: Name,
     request: Request,
 ) -> Result<Response, Refusal> {
     let id = read_id(id)?;
@@ -79,7 +76,7 @@ async fn change(
 async fn delete(
     State(door): State<Door>,
     Extension(caller): Extension<Caller>,
-    id: Id,
+    id: Name,
 ) -> Result<Response, Refusal> {
     let id = read_id(id)?;
     let conversations = door.daemon.conversations();
@@ -94,7 +91,7 @@ async fn delete(
 async fn export(
     State(door): State<Door>,
     Extension(caller): Extension<Caller>,
-    id: Id,
+    id: Name,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let id = read_id(id)?;
@@ -125,7 +122,6 @@ async fn export(
 }
 
 /// What can't be an id is one that the caller does not have.
-fn read_id(id: Id) -> Result<ConversationId, ApiError> {
-    let id = id.ok().and_then(|Path(id)| ConversationId::parse(&id));
-    id.ok_or_else(conversations::not_found)
+fn read_id(id: Name) -> Result<ConversationId, ApiError> {
+    ConversationId::parse(&path::name(id)).ok_or_else(conversations::not_found)
 }

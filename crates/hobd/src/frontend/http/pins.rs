@@ -1,21 +1,18 @@
 //! `/hob/v1/pins`: the caller's pins, and nobody else's.
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use hob_api::ApiError;
 use hob_api::pin::{PinDeleted, PinList};
 
 use super::body;
+use super::path::{self, Name};
 use super::reply::{self, Refusal};
 use super::routes::Door;
 use crate::pins::{PinName, owner_of};
 use crate::request::{self, Caller};
-
-/// A name in a path, or what is wrong with it.
-type Name = Result<Path<String>, PathRejection>;
 
 pub(super) fn router() -> Router<Door> {
     Router::new()
@@ -70,7 +67,6 @@ async fn delete(
     }))
 }
 
-/// A path that is not UTF-8 is no name.
 fn read_name(name: Name) -> Result<PinName, ApiError> {
-    PinName::parse(&name.map_or_else(|_| String::new(), |Path(name)| name))
+    PinName::parse(&path::name(name))
 }

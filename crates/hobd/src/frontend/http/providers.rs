@@ -1,8 +1,7 @@
 //! `/hob/v1/providers`: what the caller's homes can do, and nobody else's.
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::{get, patch};
 use hob_api::ApiError;
@@ -10,13 +9,11 @@ use hob_api::provider::{Provider, ProviderDeleted, ProviderList};
 use tracing::info;
 
 use super::body;
+use super::path::{self, Name};
 use super::reply::{self, Refusal};
 use super::routes::Door;
 use crate::providers::ProviderName;
 use crate::request::{self, Caller};
-
-/// A name in a path, or what is wrong with it.
-type Name = Result<Path<String>, PathRejection>;
 
 pub(super) fn router() -> Router<Door> {
     Router::new()
@@ -94,7 +91,6 @@ async fn delete(
     }))
 }
 
-/// A path that is not UTF-8 is no name.
 fn read_name(name: Name) -> Result<ProviderName, ApiError> {
-    ProviderName::parse(&name.map_or_else(|_| String::new(), |Path(name)| name))
+    ProviderName::parse(&path::name(name))
 }

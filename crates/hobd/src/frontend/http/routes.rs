@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware;
@@ -20,7 +19,9 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, decisions, embeddings, guard, home, pins, providers, stream};
+use super::{
+    body, conversations, decisions, embeddings, guard, home, path, pins, providers, stream,
+};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -184,13 +185,9 @@ async fn models(State(door): State<Door>) -> Result<Response, Refusal> {
     Ok(reply::ok(&door.daemon.models().await?))
 }
 
-async fn model(
-    State(door): State<Door>,
-    name: Result<Path<String>, PathRejection>,
-) -> Result<Response, Refusal> {
+async fn model(State(door): State<Door>, name: path::Name) -> Result<Response, Refusal> {
     let models = door.daemon.models().await?;
-    // A path that is not UTF-8 names no model.
-    let name = name.map_or_else(|_| String::new(), |Path(name)| name);
+    let name = path::name(name);
     match models.data.into_iter().find(|model| model.id == name) {
         Some(model) => Ok(reply::ok(&model)),
         None => Err(not_found(

@@ -1,5 +1,6 @@
 //! The pins with a disk of their own and an engine that the test plays.
 
+use hob_api::ErrorCode;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
