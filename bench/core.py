@@ -42,7 +42,7 @@ def cancels(arguments, folder, table):
 def restored_prefix(arguments, folder, table):
     """Time to the first token behind 2,000 pinned tokens: read, after the engine was killed, and
     after hobd was started again; a request that wakes the engine waits for its start, too."""
-    persona = prompt_of(1650, 3)
+    persona = prompt_of(1840, 3)
     system = [{"role": "system", "content": persona}]
 
     def first(hob, text, **more):

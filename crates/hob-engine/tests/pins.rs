@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use driver::{Engine, Outcome, complete, load, sliding_model, test_model};
 use hob_api::chat::Role;
+use hob_ipc::constraint::Constraint;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{
     ChatMessage, FailureCode, Generate, Load, Pin, PinFailure, PinId, PinState, Prompt,
@@ -233,6 +234,22 @@ fn a_request_comes_before_reading_and_nothing_read_is_lost() {
             event => panic!("{event:?}"),
         }
     }
+}
+
+#[test]
+fn a_request_that_waited_for_its_grammar_comes_before_reading_too() {
+    let constrained = |id| Generate {
+        constraint: Some(Constraint::Regex("(yes|no), [a-z ]{3,9}".to_owned())),
+        ..complete(id, "Is the sea salty?", 16)
+    };
+    let expected = start(&test_model(), 0).ask(constrained(1));
+    let mut engine = start(&test_model(), CACHE_BYTES);
+    engine.send(&pin(1, None, persona(90)));
+    // Meanwhile the prefix has the only sequence.
+    let answer = engine.ask(constrained(1));
+    answer.finished();
+    assert_eq!(answer.text, expected.text);
+    assert!(!ready(&mut engine, 1).2);
 }
 
 #[test]

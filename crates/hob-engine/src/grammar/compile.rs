@@ -90,8 +90,9 @@ impl Grammars {
             Some(known) => known,
             None => (constraint.clone(), self.parser(constraint)?),
         };
-        // The states that one answer adds are its own, and go with it.
-        let grammar = Grammar::new(parser.deep_clone(), Arc::clone(&self.barred));
+        // The states that one answer adds are its own, and go with it. A parser that panics is not kept.
+        let own = contained(|| Ok(parser.deep_clone())).map_err(|_| uncompiled())?;
+        let grammar = Grammar::new(own, Arc::clone(&self.barred));
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -101,17 +102,24 @@ impl Grammars {
 
     fn parser(&self, constraint: &Constraint) -> Result<TokenParser, GrammarError> {
         let grammar = read(constraint)?;
-        let parser = contained(|| self.factory.create_parser(grammar));
-        let mut parser = parser.map_err(|error| {
+        let parser = contained(|| {
+            let mut parser = self.factory.create_parser(grammar)?;
+            parser.start_without_prompt();
+            Ok(parser)
+        });
+        parser.map_err(|error| {
             let reason = format!("{error:#}");
             if reason.starts_with("panic") {
-                return GrammarError::refused("it can't be compiled");
+                return uncompiled();
             }
             GrammarError::refused(&reason)
-        })?;
-        parser.start_without_prompt();
-        Ok(parser)
+        })
     }
+}
+
+/// What llguidance panics at.
+fn uncompiled() -> GrammarError {
+    GrammarError::refused("it can't be compiled")
 }
 
 fn read(constraint: &Constraint) -> Result<TopLevelGrammar, GrammarError> {
