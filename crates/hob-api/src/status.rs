@@ -71,6 +71,9 @@ pub struct Status {
     pub cache: CacheStatus,
     /// What the sandbox setting asks for: `required`, `degraded` or `off`.
     pub sandbox_setting: String,
+    /// The address on loopback where clients with a token are served; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback: Option<String>,
 }
 
 /// What memory is used for, in bytes. What the engine needs is computed from the model's header

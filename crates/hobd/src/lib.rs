@@ -24,11 +24,15 @@ pub mod request;
 pub mod scheduler;
 pub mod settings;
 pub mod supply;
+pub mod token;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use frontend::http::loopback::Admission;
 use hob_models::store::Store;
-use settings::Settings;
+use settings::{Scope, Settings};
+use token::Token;
 use tokio_util::sync::CancellationToken;
 
 /// Why hobd ended on its own.
@@ -37,6 +41,15 @@ pub enum RunError {
     /// There is no socket to listen on.
     #[error(transparent)]
     Listen(#[from] listen::ListenError),
+    /// The door over TCP is to be opened without a token that is one.
+    #[error(transparent)]
+    Token(#[from] token::TokenError),
+    /// The bearer of the token would be hobd itself.
+    #[error(
+        "http.uid is hobd's own user ({0}), who may do more than a token should; give it another \
+         user's number"
+    )]
+    OwnUser(u32),
     /// There is no bus to serve, or another hobd serves it.
     #[error(transparent)]
     Bus(#[from] frontend::dbus::OpenError),
@@ -53,7 +66,8 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    let (listener, _claim) = listen::listen(&settings.socket, settings.scope)?;
+    let listeners = listen::listen(&settings.socket, settings.scope, settings.http.listen)?;
+    let admission = admission(&settings)?;
     let notifier = notify::Notifier::from_env();
     let settings = Arc::new(settings);
     let store = Store::open(&settings.models_dir);
@@ -76,7 +90,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         }
     });
     notifier.ready();
-    frontend::http::serve(listener, daemon, settings, shutdown).await?;
+    frontend::http::serve(listeners, admission, daemon, settings, shutdown).await?;
     // The task ends when no answer is owed any more; then the bus has nothing left to say.
     for ended in [task.await, bus.await] {
         if let Err(error) = ended {
@@ -85,4 +99,21 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     }
     conversations.close().await;
     Ok(())
+}
+
+/// Who comes in over TCP, if anybody may.
+fn admission(settings: &Settings) -> Result<Option<Admission>, RunError> {
+    let http = &settings.http;
+    let (Some(address), Some(file)) = (http.listen, &http.token_file) else {
+        return Ok(None);
+    };
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let token = Token::read(file, credentials.as_deref())?;
+    let own = rustix::process::geteuid().as_raw();
+    let uid = http.uid.unwrap_or(own);
+    if uid == own && settings.scope == Scope::System {
+        return Err(RunError::OwnUser(own));
+    }
+    tracing::info!(%address, uid, "listening for clients that have the token");
+    Ok(Some(Admission { token, uid }))
 }

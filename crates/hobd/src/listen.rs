@@ -1,7 +1,11 @@
-//! The HTTP socket: systemd's, or one of our own that no other hobd can have.
+//! The HTTP sockets: systemd's, or a Unix socket of our own that no other hobd can have, and one on
+//! loopback if the settings want it.
+
+mod loopback;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -11,7 +15,7 @@ use listenfd::ListenFd;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::settings::Scope;
 
@@ -27,9 +31,19 @@ pub enum ListenError {
     /// A file that is not ours to remove.
     #[error("{} is not a socket; move it away, or choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
-    /// systemd handed over something else than one listening Unix socket.
-    #[error("socket activation failed: {0}; see the Listen lines of hobd.socket")]
+    /// systemd handed over something else than what there is to listen on.
+    #[error(
+        "socket activation failed: {0}; see the Listen lines of hobd.socket and hobd-loopback.socket"
+    )]
     Activation(String),
+    /// The socket on loopback can't be had.
+    #[error("can't listen on {address} (http.listen): {source}{}", loopback::hint(.source))]
+    Loopback {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("can't {what} {}: {source}{}", .path.display(), hint(.source))]
     System {
@@ -60,43 +74,82 @@ pub struct Claim {
     _lock: File,
 }
 
-/// The socket to accept HTTP connections on: systemd's if it handed one over, else a new one at
-/// `path`. Keep the claim as long as the listener.
+/// Where clients of HTTP connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For who may use the Unix socket.
+    pub unix: UnixListener,
+    /// On loopback, if the settings want it.
+    pub loopback: Option<TcpListener>,
+    /// Of a Unix socket of our own.
+    _claim: Option<Claim>,
+}
+
+/// The sockets to accept HTTP connections on: systemd's if it handed them over, else a new one at
+/// `path`, and one at the address `loopback` if that is given.
 ///
 /// Must be called within a Tokio runtime, before anything that reads the environment in another
 /// thread: the variables of socket activation are removed.
 ///
 /// # Errors
 /// [`ListenError`].
-pub fn listen(path: &Path, scope: Scope) -> Result<(UnixListener, Option<Claim>), ListenError> {
-    let (listener, claim) = match activated()? {
+pub fn listen(
+    path: &Path,
+    scope: Scope,
+    loopback: Option<SocketAddr>,
+) -> Result<Listeners, ListenError> {
+    let activated = activated()?;
+    let (unix, claim) = match activated.unix {
         Some(listener) => (listener, None),
         None => bind(path, scope).map(|(listener, claim)| (listener, Some(claim)))?,
     };
     let failed = system("listen on", path);
-    listener.set_nonblocking(true).map_err(&failed)?;
-    let listener = UnixListener::from_std(listener).map_err(&failed)?;
-    Ok((listener, claim))
+    unix.set_nonblocking(true).map_err(&failed)?;
+    Ok(Listeners {
+        unix: UnixListener::from_std(unix).map_err(&failed)?,
+        loopback: loopback::open(activated.tcp, loopback)?,
+        _claim: claim,
+    })
 }
 
-/// systemd's socket.
-fn activated() -> Result<Option<StdListener>, ListenError> {
+/// systemd's sockets.
+#[derive(Default)]
+struct Activated {
+    unix: Option<StdListener>,
+    tcp: Option<StdTcpListener>,
+}
+
+fn activated() -> Result<Activated, ListenError> {
     let mut handed_over = ListenFd::from_env();
-    if handed_over.len() > 1 {
-        let text = format!("{} sockets were handed over, not one", handed_over.len());
-        return Err(ListenError::Activation(text));
+    let mut activated = Activated::default();
+    for index in 0..handed_over.len() {
+        // One of another kind stays for the next question.
+        let twice = if let Ok(Some(listener)) = handed_over.take_unix_listener(index) {
+            check_listens(&listener)?;
+            activated.unix.replace(listener).is_some()
+        } else if let Ok(Some(listener)) = handed_over.take_tcp_listener(index) {
+            check_listens(&listener)?;
+            activated.tcp.replace(listener).is_some()
+        } else {
+            let text = "what was handed over is neither a Unix stream socket nor a TCP socket";
+            return Err(ListenError::Activation(text.to_owned()));
+        };
+        if twice {
+            let text = "two sockets of one kind were handed over".to_owned();
+            return Err(ListenError::Activation(text));
+        }
     }
-    let failed = |error: io::Error| ListenError::Activation(error.to_string());
-    let Some(listener) = handed_over.take_unix_listener(0).map_err(failed)? else {
-        return Ok(None);
-    };
-    let listening =
-        rustix::net::sockopt::socket_acceptconn(&listener).map_err(|errno| failed(errno.into()))?;
-    if !listening {
-        let text = "the socket does not listen".to_owned();
-        return Err(ListenError::Activation(text));
+    Ok(activated)
+}
+
+fn check_listens(socket: &impl AsFd) -> Result<(), ListenError> {
+    match rustix::net::sockopt::socket_acceptconn(socket) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ListenError::Activation(
+            "the socket does not listen".to_owned(),
+        )),
+        Err(errno) => Err(ListenError::Activation(errno.to_string())),
     }
-    Ok(Some(listener))
 }
 
 fn bind(path: &Path, scope: Scope) -> Result<(StdListener, Claim), ListenError> {

@@ -3,6 +3,7 @@
 //! [`load::load`] reads the layers, [`key::KEYS`] says what there is to set and within which
 //! bounds, and the rest of hobd reads [`Settings`], in which every value is valid.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub dbus: bool,
     /// The model to load; `None` for the store's default.
     pub model: Option<String>,
+    /// The door for clients that can't use a Unix socket.
+    pub http: HttpSettings,
     /// Settings of the engine.
     pub engine: EngineSettings,
     /// Conversations that hobd keeps.
@@ -54,6 +57,18 @@ pub struct Settings {
     pub limits: Limits,
     /// What a request gets that does not say otherwise.
     pub sampling: SamplingDefaults,
+}
+
+/// HTTP over TCP, on this machine alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// A loopback address with a port other than 0; `None` for no such door.
+    pub listen: Option<SocketAddr>,
+    /// The file that holds the token of its clients; there if `listen` is.
+    pub token_file: Option<PathBuf>,
+    /// The user as whose requests its clients' count, never root; `None` for hobd's own, which is
+    /// for user scope alone.
+    pub uid: Option<u32>,
 }
 
 /// Settings of the engine.
@@ -215,6 +230,7 @@ impl Settings {
             engine_path: places.engine,
             dbus: true,
             model: None,
+            http: HttpSettings::default(),
             engine: EngineSettings::default(),
             conversations: ConversationSettings::in_folder(places.conversations_dir),
             pins: PinSettings {

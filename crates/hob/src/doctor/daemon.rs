@@ -30,6 +30,7 @@ pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>
             return (checks, None);
         }
     };
+    checks.extend(loopback(&status));
     checks.push(version(&status));
     checks.push(readiness(&status));
     checks.push(models(&client).await);
@@ -56,6 +57,13 @@ fn socket_check(socket: &Path) -> Check {
         // It answered, so it is there: its folder just may not be read.
         Err(_) => Check::ok("socket", shown.to_string()),
     }
+}
+
+/// The door over TCP, where it is open.
+fn loopback(status: &Status) -> Option<Check> {
+    let address = status.loopback.as_ref()?;
+    let finding = format!("http://{address}/ serves who has the token of http.token_file");
+    Some(Check::ok("loopback", finding))
 }
 
 fn version(status: &Status) -> Check {
@@ -162,6 +170,17 @@ mod tests {
         assert_eq!(with(&["seccomp"]), Some(Verdict::Warning));
         assert_eq!(with(&[]), Some(Verdict::Warning));
         assert_eq!(sandbox(&Status::default()), None);
+    }
+
+    #[test]
+    fn an_open_door_over_tcp_is_told_of() {
+        assert_eq!(loopback(&Status::default()), None);
+        let status = Status {
+            loopback: Some("127.0.0.1:8181".to_owned()),
+            ..Default::default()
+        };
+        let finding = loopback(&status).map(|check| check.finding);
+        assert!(finding.is_some_and(|finding| finding.contains("http://127.0.0.1:8181/")));
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Daemon {
                 ..MemoryStatus::default()
             },
             sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
+            loopback: settings.http.listen.map(|address| address.to_string()),
             ..Status::default()
         });
         Self {

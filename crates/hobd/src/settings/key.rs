@@ -39,8 +39,12 @@ impl Key {
 }
 
 /// The tables of a settings file, in the order of [`KEYS`].
-pub const TABLES: [(&str, &str); 7] = [
+pub const TABLES: [(&str, &str); 8] = [
     ("", "Where things lie, and which doors are open."),
+    (
+        "http",
+        "HTTP over TCP, on this machine alone, for clients that can't use a Unix socket.",
+    ),
     ("engine", "The sandboxed process that runs the model."),
     (
         "limits",
@@ -89,6 +93,24 @@ pub const KEYS: &[Key] = &[
         variable: "HOB_DBUS",
         about: "Whether to own org.hobd.Hob1 on the bus.",
         slot: |s| Slot::Switch(&mut s.dbus),
+    },
+    Key {
+        name: "http.listen",
+        variable: "HOB_HTTP_LISTEN",
+        about: "Where it listens. Every request needs the token, and a Host that names this machine and port; requests of web pages are refused. As a system service hobd has no network and can't bind: hobd-loopback.socket, with the same address, hands it the socket.",
+        slot: |s| Slot::Loopback(&mut s.http.listen),
+    },
+    Key {
+        name: "http.token_file",
+        variable: "HOB_HTTP_TOKEN_FILE",
+        about: "The file that holds the token, one line of 32 to 512 visible ASCII characters; `head -c 32 /dev/urandom | base64` makes one. It must be hobd's or root's, with mode 0600 or less, or a credential that systemd hands over.",
+        slot: |s| Slot::MaybePath(&mut s.http.token_file),
+    },
+    Key {
+        name: "http.uid",
+        variable: "HOB_HTTP_UID",
+        about: "The user as whose requests all that come with the token count: limits, conversations and pins are that user's. As a system service hobd must be given one, as its own user may do more than a token should.",
+        slot: |s| Slot::Uid(&mut s.http.uid),
     },
     Key {
         name: "engine.path",

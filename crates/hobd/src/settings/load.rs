@@ -255,6 +255,31 @@ impl Merge {
         }) {
             self.settings.limits.timeout_default = self.settings.limits.timeout_max;
         }
+        self.open_door();
+    }
+
+    /// A door over TCP needs a token, and somebody whose requests come through it.
+    fn open_door(&mut self) {
+        let http = &self.settings.http;
+        if http.listen.is_none() {
+            return;
+        }
+        let mut missing = Vec::new();
+        if http.token_file.is_none() {
+            missing.push(
+                "http.listen needs http.token_file: without a token every program and user of \
+                 this machine could ask",
+            );
+        }
+        if http.uid.is_none() && self.settings.scope == Scope::System {
+            missing.push(
+                "http.listen needs http.uid: whom the token makes its bearer; hobd's own user may \
+                 do more than a token should",
+            );
+        }
+        let at = self.source("http.listen");
+        let missing = missing.into_iter().map(|text| Problem::new(&at, text));
+        self.problems.extend(missing);
     }
 
     /// Whether `small` exceeds `large` and may be lowered, as nobody set it; a problem if somebody

@@ -308,6 +308,61 @@ fn a_default_gives_way_to_a_bound_but_a_choice_does_not() {
 }
 
 #[test]
+fn the_door_over_tcp_is_shut_unless_it_is_safe_to_open() {
+    let whole = "[http]\nlisten = \"127.0.0.1:8181\"\ntoken_file = \"/etc/hob/token\"\nuid = 990\n";
+    let http = with_file(whole).0.unwrap().settings.http;
+    assert_eq!(http.listen, Some("127.0.0.1:8181".parse().unwrap()));
+    assert_eq!(
+        http.token_file.as_deref(),
+        Some(Path::new("/etc/hob/token"))
+    );
+    assert_eq!(http.uid, Some(990));
+    for address in ["127.255.0.3:1", "[::1]:65535"] {
+        let text = whole.replace("127.0.0.1:8181", address);
+        let listen = with_file(&text).0.unwrap().settings.http.listen;
+        assert_eq!(listen, Some(address.parse().unwrap()));
+    }
+    for address in [
+        "0.0.0.0:8181",
+        "[::]:8181",
+        "192.168.0.2:8181",
+        "[::ffff:127.0.0.1]:8181",
+        "localhost:8181",
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "8181",
+        "",
+    ] {
+        let text = whole.replace("127.0.0.1:8181", address);
+        let expected = format!(
+            "hobd.toml:2:10: http.listen must be \"off\", or an address of this machine alone with \
+             a port: \"127.0.0.1:PORT\" or \"[::1]:PORT\", not \"{address}\""
+        );
+        assert_eq!(problems(&text), [expected]);
+    }
+    assert_eq!(
+        problems("[http]\nlisten = \"127.0.0.1:8181\"\n"),
+        [
+            "hobd.toml:2:10: http.listen needs http.token_file: without a token every program and user of this machine could ask",
+            "hobd.toml:2:10: http.listen needs http.uid: whom the token makes its bearer; hobd's own user may do more than a token should",
+        ]
+    );
+    let root = problems(&whole.replace("990", "0"));
+    assert_eq!(
+        root,
+        ["hobd.toml:4:7: http.uid must be a whole number from 1 to 4294967294, or \"own\", not 0"]
+    );
+    // A user's own hobd has nobody else to be.
+    let mut layers = layers(Path::new("/nowhere"));
+    layers.scope = Scope::User;
+    layers.flags = vec![
+        flag("--set", "http.listen", "[::1]:8181"),
+        flag("--set", "http.token_file", "/token"),
+    ];
+    assert_eq!(load(layers).unwrap().settings.http.uid, None);
+}
+
+#[test]
 fn the_default_file_is_the_one_that_is_generated() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../systemd/hobd.toml");
     let installed = fs::read_to_string(path).unwrap();

@@ -2,6 +2,7 @@
 //! must fit.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +16,15 @@ use crate::request::MODEL_BYTES_MAX;
 
 /// What stands for a value that hobd finds out.
 const AUTO: &str = "auto";
+
+/// What stands for a door that is shut, or a file that there is not.
+const OFF: &str = "off";
+
+/// What stands for hobd's own user.
+const OWN: &str = "own";
+
+/// Every user but root, and but the number that the kernel takes for none.
+const UIDS: RangeInclusive<u32> = 1..=u32::MAX - 1;
 
 /// A value as a layer gave it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +50,12 @@ pub enum Slot<'a> {
     Path(&'a mut PathBuf),
     /// An absolute path that fits into a socket's address.
     SocketPath(&'a mut PathBuf),
+    /// An absolute path, or "off" for `None`.
+    MaybePath(&'a mut Option<PathBuf>),
+    /// A loopback address and a port other than 0, or "off" for `None`.
+    Loopback(&'a mut Option<SocketAddr>),
+    /// A user other than root, or "own" for `None`: hobd's.
+    Uid(&'a mut Option<u32>),
     /// True or false.
     Switch(&'a mut bool),
     /// A model's name, `default` for `None`.
@@ -76,6 +92,12 @@ impl Slot<'_> {
             Self::SocketPath(_) => {
                 format!("an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes")
             }
+            Self::MaybePath(_) => format!("an absolute path, or \"{OFF}\""),
+            Self::Loopback(_) => format!(
+                "\"{OFF}\", or an address of this machine alone with a port: \"127.0.0.1:PORT\" or \
+                 \"[::1]:PORT\""
+            ),
+            Self::Uid(_) => format!("{}, or \"{OWN}\"", whole(&UIDS)),
             Self::Switch(_) => "true or false".to_owned(),
             Self::Model(_) => format!("a model's name, or \"{DEFAULT_MODEL}\""),
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
@@ -102,6 +124,13 @@ impl Slot<'_> {
     pub fn show(&self) -> String {
         match self {
             Self::Path(path) | Self::SocketPath(path) => quoted(&path.to_string_lossy()),
+            Self::MaybePath(path) => {
+                quoted(&path.as_deref().map_or(OFF.into(), Path::to_string_lossy))
+            }
+            Self::Loopback(address) => {
+                quoted(&address.map_or_else(|| OFF.to_owned(), |address| address.to_string()))
+            }
+            Self::Uid(uid) => uid.map_or_else(|| quoted(OWN), |uid| uid.to_string()),
             Self::Switch(on) => on.to_string(),
             Self::Model(model) => quoted(model.as_deref().unwrap_or(DEFAULT_MODEL)),
             Self::Sandbox(policy) => quoted(policy.as_str()),
@@ -149,6 +178,21 @@ impl Slot<'_> {
                     return None;
                 }
                 **path = given;
+            }
+            Self::MaybePath(path) => {
+                **path = if given.text() == Some(OFF) {
+                    None
+                } else {
+                    Some(absolute(given)?)
+                };
+            }
+            Self::Loopback(address) => **address = loopback(given)?,
+            Self::Uid(uid) => {
+                **uid = if given.text() == Some(OWN) {
+                    None
+                } else {
+                    Some(within(u32::try_from(given.integer()?).ok()?, &UIDS)?)
+                };
             }
             Self::Switch(on) => **on = switch(given)?,
             Self::Model(model) => **model = model_name(given)?,
@@ -272,6 +316,17 @@ fn absolute(given: &Given) -> Option<PathBuf> {
     let text = given.text()?;
     let fits = Path::new(text).is_absolute() && !text.contains('\0');
     fits.then(|| PathBuf::from(text))
+}
+
+/// The inner `None` is a door that is shut.
+#[allow(clippy::option_option, reason = "a refusal is not a shut door")]
+fn loopback(given: &Given) -> Option<Option<SocketAddr>> {
+    let text = given.text()?;
+    if text == OFF {
+        return Some(None);
+    }
+    let address: SocketAddr = text.parse().ok()?;
+    (address.ip().is_loopback() && address.port() != 0).then_some(Some(address))
 }
 
 fn switch(given: &Given) -> Option<bool> {

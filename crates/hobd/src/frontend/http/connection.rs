@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use super::hangup::HangUp;
 use super::places::{Place, Places};
 use super::reply;
 use super::stall::WriteStall;
+use super::strangers::Stranger;
 use crate::request::Caller;
 use crate::settings::Limits;
 
@@ -42,17 +44,20 @@ const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(1);
 /// bytes would cost it the answer.
 const LAST_READ_BYTES_MAX: usize = 64 << 10;
 /// How long to wait when no descriptor is free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A client's socket.
+pub(super) trait Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static> Socket for S {}
 
 /// Serves `router` to clients of `listener` until `shutdown`, then lets connections finish.
 pub(super) async fn serve(
     listener: UnixListener,
     router: Router,
     limits: &Limits,
-    own_uid: u32,
+    places: Places,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let places = Places::new(limits.connections, own_uid);
     let mut connections = JoinSet::new();
     let mut turned_away = JoinSet::new();
     loop {
@@ -78,9 +83,13 @@ pub(super) async fn serve(
             uid: credentials.uid(),
         };
         if let Some(place) = places.take(caller.uid) {
-            let connection =
-                Connection::new(place, caller, router.clone(), limits, shutdown.clone());
-            connections.spawn(connection.run(stream));
+            let connection = Connection::new(router.clone(), limits, shutdown.clone());
+            let hang_up = HangUp::of(&stream);
+            let client = Client::Known {
+                caller,
+                _place: place,
+            };
+            connections.spawn(connection.run(stream, hang_up, client));
         } else {
             debug!(uid = caller.uid, "no place for a connection");
             if turned_away.len() < TURNED_AWAY_MAX {
@@ -92,6 +101,12 @@ pub(super) async fn serve(
         }
     }
     drop(listener);
+    finish(connections, limits).await;
+    Ok(())
+}
+
+/// Waits for connections to end, for as long as running answers may go on.
+pub(super) async fn finish(mut connections: JoinSet<()>, limits: &Limits) {
     let all = async { while connections.join_next().await.is_some() {} };
     if timeout(limits.shutdown_grace + LAST_WORD_TIME_MAX, all)
         .await
@@ -102,11 +117,10 @@ pub(super) async fn serve(
             "closing connections that do not end"
         );
     }
-    Ok(())
 }
 
 /// Whether accepting may work again later: descriptors or memory ran out, or one client gave up.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let passing = [
         Errno::MFILE,
@@ -123,17 +137,48 @@ fn is_passing(error: &io::Error) -> bool {
         .is_some_and(|code| passing.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn full() -> ApiError {
+pub(super) fn full() -> ApiError {
     ApiError::new(ErrorCode::Busy, "hobd has as many connections as it may")
         .hint("try again in a second, and close connections after use")
         .retry_after_ms(1000)
 }
 
+/// Who is at the other end of a connection; held until it ends.
+pub(super) enum Client {
+    /// Somebody whom the kernel names, with a place of their own.
+    Known {
+        caller: Caller,
+        /// Goes back when the connection ends.
+        _place: Place,
+    },
+    /// Somebody who has yet to show the token.
+    Stranger(Arc<Stranger>),
+}
+
+impl Client {
+    /// Tells the routes who asks.
+    fn introduce(&self, request: &mut Request<Incoming>) {
+        match self {
+            Self::Known { caller, .. } => {
+                request.extensions_mut().insert(*caller);
+            }
+            Self::Stranger(stranger) => {
+                request.extensions_mut().insert(Arc::clone(stranger));
+            }
+        }
+    }
+
+    /// Returns when the client has to make room for another.
+    async fn turned_away(&self) {
+        match self {
+            Self::Known { .. } => std::future::pending().await,
+            Self::Stranger(stranger) => stranger.turned_away().await,
+        }
+    }
+}
+
 /// One client's connection.
-struct Connection {
-    /// Held until the connection ends.
-    _place: Place,
-    caller: Caller,
+pub(super) struct Connection {
     router: Router,
     header_timeout: Duration,
     stall_timeout: Duration,
@@ -141,16 +186,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(
-        place: Place,
-        caller: Caller,
-        router: Router,
-        limits: &Limits,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(router: Router, limits: &Limits, shutdown: CancellationToken) -> Self {
         Self {
-            _place: place,
-            caller,
             router,
             header_timeout: limits.header_timeout,
             stall_timeout: limits.stall_timeout,
@@ -158,9 +195,13 @@ impl Connection {
         }
     }
 
-    async fn run(self, stream: UnixStream) {
-        let caller = self.caller;
-        let hang_up = match HangUp::of(&stream) {
+    pub(super) async fn run(
+        self,
+        stream: impl Socket,
+        hang_up: io::Result<HangUp>,
+        client: Client,
+    ) {
+        let hang_up = match hang_up {
             Ok(hang_up) => hang_up,
             Err(error) => {
                 warn!(%error, "a connection can't be watched");
@@ -168,11 +209,12 @@ impl Connection {
             }
         };
         let router = self.router.clone();
+        let client = &client;
         let asked = Arc::new(AtomicBool::new(false));
         let asks = Arc::clone(&asked);
         let service = service_fn(move |mut request: Request<Incoming>| {
             asks.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(caller);
+            client.introduce(&mut request);
             let response = router.clone().oneshot(request.map(Body::new));
             let response: Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> =
                 Box::pin(response);
@@ -199,12 +241,13 @@ impl Connection {
         let ended = tokio::select! {
             ended = served => ended,
             // What was under way is dropped with the connection, and so cancelled.
-            () = hang_up.wait() => return debug!(uid = caller.uid, "a client hung up"),
+            () = hang_up.wait() => return debug!("a client hung up"),
+            () = client.turned_away() => return debug!("a client without a token made room"),
         };
         let Err(error) = ended else {
             return;
         };
-        debug!(uid = caller.uid, %error, "a connection ended early");
+        debug!(%error, "a connection ended early");
         let parts = connection.into_parts();
         // A client that keeps its connection after an answer is left without a word: it could
         // take one for the answer to its next request. Any other hears why it gets none.
@@ -228,7 +271,7 @@ fn late(header_timeout: Duration) -> ApiError {
 }
 
 /// Tells a client `error` and leaves it, within bounds of time and bytes.
-async fn last_word(mut stream: UnixStream, error: ApiError) {
+async fn last_word(mut stream: impl Socket, error: ApiError) {
     let exchange = async {
         stream.write_all(&reply::raw(error)).await?;
         stream.shutdown().await?;

@@ -7,7 +7,6 @@ use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hob_api::chat::StreamOptions;
@@ -19,9 +18,7 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{
-    body, conversations, decisions, embeddings, guard, home, path, pins, providers, stream,
-};
+use super::{body, conversations, decisions, embeddings, home, path, pins, providers, stream};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -32,8 +29,8 @@ use crate::settings::Settings;
 pub(super) struct Door {
     pub(super) daemon: DaemonHandle,
     pub(super) settings: Arc<Settings>,
-    /// hobd's own user, who may load and unload beside root.
-    pub(super) own_uid: u32,
+    /// Who may load and unload beside root; `None` for nobody at all, root included.
+    pub(super) manager: Option<u32>,
 }
 
 /// How the client wants its answer.
@@ -64,7 +61,6 @@ pub(super) fn router(door: Door) -> Router {
         .merge(home::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(guard::local_programs_only))
         .with_state(door)
 }
 
@@ -264,7 +260,14 @@ async fn unload(
 }
 
 fn check_may_manage(door: &Door, caller: Caller) -> Result<(), ApiError> {
-    if caller.uid == 0 || caller.uid == door.own_uid {
+    let Some(manager) = door.manager else {
+        return Err(ApiError::new(
+            ErrorCode::AccessDenied,
+            "models are not loaded and unloaded over TCP",
+        )
+        .hint("use the Unix socket, or `hob models use`"));
+    };
+    if caller.uid == 0 || caller.uid == manager {
         return Ok(());
     }
     Err(ApiError::new(

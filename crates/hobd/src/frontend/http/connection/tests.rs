@@ -7,6 +7,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::stream;
 use hob_api::error::ErrorBody;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -114,9 +115,10 @@ impl Server {
         let limits = limits(connections);
         let router = router(Arc::clone(&alive), limits.clone());
         let own_uid = rustix::process::geteuid().as_raw();
+        let places = Places::new(connections, own_uid);
         let stop = shutdown.clone();
         let task =
-            tokio::spawn(async move { serve(listener, router, &limits, own_uid, stop).await });
+            tokio::spawn(async move { serve(listener, router, &limits, places, stop).await });
         Self {
             folder,
             alive,

@@ -9,6 +9,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::daemon;
+use crate::frontend::http::guard;
 use crate::notify::Notifier;
 use crate::settings::{Places, Scope};
 
@@ -51,10 +52,10 @@ impl Bare {
         let door = Door {
             daemon,
             settings,
-            own_uid: OWN_UID,
+            manager: Some(OWN_UID),
         };
         Self {
-            router: router(door),
+            router: guard::guarded(router(door), guard::Hosts::Local),
             _folder: folder,
             _stop: shutdown.drop_guard(),
         }
