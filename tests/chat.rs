@@ -131,6 +131,7 @@ async fn the_prompt_is_read_before_the_answer_begins() {
             Event::Queued { .. } => {}
             Event::Embedding { .. }
             | Event::Scored { .. }
+            | Event::Reasoning { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. } => {
                 panic!("no text in an answer")
@@ -423,4 +424,63 @@ async fn prometheus_is_told_what_happened_and_no_text() {
         !text.contains("France") && !text.contains("Paris"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn what_a_model_thinks_is_no_part_of_its_answer() {
+    let daemon = Setup::fake().ready().await;
+    let client = daemon.client();
+    // The fake engine says what it is asked.
+    let thinking = "<think>\nIs it wet? It rains. </think>\n\nYes, it is.";
+    let (reasoning, said) = ("Is it wet? It rains.", "Yes, it is.");
+    let whole: Value = client.ask_whole(thinking).await.json();
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"], reasoning);
+    assert_eq!(message["content"], said);
+
+    let answer = client.ask(thinking).await.answer().await;
+    assert_eq!(
+        (answer.reasoning.as_str(), answer.text.as_str()),
+        (reasoning, said)
+    );
+    let body = json!({"messages": [{"role": "user", "content": thinking}], "stream": true});
+    let mut stream = client.stream(CHAT, &body, "text/event-stream").await;
+    let (mut thought, mut told) = (String::new(), String::new());
+    while let Some(chunk) = stream.json::<Value>().await {
+        let delta = &chunk["choices"][0]["delta"];
+        if let Some(more) = delta["reasoning_content"].as_str() {
+            assert!(told.is_empty() && !more.is_empty());
+            thought.push_str(more);
+        }
+        told.push_str(delta["content"].as_str().unwrap_or_default());
+    }
+    assert_eq!((thought.as_str(), told.as_str()), (reasoning, said));
+
+    // One that sends it back is heard, and only what was said is kept.
+    let back = json!({"messages": [
+        {"role": "user", "content": "Is it wet?"}, message, {"role": "user", "content": "Why?"},
+    ]});
+    let heard: Value = client.post(CHAT, &back).await.json();
+    assert_eq!(heard["choices"][0]["message"]["content"], "Why?");
+    let opened: Value = client
+        .post("/hob/v1/conversations", &json!({}))
+        .await
+        .json();
+    let id = opened["id"].as_str().expect("an id");
+    let answer = client
+        .ask_with(thinking, &json!({"conversation": id}))
+        .await;
+    assert_eq!(answer.answer().await.text, said);
+    let path = format!("/hob/v1/conversations/{id}");
+    let kept: Value = client.get(&path).await.json();
+    assert_eq!(kept["turns"][0]["messages"][1]["content"], said, "{kept}");
+
+    // A form of the caller's own is the whole answer's, and a text completion has no such thing.
+    let formed = client
+        .ask_with(thinking, &json!({"regex": "(.|\\n)*"}))
+        .await;
+    assert_eq!(formed.answer().await.text, thinking);
+    let completed = json!({"prompt": thinking, "max_tokens": 50});
+    let completed: Value = client.post("/v1/completions", &completed).await.json();
+    assert_eq!(completed["choices"][0]["text"], thinking);
 }

@@ -601,14 +601,27 @@ async fn systemd_may_hand_over_both_sockets() {
 async fn home_assistants_way_of_asking_works() {
     let (setup, address) = with_door(Setup::real(), &BEARER.to_string());
     let daemon = setup.ready().await;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/home-assistant/try.py");
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/home-assistant/try.py"
+    );
     let mut command = daemon.command(&hob_e2e::python());
-    command.arg(folder).arg(format!("http://{address}/v1")).arg(daemon.home().join("token"));
+    command
+        .arg(folder)
+        .arg(format!("http://{address}/v1"))
+        .arg(daemon.home().join("token"));
     let output = tokio::process::Command::from(command).output();
     let output = patiently("the example", output).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     eprintln!("{said}");
-    assert!(said.contains("  calls Hass") && said.contains("  says: "), "{said}");
+    assert!(
+        said.contains("  calls Hass") && said.contains("  says: "),
+        "{said}"
+    );
     assert!(said.ends_with("without the token: 401\n"), "{said}");
 }

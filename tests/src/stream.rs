@@ -23,6 +23,8 @@ pub struct Stream {
 pub struct Answer {
     /// Names and arguments of the calls that it makes.
     pub calls: Vec<(String, String)>,
+    /// What came before as reasoning.
+    pub reasoning: String,
     /// All deltas.
     pub text: String,
     /// How it ended.
@@ -158,6 +160,11 @@ impl Stream {
                     if let Some((_, arguments)) = answer.calls.last_mut() {
                         arguments.push_str(&text);
                     }
+                }
+                Event::Reasoning { text } => {
+                    assert!(!text.is_empty(), "an empty piece of reasoning");
+                    assert!(answer.text.is_empty() && answer.calls.is_empty());
+                    answer.reasoning.push_str(&text);
                 }
                 Event::Delta { text } => {
                     assert!(!text.is_empty(), "an empty delta");

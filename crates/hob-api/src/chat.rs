@@ -302,6 +302,9 @@ pub struct AssistantMessage {
     pub role: Role,
     /// The answer's text; null if it is calls alone.
     pub content: Option<String>,
+    /// What the model thought before it answered, as llama.cpp's server and others name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
     /// The calls that it makes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
@@ -353,6 +356,9 @@ pub struct ChatDelta {
     /// The next piece of text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The next piece of what the model thinks before it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
     /// The next piece of a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCallDelta>>,

@@ -8,10 +8,10 @@ use crate::score::Likelihood;
 
 /// One record of a streamed answer.
 ///
-/// An answer is any number of [`Event::Queued`], [`Event::Prefill`] and [`Event::Delta`], in
-/// that order, then exactly one of [`Event::Done`] and [`Event::Error`]. In place of deltas may come
-/// calls: each a [`Event::ToolCall`] and any number of [`Event::ToolArguments`]. A stream that ends
-/// without an end was cut.
+/// An answer is any number of [`Event::Queued`], [`Event::Prefill`], [`Event::Reasoning`] and
+/// [`Event::Delta`], in that order, then exactly one of [`Event::Done`] and [`Event::Error`]. In place
+/// of deltas may come calls: each a [`Event::ToolCall`] and any number of [`Event::ToolArguments`]. A
+/// stream that ends without an end was cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -26,6 +26,11 @@ pub enum Event {
         processed: u32,
         /// Prompt tokens in all.
         total: u32,
+    },
+    /// More of what the model thinks before it answers, which is no part of the answer.
+    Reasoning {
+        /// Whole characters; never empty.
+        text: String,
     },
     /// More of the answer.
     Delta {

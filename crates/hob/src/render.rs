@@ -18,6 +18,7 @@ pub(crate) fn waiting(last: Option<&Event>, status: Option<&Status>) -> String {
         return format!("loading {model}: {} %", status.load_percent);
     }
     match last {
+        Some(Event::Reasoning { .. }) => "the model thinks before it answers".to_owned(),
         Some(Event::Queued { position: 1 }) => "queued: 1 question before this one".to_owned(),
         Some(Event::Queued { position }) if *position > 1 => {
             format!("queued: {position} questions before this one")

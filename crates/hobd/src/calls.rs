@@ -6,6 +6,8 @@
 
 use hob_api::Event;
 
+/// What no text of an answer that may call begins with.
+const TAG: &str = "<tool_call>";
 /// What is before a call's name.
 pub(crate) const BEFORE_NAME: &str = "<tool_call>\n{\"name\": \"";
 /// What is between a call's name and its arguments.
@@ -94,12 +96,14 @@ impl Reader {
         events
     }
 
-    /// What is left when the answer ends, whole or cut.
-    pub(crate) fn finish(&mut self) -> Vec<Event> {
+    /// What is left when the answer ends, and whether the limit cut it.
+    pub(crate) fn finish(&mut self, cut: bool) -> Vec<Event> {
         let mut events = Vec::new();
-        // The beginning of a call that was cut off is no text of the answer's.
+        // The beginning of a call that was cut off is no text of the answer's. Where the model ended
+        // it, a call would be whole, but for one that a stop string cut behind its tag.
+        let is_text = !cut && !self.held.starts_with(TAG);
         if matches!(self.place, Place::Text | Place::Arguments { .. })
-            || (self.place == Place::Beginning && self.held.trim().is_empty())
+            || (self.place == Place::Beginning && is_text)
         {
             self.say(&mut events);
         }
@@ -199,11 +203,11 @@ mod tests {
     use proptest::prelude::*;
 
     /// Text, and calls with their names and arguments.
-    fn read(pieces: &[&str]) -> (String, Vec<(String, String)>) {
+    fn read(pieces: &[&str], cut: bool) -> (String, Vec<(String, String)>) {
         let mut reader = Reader::new(7);
         let (mut said, mut calls) = (String::new(), Vec::new());
         let mut events: Vec<_> = pieces.iter().flat_map(|piece| reader.push(piece)).collect();
-        events.extend(reader.finish());
+        events.extend(reader.finish(cut));
         for event in events {
             match event {
                 Event::Delta { text } => said.push_str(&text),
@@ -239,10 +243,12 @@ mod tests {
             "<",
             "\n",
         ] {
-            let (said, calls) = read(&[text]);
-            assert!(calls.is_empty());
-            // What may still be the beginning of a call when the answer is cut is not shown.
-            assert_eq!(said, if text == "<" { "" } else { text });
+            for cut in [false, true] {
+                let (said, calls) = read(&[text], cut);
+                assert!(calls.is_empty());
+                // What may still be the beginning of a call when the answer is cut is not shown.
+                assert_eq!(said, if text == "<" && cut { "" } else { text });
+            }
         }
     }
 
@@ -251,10 +257,13 @@ mod tests {
         let whole = call("get_state", "{\"id\": \"a\"}");
         let cut = &whole[..whole.len() - AFTER_ARGUMENTS.len() - 3];
         assert_eq!(
-            read(&[cut]).1,
+            read(&[cut], true).1,
             [("get_state".to_owned(), "{\"id\": \"".to_owned())]
         );
-        assert_eq!(read(&["<tool_call>\n{\"na"]), (String::new(), Vec::new()));
+        for cut in [false, true] {
+            let begun = read(&["<tool_call>\n{\"na"], cut);
+            assert_eq!(begun, (String::new(), Vec::new()));
+        }
     }
 
     proptest! {
@@ -284,7 +293,7 @@ mod tests {
                 pieces.push(piece);
                 rest = more;
             }
-            let (said, read) = read(&pieces);
+            let (said, read) = read(&pieces, false);
             prop_assert_eq!(said, "");
             prop_assert_eq!(read, expected);
         }

@@ -186,6 +186,68 @@ fn what_cannot_be_is_refused_with_a_reason() {
     refused(&Constraint::Lark("no grammar".to_owned()));
 }
 
+/// Whether an answer may be `text`, and end there.
+fn allows(constraint: &Constraint, text: &str) -> bool {
+    let mut grammar = compile(constraint).unwrap();
+    let opening = spell(grammar.opening());
+    let Some(mut rest) = text.strip_prefix(opening.as_str()) else {
+        return false;
+    };
+    while let Some(byte) = rest.bytes().next() {
+        let token = Token::from(byte);
+        if grammar.is_complete() || !grammar.allowed().unwrap().contains(token) {
+            return false;
+        }
+        grammar.take(token).unwrap();
+        let forced = spell(&grammar.forced().unwrap());
+        let Some(behind) = rest[1..].strip_prefix(forced.as_str()) else {
+            return false;
+        };
+        rest = behind;
+    }
+    grammar.is_complete() || grammar.allowed().unwrap().contains(END)
+}
+
+#[test]
+fn reasoning_words_and_calls_are_told_apart() {
+    // The beginnings of answers that hobd gives to who may talk and call.
+    let grammar = r#"start: calls | TEXT | REASONING SPACE? (calls | SAID)
+TEXT: /(.|\n)+/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
+REASONING: /<think>(.|\n)*<\/think>/ & ~/(.|\n)*<\/think>(.|\n)+/
+SPACE: /[ \t\r\n]+/
+SAID: /[^ \t\r\n](.|\n)*/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
+calls: "<tool_call>\n{\"a\": " /[0-9]/ "}\n</tool_call>"
+"#;
+    let grammar = Constraint::Lark(grammar.to_owned());
+    let call = "<tool_call>\n{\"a\": 7}\n</tool_call>";
+    for text in [
+        "Hello",
+        "\n Hello",
+        "<",
+        "<thing>",
+        "a <think>b</think> <tool_call>",
+        call,
+        &format!("<think>\nI call it.\n</think>\n\n{call}"),
+        &format!("<think>a {call} b</think>{call}"),
+        "<think></think>\n\nHello <tool_call>",
+        "<think>a</think></think>",
+    ] {
+        assert!(allows(&grammar, text), "{text}");
+    }
+    for text in [
+        "",
+        "<think>a",
+        "<think>a</think>",
+        "<think>a</think>\n",
+        "<think>a</think><think>b</think>c",
+        "<tool_call>hello",
+        "<think>a</think>\n<tool_call>hello",
+        &format!("{call} and more"),
+    ] {
+        assert!(!allows(&grammar, text), "{text}");
+    }
+}
+
 #[test]
 fn the_same_again_begins_anew() {
     let mut grammars = grammars();

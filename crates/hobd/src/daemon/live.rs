@@ -15,7 +15,7 @@ use tracing::Span;
 use super::metrics::Metrics;
 use super::{embedding, score};
 use crate::answer::{self, AnswerSender, Undelivered};
-use crate::calls;
+use crate::output;
 
 /// One request that is owed an answer.
 #[derive(Debug)]
@@ -31,22 +31,22 @@ struct Live {
     dispatched: Option<Instant>,
     /// When the first text was on its way.
     first_token: Option<Instant>,
-    /// Tells calls from text, if the answer may have any.
-    calls: Option<calls::Reader>,
+    /// Tells what its text means, if it may be more than an answer's words.
+    reader: Option<output::Reader>,
 }
 
 impl Live {
     /// Hands on what is left of a complete answer, and says why it ended.
     fn ending(&mut self, reason: FinishReason) -> FinishReason {
-        let Some(calls) = &mut self.calls else {
+        let Some(reader) = &mut self.reader else {
             return reason;
         };
-        for event in calls.finish() {
+        for event in reader.finish(reason == FinishReason::Length) {
             // A reader that is gone or slow gets the end, if anything.
             let _ = self.sender.progress(event);
         }
         match reason {
-            FinishReason::Stop if calls.has_called() => FinishReason::ToolCalls,
+            FinishReason::Stop if reader.has_called() => FinishReason::ToolCalls,
             reason => reason,
         }
     }
@@ -84,16 +84,17 @@ impl LiveRequests {
             submitted: now,
             dispatched: None,
             first_token: None,
-            calls: None,
+            reader: None,
             command: Some(command),
         };
         self.live.insert(id, live);
     }
 
-    /// Tells calls from text in a request's answer, of which nothing has come yet.
-    pub(super) fn read_calls(&mut self, id: RequestId) {
+    /// Tells reasoning, and calls if there may be any, from the words of a request's answer, of which
+    /// nothing has come yet.
+    pub(super) fn read_output(&mut self, id: RequestId, calls: bool) {
         if let Some(live) = self.live.get_mut(&id) {
-            live.calls = Some(calls::Reader::new(id.0));
+            live.reader = Some(output::Reader::new(id.0, calls));
         }
     }
 
@@ -135,9 +136,9 @@ impl LiveRequests {
             live.span
                 .in_scope(|| tracing::debug!(first_token_ms, "first token"));
         }
-        let told = match (&mut live.calls, event) {
-            (Some(calls), Event::Delta { text }) => {
-                let mut events = calls.push(&text).into_iter();
+        let told = match (&mut live.reader, event) {
+            (Some(reader), Event::Delta { text }) => {
+                let mut events = reader.push(&text).into_iter();
                 events.try_for_each(|event| live.sender.progress(event))
             }
             (_, event) => live.sender.progress(event),

@@ -39,6 +39,7 @@ pub(super) async fn gathered(mut events: Answer) -> Result<Scores, ApiError> {
             Event::Error { error } => return Err(error),
             Event::Queued { .. }
             | Event::Prefill { .. }
+            | Event::Reasoning { .. }
             | Event::Delta { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }

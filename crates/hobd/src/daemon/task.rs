@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::status::{EngineStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState};
+use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState, Prompt};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::store::{Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -186,6 +186,9 @@ impl Daemon {
             model: request.model,
         };
         let calls = request.calls;
+        // A form of the caller's own is the whole answer's.
+        let plain = calls || request.constraint.is_none();
+        let read = plain && matches!(request.prompt, Prompt::Chat(_));
         let answer = self.admit(terms, |id| {
             Command::Generate(Box::new(Generate {
                 id,
@@ -199,8 +202,8 @@ impl Daemon {
                 constraint: request.constraint,
             }))
         })?;
-        if calls {
-            self.live.read_calls(answer.id());
+        if read {
+            self.live.read_output(answer.id(), calls);
         }
         Ok(answer)
     }

@@ -30,6 +30,8 @@ const MESSAGE: Shape = Shape::Object(&[
     optional("annotations", Shape::NoEffectIf(is_empty)),
     optional("audio", Shape::NoEffectIf(never)),
     optional("refusal", Shape::NoEffectIf(never)),
+    // Models are trained to forget what they thought before earlier answers.
+    optional("reasoning_content", Shape::Ignored),
     required("role", Shape::Word(ROLES)),
     optional("content", Shape::TextOrList(&PART)),
     optional("name", Shape::Text),

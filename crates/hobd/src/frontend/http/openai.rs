@@ -28,6 +28,17 @@ pub(super) struct Heading {
     pub(super) model: String,
 }
 
+/// What an answer holds.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// What the model thought before.
+    pub(super) reasoning: String,
+    /// Its text.
+    pub(super) text: String,
+    /// Its calls.
+    pub(super) calls: Vec<ToolCall>,
+}
+
 /// An answer that does not stream.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -46,7 +57,12 @@ pub(super) enum Record {
 
 impl Heading {
     /// The whole answer, by the model that gave it.
-    pub(super) fn whole(mut self, text: String, calls: Vec<ToolCall>, done: Done) -> Whole {
+    pub(super) fn whole(mut self, said: Said, done: Done) -> Whole {
+        let Said {
+            reasoning,
+            text,
+            calls,
+        } = said;
         self.model = done.model;
         match self.api {
             Api::Chat => Whole::Chat(ChatCompletion {
@@ -59,6 +75,7 @@ impl Heading {
                     message: AssistantMessage {
                         role: Role::Assistant,
                         content: (calls.is_empty() || !text.is_empty()).then_some(text),
+                        reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
                         tool_calls: (!calls.is_empty()).then_some(calls),
                     },
                     logprobs: None,
@@ -84,7 +101,7 @@ impl Heading {
                 ChatDelta {
                     role: Some(Role::Assistant),
                     content: Some(String::new()),
-                    tool_calls: None,
+                    ..ChatDelta::default()
                 },
                 None,
             )
@@ -103,6 +120,15 @@ impl Heading {
             ),
             Api::Completion => Record::Completion(self.completion(text, None)),
         }
+    }
+
+    /// More of what the model thinks, which has no place in a text completion.
+    pub(super) fn reasoning(&self, text: String) -> Option<Record> {
+        let delta = ChatDelta {
+            reasoning_content: Some(text),
+            ..ChatDelta::default()
+        };
+        (self.api == Api::Chat).then(|| self.chunk(delta, None))
     }
 
     /// A call that begins.

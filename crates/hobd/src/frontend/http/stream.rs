@@ -15,7 +15,7 @@ use hob_api::{ApiError, ErrorCode, Event};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::openai::{Heading, Whole};
+use super::openai::{Heading, Said, Whole};
 use super::reply;
 use crate::frontend::event_line;
 
@@ -44,12 +44,13 @@ pub(super) async fn gathered(
     mut events: impl Events,
     heading: impl FnOnce() -> Heading,
 ) -> Result<Whole, ApiError> {
-    let mut text = String::new();
-    let mut calls: Vec<ToolCall> = Vec::new();
+    let mut said = Said::default();
     let mut bytes = 0_usize;
     while let Some(event) = events.next().await {
         bytes = bytes.saturating_add(match &event {
-            Event::Delta { text } | Event::ToolArguments { text, .. } => text.len(),
+            Event::Reasoning { text }
+            | Event::Delta { text }
+            | Event::ToolArguments { text, .. } => text.len(),
             Event::ToolCall { name, .. } => name.len(),
             _ => 0,
         });
@@ -64,8 +65,9 @@ pub(super) async fn gathered(
             | Event::Prefill { .. }
             | Event::Embedding { .. }
             | Event::Scored { .. } => {}
-            Event::Delta { text: more } => text.push_str(&more),
-            Event::ToolCall { id, name, .. } => calls.push(ToolCall {
+            Event::Reasoning { text } => said.reasoning.push_str(&text),
+            Event::Delta { text } => said.text.push_str(&text),
+            Event::ToolCall { id, name, .. } => said.calls.push(ToolCall {
                 id,
                 kind: ToolKind::Function,
                 function: FunctionCall {
@@ -74,11 +76,11 @@ pub(super) async fn gathered(
                 },
             }),
             Event::ToolArguments { text, .. } => {
-                if let Some(call) = calls.last_mut() {
+                if let Some(call) = said.calls.last_mut() {
                     call.function.arguments.push_str(&text);
                 }
             }
-            Event::Done(done) => return Ok(heading().whole(text, calls, done)),
+            Event::Done(done) => return Ok(heading().whole(said, done)),
             Event::Error { error } => return Err(error),
         }
     }
@@ -203,6 +205,11 @@ impl<E: Events> ServerSent<E> {
             Event::Prefill { processed, total } => {
                 self.ready
                     .push_back(format!(": prefill {processed}/{total}\n\n").into());
+            }
+            Event::Reasoning { text } => {
+                self.open();
+                let more = self.heading.reasoning(text);
+                self.ready.extend(more.as_ref().map(record));
             }
             Event::Delta { text } => {
                 self.open();
