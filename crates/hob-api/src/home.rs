@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::{Timings, Usage};
 use crate::provider::Scalar;
 
 /// Longest utterance in bytes.
@@ -21,12 +22,47 @@ pub struct HomeRequest {
     /// The room in which it was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub area: Option<String>,
+    /// Who reads it.
+    #[serde(default, skip_serializing_if = "Reader::is_words")]
+    pub reader: Reader,
     /// Aids to leave out, to measure what they are worth.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<Aid>,
     /// The least probability of a call, from 0 to 1; below it the outcome is `unsure`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_probability: Option<f64>,
+}
+
+/// Who reads an utterance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reader {
+    /// Its words are compared with those of the home.
+    #[default]
+    Words,
+    /// The model writes what it means, and can write nothing that does not exist.
+    Model,
+}
+
+impl Reader {
+    /// Every reader.
+    pub const ALL: [Self; 2] = [Self::Words, Self::Model];
+
+    /// The reader's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Words => "words",
+            Self::Model => "model",
+        }
+    }
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_words(&self) -> bool {
+        *self == Self::Words
+    }
 }
 
 /// Something that helps to read an utterance.
@@ -51,11 +87,13 @@ pub enum Aid {
     Ordinals,
     /// Words that a call leaves unexplained count against it.
     Unexplained,
+    /// The model chooses among what the words suggest, and not among all that there is.
+    Narrowing,
 }
 
 impl Aid {
     /// Every aid.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Examples,
         Self::Learned,
         Self::Rarity,
@@ -65,6 +103,7 @@ impl Aid {
         Self::Antonyms,
         Self::Ordinals,
         Self::Unexplained,
+        Self::Narrowing,
     ];
 
     /// The aid's name on the wire.
@@ -79,6 +118,7 @@ impl Aid {
             Self::Antonyms => "antonyms",
             Self::Ordinals => "ordinals",
             Self::Unexplained => "unexplained",
+            Self::Narrowing => "narrowing",
         }
     }
 }
@@ -124,7 +164,8 @@ pub struct Call {
     pub targets: Vec<String>,
     /// The arguments.
     pub arguments: BTreeMap<String, Scalar>,
-    /// How probable it is that this is meant, from 0 to 1.
+    /// How probable it is that this is meant, from 0 to 1; 1 where a model wrote it, which says
+    /// nothing of what else may be meant.
     pub probability: f64,
     /// Whether the hub must ask back first: the tool is dangerous, or says so.
     pub needs_confirmation: bool,
@@ -148,6 +189,26 @@ pub struct HomeAnswer {
     pub reason: Option<String>,
     /// The generation of each provider that was read against.
     pub generations: BTreeMap<String, u64>,
-    /// How long the reading took, in microseconds.
+    /// How long the reading took, in microseconds; the model's part included, if it has any.
     pub read_us: u64,
+    /// What the model did; with [`Reader::Model`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<Decoded>,
+}
+
+/// How the model came to an answer about a home.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decoded {
+    /// The model.
+    pub model: String,
+    /// Whether it chose among what the words suggest.
+    pub narrowed: bool,
+    /// What it wrote.
+    pub text: String,
+    /// How long it took to make the question of the utterance, in microseconds.
+    pub asked_us: u64,
+    /// Tokens, and steps of the model.
+    pub usage: Usage,
+    /// How long the model took.
+    pub timings: Timings,
 }

@@ -170,6 +170,7 @@ async fn read_all(
             text: sentence.text.clone(),
             provider: provider.map(str::to_owned),
             area: sentence.area.clone(),
+            reader: arguments.reader.0,
             without: arguments.without.iter().map(|aid| aid.0).collect(),
             min_probability: None,
         };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use hob_api::home::{Aid, Call, HomeAnswer, HomeRequest, Outcome};
+use hob_api::home::{Aid, Call, Decoded, HomeAnswer, HomeRequest, Outcome, Reader};
 use hob_api::provider::Scalar;
 
 use crate::ask::to_json;
@@ -33,6 +33,10 @@ pub(crate) struct HomeArguments {
     /// The room in which it is said
     #[arg(long, value_name = "NAME")]
     pub(crate) area: Option<String>,
+
+    /// Who reads it: its words alone, or the model
+    #[arg(long, value_name = "READER", default_value = "words")]
+    pub(crate) reader: ReaderName,
 
     /// Show the call and do nothing; this version of hob does nothing in any case
     #[arg(long)]
@@ -65,6 +69,10 @@ pub(crate) struct EvaluateHome {
     /// Register this definition for as long as it takes [default: your providers as they are]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) provider: Option<PathBuf>,
+
+    /// Who reads them: their words alone, or the model
+    #[arg(long, value_name = "READER", default_value = "words")]
+    pub(crate) reader: ReaderName,
 
     /// Read without this aid, to see what it is worth; may be given several times
     #[arg(long, value_name = "AID")]
@@ -102,6 +110,20 @@ impl ValueEnum for AidName {
     }
 }
 
+/// A [`Reader`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReaderName(pub(crate) Reader);
+
+impl ValueEnum for ReaderName {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Reader::Words), Self(Reader::Model)]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.as_str()))
+    }
+}
+
 /// Reads a sentence and shows what it means.
 ///
 /// # Errors
@@ -116,6 +138,7 @@ pub(crate) async fn run(
         text: arguments.text.join(" "),
         provider: arguments.provider,
         area: arguments.area,
+        reader: arguments.reader.0,
         without: arguments.without.iter().map(|aid| aid.0).collect(),
         min_probability: None,
     };
@@ -156,7 +179,23 @@ fn shown(answer: &HomeAnswer, color: bool) -> String {
     #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
     let ms = answer.read_us as f64 / 1000.0;
     row("time", &format!("{ms:.1} ms"));
+    if let Some(decoded) = &answer.decoded {
+        row("model", &modelled(decoded));
+    }
     text
+}
+
+/// What the model did, on one line.
+fn modelled(decoded: &Decoded) -> String {
+    let usage = &decoded.usage;
+    format!(
+        "{}: {} tokens in {} steps, {} of {} prompt tokens cached",
+        decoded.model,
+        usage.completion_tokens,
+        usage.completion_tokens_details.forward_passes,
+        usage.prompt_tokens_details.cached_tokens,
+        usage.prompt_tokens,
+    )
 }
 
 /// One call on one line.
@@ -234,6 +273,29 @@ mod tests {
         reason    nothing of the home was named
         time      0.0 ms
         ");
+    }
+
+    #[test]
+    fn what_the_model_did_is_told() {
+        let answer = HomeAnswer {
+            outcome: Outcome::Talk,
+            decoded: Some(Decoded {
+                model: "tiny".to_owned(),
+                usage: hob_api::event::Usage::new(300, 280, 9).with_passes(6, 4),
+                ..Decoded::default()
+            }),
+            ..HomeAnswer::default()
+        };
+        insta::assert_snapshot!(shown(&answer, false), @r"
+        outcome   talk
+        time      0.0 ms
+        model     tiny: 9 tokens in 4 steps, 280 of 300 prompt tokens cached
+        ");
+        for reader in ReaderName::value_variants() {
+            let value = reader.to_possible_value();
+            let name = value.as_ref().map(clap::builder::PossibleValue::get_name);
+            assert_eq!(name, Some(reader.0.as_str()));
+        }
     }
 
     #[test]

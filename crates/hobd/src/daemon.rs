@@ -30,6 +30,7 @@ use crate::settings::Settings;
 use crate::supply::Tree;
 
 mod decision;
+mod decode;
 mod embedding;
 mod figures;
 mod home;
@@ -86,17 +87,18 @@ pub fn start(
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::new());
     let memory = Tree::from_env();
+    let providers = Providers::default();
     let handle = DaemonHandle {
         messages,
         conversations: Conversations::start(&settings.conversations),
-        providers: Providers::default(),
+        providers: providers.clone(),
         status,
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
         memory: memory.clone(),
         started: Instant::now(),
     };
-    let inputs = wake::Inputs::new(inbox, cancellations, &notifier, shutdown);
+    let inputs = wake::Inputs::new(inbox, cancellations, providers, &notifier, shutdown);
     let daemon = task::Daemon::new(
         settings,
         store,

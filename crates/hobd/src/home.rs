@@ -26,6 +26,7 @@ mod lexicon;
 mod numbers;
 mod profile;
 mod reading;
+mod shortlist;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -34,9 +35,10 @@ use std::collections::BTreeSet;
 
 use hob_api::home::Aid;
 
-pub use self::answer::answer;
+pub use self::answer::{answer, cut, nearest, written};
 pub use self::index::Index;
 pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, read};
+pub use self::shortlist::shortlist;
 
 /// How an utterance is to be read.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,6 +11,7 @@ mod calls;
 pub mod conversations;
 pub mod daemon;
 pub mod decision;
+pub mod decode;
 pub mod engine;
 pub mod frontend;
 pub mod home;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::name;
+use crate::providers::ProviderName;
 
 mod definitions;
 mod disk;
@@ -30,10 +31,15 @@ mod tests;
 mod wear;
 
 pub(crate) use disk::Done;
-pub use registry::{Call, Outgoing, Pins};
+pub use registry::{Call, HomePrefix, Outgoing, Pins};
 
 /// Most pins of one owner.
 pub const PINS_PER_OWNER_MAX: usize = 8;
+
+/// What names of providers' pins begin with.
+const OF_PROVIDER: &str = "provider:";
+/// What the ids of their texts begin with: their snapshots outlive them for a while.
+const HOME_TEXT: &str = "home.";
 
 /// Whose a pin is: a user's, or everybody's (`None`), which an administrator pinned.
 pub type Owner = Option<u32>;
@@ -56,6 +62,16 @@ impl PinName {
     /// `invalid_request`.
     pub fn parse(name: &str) -> Result<Self, ApiError> {
         name::parse("pin", name, PIN_NAME_BYTES_MAX).map(Self)
+    }
+
+    /// The name of what a provider has pinned: no user can pin or unpin one with a colon.
+    pub(crate) fn of_provider(name: &ProviderName) -> Self {
+        Self(format!("{OF_PROVIDER}{}", name.as_str()))
+    }
+
+    /// Whether it is such a name.
+    fn is_of_provider(&self) -> bool {
+        self.0.starts_with(OF_PROVIDER)
     }
 
     /// The name.
@@ -94,7 +110,12 @@ impl Definition {
         // Serializing plain data into memory does not fail.
         let text = serde_json::to_vec(&(self.owner, &self.messages)).unwrap_or_default();
         hash.update(text);
-        TextId(hex(&hash.finalize()))
+        let kind = if self.name.is_of_provider() {
+            HOME_TEXT
+        } else {
+            ""
+        };
+        TextId(format!("{kind}{}", hex(&hash.finalize())))
     }
 
     fn text_bytes(&self) -> usize {
@@ -102,7 +123,7 @@ impl Definition {
     }
 }
 
-/// The sha256 of a pin's owner and text, in hexadecimal.
+/// The sha256 of a pin's owner and text, in hexadecimal; for a home's, `home.` and that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct TextId(String);
 

@@ -20,6 +20,7 @@ use hob_api::provider::{
 use crate::name;
 
 pub use self::call::{CallError, ValidCall};
+pub(crate) use self::parse::is_unseen;
 pub use self::registry::{Entry, PROVIDERS_MAX, PROVIDERS_PER_UID_MAX, Providers};
 pub use self::schema::{ARGUMENT_BYTES_MAX, Parameter, Values};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hob_api::home::HomeAnswer;
+use hob_api::home::{HomeAnswer, Reader};
 use hob_api::provider::{Provider, ProviderFields, TargetsPatch};
 use hob_api::{ApiError, ErrorCode};
 use tokio::sync::Semaphore;
@@ -53,7 +53,8 @@ impl DaemonHandle {
     /// What is meant by what a user said. Nothing is done about it.
     ///
     /// # Errors
-    /// `not_found` if the user has no such provider, or none at all.
+    /// `not_found` if the user has no such provider, or none at all; if the model is to read it, those
+    /// of [`DaemonHandle::submit`], and what ends its answer.
     pub async fn interpret(&self, uid: u32, said: ValidHome) -> Result<HomeAnswer, ApiError> {
         let entries = match &said.provider {
             Some(name) => vec![self.providers.get(uid, name)?],
@@ -64,6 +65,9 @@ impl DaemonHandle {
             return Err(ApiError::new(ErrorCode::NotFound, message).hint(
                 "register what your home can do as a provider; hobd forgets it when it ends",
             ));
+        }
+        if said.reader == Reader::Model {
+            return self.decode(uid, entries, said).await;
         }
         computed(move || {
             let started = Instant::now();
@@ -77,7 +81,7 @@ impl DaemonHandle {
 
 /// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
 /// Who goes away while it waits is not computed for.
-async fn computed<T: Send + 'static>(
+pub(super) async fn computed<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     // It is closed by nobody.

@@ -147,7 +147,12 @@ impl Daemon {
                 Wake::Time => {
                     self.look_at_memory();
                     self.release_engine();
+                    self.settle_homes();
                     self.step(Input::Tick);
+                }
+                Wake::Homes(homes) => {
+                    self.pins.homes_changed(Instant::now(), homes);
+                    self.settle_homes();
                 }
                 Wake::Pins(done) => self.pins_done(done),
             }

@@ -4,19 +4,22 @@ use std::time::{Duration, Instant};
 
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::RequestId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{Message, model};
 use crate::engine::{Engine, Report};
 use crate::notify::Notifier;
-use crate::pins::{self, Pins};
+use crate::pins::{self, HomePrefix, Pins};
+use crate::providers::Providers;
 
 /// Where everything comes in.
 pub(super) struct Inputs {
     inbox: mpsc::Receiver<Message>,
     cancellations: mpsc::UnboundedReceiver<RequestId>,
+    providers: Providers,
+    homes: watch::Receiver<()>,
     watchdog: Option<Interval>,
     shutdown: CancellationToken,
     shutting_down: bool,
@@ -32,16 +35,20 @@ pub(super) enum Wake {
     Watchdog,
     Time,
     Pins(pins::Done),
+    Homes(Vec<HomePrefix>),
 }
 
 impl Inputs {
     pub(super) fn new(
         inbox: mpsc::Receiver<Message>,
         cancellations: mpsc::UnboundedReceiver<RequestId>,
+        providers: Providers,
         notifier: &Notifier,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
+            homes: providers.changes(),
+            providers,
             inbox,
             cancellations,
             watchdog: notifier.watchdog_interval().map(tokio::time::interval),
@@ -64,6 +71,7 @@ impl Inputs {
             report = report(engine) => Wake::Engine(report),
             opened = opened(opening) => Wake::Opened(opened),
             done = pins.done() => Wake::Pins(done),
+            Ok(()) = self.homes.changed() => Wake::Homes(self.providers.prefixes()),
             () = self.shutdown.cancelled(), if !self.shutting_down => {
                 self.shutting_down = true;
                 Wake::Shutdown

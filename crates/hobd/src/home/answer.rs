@@ -7,6 +7,7 @@ use hob_api::{ApiError, ErrorCode};
 
 use super::Options;
 use super::reading::{Candidate, Reading, read};
+use crate::decode::Written;
 use crate::providers::{Entry, Provider, ValidCall};
 
 /// How much more probable the call of one provider must be than that of another to be done without
@@ -42,12 +43,94 @@ pub fn answer(
             }
         }
     };
+    tell(&mut answer, entries);
+    check(entries, &answer)?;
+    Ok(answer)
+}
+
+/// Whichever of `entries` the words of `text` fit best.
+///
+/// # Errors
+/// `not_found` if there is none.
+pub fn nearest(
+    entries: &[Arc<Entry>],
+    text: &str,
+    options: &Options,
+) -> Result<Arc<Entry>, ApiError> {
+    let fits = |entry: &Arc<Entry>| rank(&read(&entry.provider, &entry.index, text, options));
+    let nearest = match entries {
+        // With one there is nothing to compare.
+        [one] => Some(one),
+        several => several.iter().max_by(|a, b| fits(a).total_cmp(&fits(b))),
+    };
+    nearest.cloned().ok_or_else(|| {
+        ApiError::new(ErrorCode::NotFound, "there is no provider")
+            .hint("register what your home can do as a provider")
+    })
+}
+
+/// The answer that a model wrote about one home. Its calls have a probability of 1, as the model
+/// wrote nothing else; how it weighed them is not asked.
+///
+/// # Errors
+/// As of [`answer`].
+pub fn written(entry: &Arc<Entry>, written: Written) -> Result<HomeAnswer, ApiError> {
+    let certain = |call| Candidate {
+        call,
+        probability: 1.0,
+    };
+    let either = |calls: Vec<ValidCall>| {
+        #[allow(clippy::cast_precision_loss, reason = "a few")]
+        let probability = 1.0 / calls.len().max(1) as f64;
+        let candidate = |call| Candidate { call, probability };
+        calls.into_iter().map(candidate).collect()
+    };
+    let reading = match written {
+        Written::Calls(calls) => Reading {
+            outcome: Outcome::Call,
+            calls: calls.into_iter().map(certain).collect(),
+            ..Reading::default()
+        },
+        Written::Question(targets) => Reading {
+            outcome: Outcome::Question,
+            targets,
+            ..Reading::default()
+        },
+        Written::Unsure(calls) => Reading {
+            alternatives: either(calls),
+            ..Reading::without_call(Outcome::Unsure, "the model found several calls")
+        },
+        Written::Cannot => Reading::without_call(Outcome::Cannot, "the model found no such thing"),
+        Written::Talk => {
+            Reading::without_call(Outcome::Talk, "the model found nothing of the home")
+        }
+    };
+    checked(entry, &reading)
+}
+
+/// The answer if what a model wrote was cut.
+///
+/// # Errors
+/// As of [`answer`].
+pub fn cut(entry: &Arc<Entry>) -> Result<HomeAnswer, ApiError> {
+    let reason = "the model found more than fits an answer";
+    checked(entry, &Reading::without_call(Outcome::Unsure, reason))
+}
+
+fn checked(entry: &Arc<Entry>, reading: &Reading) -> Result<HomeAnswer, ApiError> {
+    let entries = std::slice::from_ref(entry);
+    let mut answer = wire(&entry.provider, reading);
+    tell(&mut answer, entries);
+    check(entries, &answer)?;
+    Ok(answer)
+}
+
+/// What an answer is, and against what it was read.
+fn tell(answer: &mut HomeAnswer, entries: &[Arc<Entry>]) {
     "home".clone_into(&mut answer.object);
     answer.generations = (entries.iter())
         .map(|entry| (entry.provider.name().as_str().to_owned(), entry.generation))
         .collect();
-    check(entries, &answer)?;
-    Ok(answer)
 }
 
 /// A call before a question before what is unsure, and so on; of calls, the most probable.

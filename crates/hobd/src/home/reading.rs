@@ -63,7 +63,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn without_call(outcome: Outcome, reason: &str) -> Self {
+    pub(super) fn without_call(outcome: Outcome, reason: &str) -> Self {
         Self {
             outcome,
             reason: Some(reason.to_owned()),
@@ -100,9 +100,9 @@ pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -
 }
 
 /// A tool and targets, before its arguments are known.
-struct Pair {
-    tool: usize,
-    targets: Vec<usize>,
+pub(super) struct Pair {
+    pub(super) tool: usize,
+    pub(super) targets: Vec<usize>,
     score: f64,
     /// By word heard: whether the targets explain it.
     explains: Vec<bool>,
@@ -131,7 +131,11 @@ fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options
 
 /// Every tool on every target that it acts on, every tool that acts on none, and every tool on the
 /// group; the best first.
-fn pairs(comparison: &Comparison<'_>, fits: &[TargetFit], group: Option<&Group>) -> Vec<Pair> {
+pub(super) fn pairs(
+    comparison: &Comparison<'_>,
+    fits: &[TargetFit],
+    group: Option<&Group>,
+) -> Vec<Pair> {
     let provider = comparison.provider;
     let mut pairs = Vec::new();
     for (place, fit) in fits.iter().enumerate() {
@@ -242,10 +246,10 @@ fn decide(comparison: &Comparison<'_>, text: &str, pairs: &[Pair]) -> Reading {
 }
 
 /// What there is to say of a pair once its arguments are known.
-struct Verdict {
+pub(super) struct Verdict {
     /// What the arguments say for it, as a logarithm.
     arguments: f64,
-    call: Result<ValidCall, CallError>,
+    pub(super) call: Result<ValidCall, CallError>,
     /// Enough of what was said is explained.
     covered: bool,
     /// How much of it, from 0 to 1.
@@ -256,7 +260,7 @@ struct Verdict {
     named: bool,
 }
 
-fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
+pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
     let heard = comparison.heard;
     let provider = comparison.provider;
     let tool = &provider.tools()[pair.tool];

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hob_api::ApiError;
 use hob_api::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::definitions::{self, UNFINISHED};
 use super::snapshot::{self, Header, ReadError, Snapshot};
 use super::wear::Wear;
-use super::{Definition, Owner, PinName, TextId};
+use super::{Definition, HOME_TEXT, Owner, PinName, TextId};
 use crate::settings::{PinSettings, SnapshotSettings};
 
 /// Jobs that may wait: each pin has at most a few.
@@ -28,6 +28,8 @@ const FREE_MARGIN: u64 = 32 << 20;
 /// the 2 GiB a day that this makes of the default. A restart of hobd begins anew.
 const WRITES_A_DAY: u64 = 4;
 const EXTENSION: &str = "snap";
+/// For how long a home's snapshot is kept after its last use: a hub may be away for some days.
+const HOME_UNUSED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Who waits for a pin to be stored.
 pub(crate) type PutReply = oneshot::Sender<Result<Pin, ApiError>>;
@@ -193,7 +195,14 @@ impl Worker {
             claimed.then_some(snapshot).ok_or(ReadError::Damaged)
         });
         match read {
-            Ok(snapshot) => Found::Whole(snapshot),
+            Ok(snapshot) => {
+                if text.0.starts_with(HOME_TEXT)
+                    && let Err(error) = open(&path).and_then(|f| f.set_modified(SystemTime::now()))
+                {
+                    tracing::debug!(%error, "a snapshot's use can't be noted");
+                }
+                Found::Whole(snapshot)
+            }
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
             Err(ReadError::Damaged) => {
                 tracing::warn!(file = %path.display(), "a snapshot is damaged and is deleted");
@@ -244,8 +253,9 @@ impl Worker {
     }
 
     /// The files, with their sizes, that have to go for `needed` bytes more: the oldest of other
-    /// models. Those of `model` belong to pins that are still there, and would be written again with
-    /// its next engine, and so on without end.
+    /// models, then those of homes that were not used for longest. The others of `model` belong to
+    /// pins that are still there, and would be written again with its next engine, and so on without
+    /// end.
     fn in_the_way(
         &self,
         needed: u64,
@@ -266,14 +276,15 @@ impl Worker {
                 continue;
             }
             total += metadata.len();
-            if !name.ends_with(&of_model) {
+            let own = name.ends_with(&of_model);
+            if !own || name.starts_with(HOME_TEXT) {
                 let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                others.push((modified, metadata.len(), entry.path()));
+                others.push((own, modified, metadata.len(), entry.path()));
             }
         }
         others.sort();
         let mut leaving = Vec::new();
-        for (_, bytes, path) in others {
+        for (_, _, bytes, path) in others {
             if total <= self.bytes_max {
                 break;
             }
@@ -292,8 +303,20 @@ impl Worker {
             // Who turns snapshots off does not want what users pinned to stay on the disk.
             self.bytes_max == 0
                 || name.ends_with(UNFINISHED)
-                || !known.iter().any(|text| name.starts_with(&text.0))
+                || !(self.is_recent_home(name)
+                    || known.iter().any(|text| name.starts_with(&text.0)))
         });
+    }
+
+    /// Whether it is of a home that may be registered again.
+    fn is_recent_home(&self, name: &str) -> bool {
+        let modified = || fs::metadata(self.snapshots.join(name))?.modified();
+        // A clock that went back makes nothing old.
+        let recent = |then: SystemTime| {
+            let unused = SystemTime::now().duration_since(then);
+            unused.map_or(true, |unused| unused < HOME_UNUSED_MAX)
+        };
+        name.starts_with(HOME_TEXT) && modified().is_ok_and(recent)
     }
 
     fn remove_where(&self, unwanted: impl Fn(&str) -> bool) {
@@ -325,6 +348,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// keep files, and those are not to be deleted.
 fn is_ours(name: &str) -> bool {
     let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
+    let name = name.strip_prefix(HOME_TEXT).unwrap_or(name);
     let stem = name
         .strip_suffix(EXTENSION)
         .and_then(|n| n.strip_suffix('.'));

@@ -33,6 +33,10 @@ pub(super) struct Entry {
     pub(super) definition: Definition,
     pub(super) text: TextId,
     pub(super) stored: Stored,
+    /// Whether it is pinned only if a snapshot of it is found: nobody asked about it yet.
+    pub(super) dormant: bool,
+    /// Whether it came when a model was there already, which then does not wait for its snapshot.
+    pub(super) late: bool,
     /// Whether its definition is being deleted.
     pub(super) leaving: bool,
     /// Whether the engine that is there was told of it.
@@ -58,6 +62,8 @@ impl Entry {
             text: definition.text_id(),
             definition,
             stored: Stored::Unknown,
+            dormant: false,
+            late: false,
             leaving: false,
             told: false,
             state: PinState::Waiting,
@@ -87,6 +93,13 @@ impl Entry {
 
     /// The command that pins it, with its snapshot if that is of the engine's format.
     pub(super) fn tell(&mut self, format: &str) -> Option<Outgoing> {
+        if self.dormant {
+            let found = |s: &Snapshot| s.header.format == format;
+            if !matches!(&self.stored, Stored::Whole(snapshot) if found(snapshot)) {
+                return None;
+            }
+            self.dormant = false;
+        }
         let (snapshot, stored) = match std::mem::take(&mut self.stored) {
             Stored::Whole(snapshot) if snapshot.header.format == format => {
                 (Some(snapshot), Stored::Settled { saved: true })

@@ -19,9 +19,11 @@ use super::{Definition, Owner, PinName, definitions, memory};
 use crate::settings::Settings;
 
 mod doors;
+mod homes;
 
 pub use doors::Call;
 use doors::not_stored;
+pub use homes::HomePrefix;
 
 /// How long a ready engine waits for snapshots to be read. The 64 MiB of a default cache take an SD
 /// card some 6 s; a disk that needs longer may hang, and a pin that is read anew costs less than
@@ -39,6 +41,8 @@ pub struct Pins {
     next_id: u64,
     /// Puts that are on their way to the disk.
     pending: Vec<(Owner, PinName)>,
+    /// What becomes of the pins of homes.
+    homes: BTreeMap<(Owner, PinName), homes::Change>,
     /// The sha256 of the model that is loaded or loading.
     model: Option<String>,
     /// The engine, once it is ready and was told of the pins.
@@ -62,6 +66,7 @@ impl Pins {
             entries: BTreeMap::new(),
             next_id: 1,
             pending: Vec::new(),
+            homes: BTreeMap::new(),
             model: None,
             engine: None,
             held: None,
@@ -111,6 +116,7 @@ impl Pins {
         self.model = Some(sha256.to_owned());
         for entry in self.entries.values_mut() {
             entry.stored = Stored::Unknown;
+            entry.late = false;
         }
         self.read_next();
     }
@@ -128,14 +134,16 @@ impl Pins {
         Some(self.tell_all())
     }
 
-    /// When an engine that waits for snapshots is released though they are not read.
+    /// When an engine that waits for snapshots is released though they are not read, or something
+    /// about homes is due.
     pub fn wakeup(&self) -> Option<Instant> {
-        self.held.as_ref().map(|(_, until)| *until)
+        let held = self.held.as_ref().map(|(_, until)| *until);
+        held.into_iter().chain(self.homes_due()).min()
     }
 
     /// The engine that waited for snapshots, if it need not wait any more, and what to tell it.
     pub fn released(&mut self, now: Instant) -> Option<(Ready, Vec<Outgoing>)> {
-        let until = self.wakeup()?;
+        let until = self.held.as_ref().map(|(_, until)| *until)?;
         if self.is_reading() {
             if now < until {
                 return None;
@@ -396,7 +404,10 @@ impl Pins {
     }
 
     fn is_reading(&self) -> bool {
-        let undecided = |e: &Entry| matches!(e.stored, Stored::Unknown | Stored::Reading);
+        // A home that is registered while a model loads does not keep it waiting: who does so without
+        // end would keep it for ever.
+        let undecided =
+            |e: &Entry| !e.late && matches!(e.stored, Stored::Unknown | Stored::Reading);
         self.model.is_some() && self.entries.values().any(undecided)
     }
 

@@ -261,7 +261,7 @@ pub(super) fn check_text(
 
 /// Controls, separators of lines, and what turns the direction of text. Joiners stay: some scripts
 /// are not written without.
-fn is_unseen(c: char) -> bool {
+pub(crate) fn is_unseen(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

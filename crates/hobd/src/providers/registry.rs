@@ -1,13 +1,18 @@
 //! Which providers are in force, and whose they are.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hob_api::provider::{Provider as ProviderEntry, ProviderFields, TargetsPatch};
 use hob_api::{ApiError, ErrorCode};
 
+use tokio::sync::watch;
+
 use super::{Provider, ProviderName};
+use crate::decode::World;
 use crate::home::Index;
+use crate::pins::HomePrefix;
 
 /// Most providers of one user.
 pub const PROVIDERS_PER_UID_MAX: usize = 8;
@@ -23,6 +28,10 @@ pub struct Entry {
     pub generation: u64,
     /// What its words say.
     pub index: Index,
+    /// What a model is told of it, and how it answers.
+    pub world: World,
+    /// Whether a model was asked about it.
+    wanted: AtomicBool,
 }
 
 /// The providers in force. Cheap to clone; all clones are one.
@@ -32,6 +41,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Providers {
     state: Arc<Mutex<State>>,
+    /// Told of each change of what models should have ready.
+    changes: Arc<watch::Sender<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,10 +63,13 @@ impl Providers {
         fields: ProviderFields,
     ) -> Result<ProviderEntry, ApiError> {
         let provider = Provider::new(name, fields)?;
-        let index = Index::new(&provider);
+        let (index, world) = (Index::new(&provider), World::new(&provider));
         let mut state = self.lock();
         state.check_room(uid, provider.name())?;
-        Ok(state.install(uid, provider, index))
+        let shown = state.install(uid, provider, index, world);
+        drop(state);
+        self.changes.send_replace(());
+        Ok(shown)
     }
 
     /// Changes the targets of a provider.
@@ -70,7 +84,7 @@ impl Providers {
     ) -> Result<ProviderEntry, ApiError> {
         let before = self.get(uid, name)?;
         let provider = before.provider.patched(patch)?;
-        let index = Index::new(&provider);
+        let (index, world) = (Index::new(&provider), World::new(&provider));
         let mut state = self.lock();
         let now = state.entries.get(&(uid, name.clone()));
         if now.map(|entry| entry.generation) != Some(before.generation) {
@@ -79,7 +93,10 @@ impl Providers {
                 .hint("nothing was changed; send it again")
                 .retry_after_ms(100));
         }
-        Ok(state.install(uid, provider, index))
+        let shown = state.install(uid, provider, index, world);
+        drop(state);
+        self.changes.send_replace(());
+        Ok(shown)
     }
 
     /// Takes a provider out of force.
@@ -88,6 +105,7 @@ impl Providers {
     /// `not_found`.
     pub fn remove(&self, uid: u32, name: &ProviderName) -> Result<(), ApiError> {
         let removed = self.lock().entries.remove(&(uid, name.clone()));
+        self.changes.send_replace(());
         removed.map(drop).ok_or_else(not_found)
     }
 
@@ -99,6 +117,32 @@ impl Providers {
         if found.is_some_and(|entry| entry.generation == generation) {
             state.entries.remove(&key);
         }
+        drop(state);
+        self.changes.send_replace(());
+    }
+
+    /// A model is asked about a provider: it should have the beginning of that ready.
+    pub fn want(&self, entry: &Entry) {
+        if !entry.wanted.swap(true, Ordering::Relaxed) {
+            self.changes.send_replace(());
+        }
+    }
+
+    /// Changes when [`Providers::prefixes`] may have.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// What conversations about the homes in force begin with.
+    pub(crate) fn prefixes(&self) -> Vec<HomePrefix> {
+        let state = self.lock();
+        let prefix = |((uid, name), entry): (&(u32, ProviderName), &Arc<Entry>)| HomePrefix {
+            uid: *uid,
+            name: name.clone(),
+            messages: entry.world.prefix(),
+            wanted: entry.wanted.load(Ordering::Relaxed),
+        };
+        state.entries.iter().map(prefix).collect()
     }
 
     /// A provider of the user's.
@@ -147,15 +191,25 @@ impl State {
         Ok(())
     }
 
-    fn install(&mut self, uid: u32, provider: Provider, index: Index) -> ProviderEntry {
+    fn install(
+        &mut self,
+        uid: u32,
+        provider: Provider,
+        index: Index,
+        world: World,
+    ) -> ProviderEntry {
         self.generation += 1;
+        let key = (uid, provider.name().clone());
+        let before = self.entries.get(&key);
+        let wanted = before.is_some_and(|entry| entry.wanted.load(Ordering::Relaxed));
         let entry = Entry {
             generation: self.generation,
             provider,
             index,
+            world,
+            wanted: AtomicBool::new(wanted),
         };
         let shown = entry.shown();
-        let key = (uid, entry.provider.name().clone());
         self.entries.insert(key, Arc::new(entry));
         shown
     }

@@ -331,13 +331,17 @@ const AIDS: &[&str] = &[
     "antonyms",
     "ordinals",
     "unexplained",
+    "narrowing",
 ];
+
+const READERS: &[&str] = &["words", "model"];
 
 /// `POST /hob/v1/home`.
 pub(super) static HOME: Fields = &[&[
     required("text", Shape::Text),
     optional("provider", Shape::Text),
     optional("area", Shape::Text),
+    optional("reader", Shape::Word(READERS)),
     optional("without", Shape::List(&Shape::Word(AIDS))),
     optional("min_probability", Shape::Number),
 ]];

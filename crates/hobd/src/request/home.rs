@@ -1,7 +1,7 @@
 //! What a home can do, and what is said in it.
 
 use hob_api::ApiError;
-use hob_api::home::{HomeRequest, UTTERANCE_BYTES_MAX};
+use hob_api::home::{HomeRequest, Reader, UTTERANCE_BYTES_MAX};
 use hob_api::provider::{ProviderFields, TargetsPatch};
 
 use super::shape::invalid;
@@ -16,6 +16,8 @@ pub struct ValidHome {
     pub text: String,
     /// The provider that is meant; `None` for all of the caller's.
     pub provider: Option<ProviderName>,
+    /// Who reads it.
+    pub reader: Reader,
     /// How it is to be read.
     pub options: Options,
 }
@@ -66,6 +68,7 @@ impl ValidHome {
             provider: provider
                 .transpose()
                 .map_err(|error| error.param("provider"))?,
+            reader: request.reader,
             options: Options {
                 area: request.area,
                 without: request.without.into_iter().collect(),
@@ -100,6 +103,7 @@ mod tests {
                 "min_probability",
             ),
             (json!({"text": "x", "without": ["luck"]}), "without[0]"),
+            (json!({"text": "x", "reader": "tea leaves"}), "reader"),
             (json!({"text": "x", "uid": 0}), "uid"),
         ] {
             let error = valid(&body).unwrap_err();

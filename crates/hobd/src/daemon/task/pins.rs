@@ -22,6 +22,16 @@ impl Daemon {
         self.tell_of_pins(outgoing);
     }
 
+    /// Has the pins of homes follow, unless the engine has not read what it was told before.
+    pub(super) fn settle_homes(&mut self) {
+        let now = Instant::now();
+        if self.engine.as_ref().is_some_and(Engine::is_behind) {
+            return self.pins.postpone_homes(now);
+        }
+        let outgoing = self.pins.settle_homes(now);
+        self.tell_of_pins(outgoing);
+    }
+
     /// Takes in what the disk has done.
     pub(super) fn pins_done(&mut self, done: Done) {
         let outgoing = self.pins.take_in(done);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hob_api::home::{Call, HomeAnswer, HomeRequest};
+use hob_api::home::{Call, HomeAnswer, HomeRequest, Reader};
 use hob_api::provider::Scalar;
 use hob_api::{ApiError, ErrorCode};
 use serde_json::{Map, Value, json};
@@ -134,15 +134,25 @@ fn read_request(text: String, options: Dict<'_>) -> Result<HomeRequest, ApiError
         match (key.as_str(), value) {
             ("provider", Variant::Str(name)) => request.provider = Some(name.as_str().to_owned()),
             ("area", Variant::Str(name)) => request.area = Some(name.as_str().to_owned()),
+            ("reader", Variant::Str(name)) => request.reader = reader(name.as_str())?,
             ("min_probability", Variant::F64(least)) => request.min_probability = Some(least),
             _ => {
-                let takes =
-                    "Interpret takes area and provider, texts, and min_probability, a double";
+                let takes = "Interpret takes area, provider and reader, texts, and min_probability, a double";
                 return Err(unknown_option(&key, takes));
             }
         }
     }
     Ok(request)
+}
+
+fn reader(name: &str) -> Result<Reader, ApiError> {
+    let mut readers = Reader::ALL.into_iter();
+    readers.find(|known| known.as_str() == name).ok_or_else(|| {
+        let message = format!("`reader` is `{}`, which reads nothing", request::echo(name));
+        ApiError::new(ErrorCode::InvalidRequest, message)
+            .param("reader")
+            .hint("give words or model")
+    })
 }
 
 fn unknown_option(key: &str, hint: &str) -> ApiError {
@@ -241,6 +251,15 @@ fn answer_details(answer: HomeAnswer) -> Details {
         .reason
         .map(|reason| ("reason", Variant::from(reason)));
     details.extend(reason);
+    if let Some(decoded) = answer.decoded {
+        let written = decoded.usage.completion_tokens_details;
+        details.insert("model", Variant::from(decoded.model));
+        details.insert("forward_passes", Variant::from(written.forward_passes));
+        details.insert(
+            "completion_tokens",
+            Variant::from(decoded.usage.completion_tokens),
+        );
+    }
     details
 }
 

@@ -7,6 +7,7 @@ use hob_api::{ApiError, ErrorCode};
 use hob_ipc::message::{ChatMessage, PINS_MAX};
 use tokio::sync::oneshot;
 
+use super::homes::HOMES_MAX;
 use super::{Outgoing, Pins};
 use crate::pins::disk::{Job, PutReply, RemoveReply};
 use crate::pins::entry::Entry;
@@ -16,8 +17,8 @@ use crate::pins::{Definition, Owner, PINS_PER_OWNER_MAX, PinName};
 /// be at a long step.
 const PENDING_MAX: usize = 32;
 
-/// Most pins of all users together: users can't take the places of everybody's pins.
-const USERS_PINS_MAX: usize = PINS_MAX - PINS_PER_OWNER_MAX;
+/// Most pins of all users together: users can't take the places of everybody's pins, nor of homes.
+const USERS_PINS_MAX: usize = PINS_MAX - PINS_PER_OWNER_MAX - HOMES_MAX;
 
 /// What a door asks.
 #[derive(Debug)]
@@ -133,6 +134,9 @@ impl Pins {
     fn check_quota(&self, key: &(Owner, PinName)) -> Result<(), ApiError> {
         // What is being replaced is in both, and counts once.
         let there: BTreeSet<_> = self.entries.keys().chain(&self.pending).collect();
+        let there: BTreeSet<_> = (there.into_iter())
+            .filter(|(_, name)| !name.is_of_provider())
+            .collect();
         if there.contains(key) {
             return Ok(());
         }

@@ -1,0 +1,148 @@
+//! A home call written by the model: from an utterance to a constrained answer, and back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use hob_api::chat::Class;
+use hob_api::event::{Done, FinishReason};
+use hob_api::home::{Aid, Decoded, HomeAnswer};
+use hob_api::{ApiError, ErrorCode, Event};
+use hob_ipc::constraint::Constraint;
+use hob_ipc::message::{ChatMessage, Prompt, Sampling};
+
+use super::DaemonHandle;
+use super::home::computed;
+use crate::answer::Answer;
+use crate::decode::{ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
+use crate::home;
+use crate::providers::Entry;
+use crate::request::{Caller, ValidHome, ValidRequest};
+
+/// How long an answer may take, the waiting for other requests included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the model is asked.
+struct Question {
+    messages: Vec<ChatMessage>,
+    grammar: Constraint,
+    /// Whether the words of the utterance narrowed it.
+    narrowed: bool,
+}
+
+impl DaemonHandle {
+    /// What the model writes about an utterance, in the home that its words fit best.
+    pub(super) async fn decode(
+        &self,
+        uid: u32,
+        entries: Vec<Arc<Entry>>,
+        said: ValidHome,
+    ) -> Result<HomeAnswer, ApiError> {
+        let started = Instant::now();
+        let said = Arc::new(said);
+        let (entry, question) = computed({
+            let said = Arc::clone(&said);
+            move || {
+                let entry = home::nearest(&entries, &said.text, &said.options)?;
+                let question = question(&entry, &said)?;
+                Ok((entry, question))
+            }
+        })
+        .await?;
+        self.providers().want(&entry);
+        let asked = Instant::now();
+        let narrowed = question.narrowed;
+        let answer = self.submit_alone(request(uid, question)).await?;
+        let (text, done) = whole(answer).await?;
+        let mut answer = written(&entry, &text, &done)?;
+        answer.decoded = Some(Decoded {
+            model: done.model,
+            narrowed,
+            text,
+            asked_us: micros(asked.duration_since(started)),
+            usage: done.usage,
+            timings: done.timings,
+        });
+        answer.read_us = micros(started.elapsed());
+        Ok(answer)
+    }
+}
+
+/// What the model is asked about `said`.
+fn question(entry: &Entry, said: &ValidHome) -> Result<Question, ApiError> {
+    let (provider, world) = (&entry.provider, &entry.world);
+    let narrowed = !world.is_whole() || !said.options.without.contains(&Aid::Narrowing);
+    let scope = narrowed.then(|| {
+        let (text, options) = (&said.text, &said.options);
+        let (likely, commands) =
+            home::shortlist(provider, &entry.index, text, options, SHORTLIST_MAX);
+        Scope::narrow(likely, text, commands)
+    });
+    let utterance = Utterance {
+        text: &said.text,
+        area: said.options.area.as_deref(),
+    };
+    let asked = world.question(provider, utterance, scope.as_ref());
+    let (messages, grammar) = asked.ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::Unsupported,
+            "this home's arguments have too many values",
+        )
+        .hint("give fewer, or read it by its words")
+    })?;
+    Ok(Question {
+        messages,
+        grammar,
+        narrowed,
+    })
+}
+
+/// The likeliest tokens, for somebody who has spoken and stands there.
+fn request(uid: u32, question: Question) -> ValidRequest {
+    ValidRequest {
+        caller: Caller { uid },
+        model: None,
+        conversation: None,
+        prompt: Prompt::Chat(question.messages),
+        max_tokens: ANSWER_TOKENS_MAX,
+        stop: Vec::new(),
+        sampling: Sampling::GREEDY,
+        timeout: TIMEOUT,
+        class: Class::Voice,
+        cache: true,
+        keep_alive: None,
+        drafts: true,
+        constraint: Some(question.grammar),
+        calls: false,
+    }
+}
+
+/// The answer's text, and what it tells of itself.
+async fn whole(mut events: Answer) -> Result<(String, Done), ApiError> {
+    let mut text = String::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Delta { text: more } => text += &more,
+            Event::Done(done) => return Ok((text, done)),
+            Event::Error { error } => return Err(error),
+            _ => {}
+        }
+    }
+    Err(super::internal("hobd lost track of this request"))
+}
+
+/// What was written, as an answer. What was cut means nothing, and is asked about.
+fn written(entry: &Arc<Entry>, text: &str, done: &Done) -> Result<HomeAnswer, ApiError> {
+    match entry.world.read(&entry.provider, text) {
+        Ok(written) => home::written(entry, written),
+        Err(_) if done.reason == FinishReason::Length => home::cut(entry),
+        Err(error) => {
+            tracing::error!(%error, "an answer was written that its grammar does not allow");
+            Err(super::internal("the model wrote what is no answer"))
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,176 @@
+//! What the model reads before it answers: first what is always the same of a home, so that it is
+//! read once, then what is said now.
+
+use std::collections::BTreeMap;
+
+use hob_api::chat::Role;
+use hob_ipc::message::ChatMessage;
+
+use super::grammar::{CANNOT, QUESTION, TALK, UNSURE};
+use super::scope::Scope;
+use super::spelling::{Spelling, quoted, value_text};
+use super::{Utterance, examples};
+use crate::providers::{Parameter, Provider, Tool, Values};
+
+/// Longest list of tools and longest list of targets, in bytes, which is about 700 and 1,100 tokens.
+/// A longer list of targets is left out: an utterance then brings those that it may mean.
+const TOOLS_BYTES_MAX: usize = 2 << 10;
+const TARGETS_BYTES_MAX: usize = 3 << 10;
+/// Longest description of a tool that the model is told, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 80;
+/// Most values of a choice that it is told, and most kinds that a tool acts on.
+const CHOICES_TOLD: usize = 8;
+/// Most likely calls, and most states of targets, that it is told.
+const LIKELY_TOLD: usize = 6;
+const STATES_TOLD: usize = 4;
+
+/// What every conversation about a home begins with.
+pub(super) fn prefix(provider: &Provider, spelling: &Spelling) -> Vec<ChatMessage> {
+    let mut messages = vec![message(Role::System, system(provider, spelling))];
+    for shown in examples::of(provider, spelling) {
+        messages.push(message(Role::User, said(&shown.said)));
+        messages.push(message(Role::Assistant, shown.answer));
+    }
+    messages
+}
+
+fn system(provider: &Provider, spelling: &Spelling) -> String {
+    let mut text = format!(
+        "You control a home. Answer what is said with one call: the tool, what it acts on, and its \
+         arguments. Answer {TALK} if it is not about the home, {CANNOT} if the home has no such \
+         thing, {UNSURE} and the calls that may be meant if that is not clear, {QUESTION}and the \
+         thing if somebody asks how it is.\nTools:\n"
+    );
+    let tools = || provider.tools().iter();
+    let lines: Vec<String> = tools().map(|tool| line(tool, true)).collect();
+    let bytes: usize = lines.iter().map(String::len).sum();
+    if bytes <= TOOLS_BYTES_MAX {
+        text.extend(lines);
+    } else {
+        text.extend(tools().map(|tool| line(tool, false)));
+    }
+    text += &targets(provider, spelling);
+    text
+}
+
+/// A tool on a line.
+fn line(tool: &Tool, described: bool) -> String {
+    let mut text = tool.name().to_owned();
+    if let Some(acts_on) = tool.acts_on() {
+        let kinds = &acts_on.kinds[..acts_on.kinds.len().min(CHOICES_TOLD)];
+        let kinds = if kinds.is_empty() {
+            "anything".to_owned()
+        } else {
+            kinds.join("|")
+        };
+        text += &format!(" <{kinds}>");
+    }
+    for parameter in tool.parameters() {
+        let (open, close) = if parameter.required {
+            ("", "")
+        } else {
+            ("[", "]")
+        };
+        text += &format!(" {open}{}={}{close}", parameter.name, values(parameter));
+    }
+    let description: String = tool
+        .description()
+        .chars()
+        .take(DESCRIPTION_CHARS_MAX)
+        .collect();
+    if described && !description.is_empty() {
+        text += &format!(": {description}");
+    }
+    text + "\n"
+}
+
+fn values(parameter: &Parameter) -> String {
+    match &parameter.values {
+        Values::Text => "\"...\"".to_owned(),
+        Values::Choice(choices) => {
+            let told = choices.iter().take(CHOICES_TOLD).map(value_text);
+            told.collect::<Vec<_>>().join("|")
+        }
+        Values::Integer(range) if *range.start() > i64::MIN && *range.end() < i64::MAX => {
+            format!("{}..{}", range.start(), range.end())
+        }
+        Values::Number(range) if *range.start() > f64::MIN && *range.end() < f64::MAX => {
+            format!("{}..{}", range.start(), range.end())
+        }
+        Values::Integer(_) | Values::Number(_) => "number".to_owned(),
+        Values::Boolean => "true|false".to_owned(),
+    }
+}
+
+/// All targets by room and kind, unless they are too many.
+fn targets(provider: &Provider, spelling: &Spelling) -> String {
+    let mut rooms: BTreeMap<(Option<&str>, &str), Vec<String>> = BTreeMap::new();
+    for (place, target) in provider.targets().iter().enumerate() {
+        let room = target.area.as_deref().or(target.floor.as_deref());
+        let room = rooms.entry((room, target.kind.as_str())).or_default();
+        room.push(spelling.target(place));
+    }
+    let mut text = "Home:\n".to_owned();
+    for ((room, kind), names) in rooms {
+        let room = room.map(|room| format!("{room}, ")).unwrap_or_default();
+        text += &format!("{room}{kind}: {}\n", names.join(", "));
+    }
+    if text.len() > TARGETS_BYTES_MAX {
+        return "What is said comes with the calls that it may mean.\n".to_owned();
+    }
+    text
+}
+
+/// What is said now, and what may be meant by it.
+pub(super) fn tail(
+    provider: &Provider,
+    spelling: &Spelling,
+    utterance: Utterance<'_>,
+    scope: Option<&Scope>,
+) -> ChatMessage {
+    let mut text = String::new();
+    let likely = scope
+        .map(|scope| scope.likely.as_slice())
+        .unwrap_or_default();
+    let mut calls: Vec<String> = Vec::new();
+    let mut states = Vec::new();
+    for one in likely {
+        let call = match &one.call {
+            Some(call) => spelling.call(provider, call),
+            None => {
+                let tool = &provider.tools()[one.tool];
+                let targets = spelling.targets(provider, tool, &one.targets);
+                format!("{} {targets}", tool.name()).trim_end().to_owned()
+            }
+        };
+        if calls.len() < LIKELY_TOLD && !calls.contains(&call) {
+            calls.push(call);
+            let targets = one.targets.iter().filter(|at| !states.contains(*at));
+            let targets: Vec<usize> = targets.copied().collect();
+            states.extend(targets);
+        }
+    }
+    if !calls.is_empty() {
+        text += &format!("Likely:\n{}\n", calls.join("\n"));
+    }
+    states.retain(|place: &usize| !provider.targets()[*place].state.is_empty());
+    for place in states.into_iter().take(STATES_TOLD) {
+        let state = provider.targets()[place].state.iter().take(STATES_TOLD);
+        let state: Vec<String> = state
+            .map(|(name, value)| format!("{name}={}", value_text(value)))
+            .collect();
+        text += &format!("Now {}: {}\n", spelling.target(place), state.join(" "));
+    }
+    if let Some(area) = utterance.area {
+        text += &format!("In {}\n", quoted(area));
+    }
+    message(Role::User, text + &said(utterance.text))
+}
+
+fn said(text: &str) -> String {
+    format!("Said: {text}")
+}
+
+fn message(role: Role, content: String) -> ChatMessage {
+    ChatMessage { role, content }
+}

@@ -1,0 +1,42 @@
+//! The calls that an utterance may mean, for whoever chooses among them.
+
+use super::evidence::{Comparison, TargetFit};
+use super::heard::Heard;
+use super::index::Index;
+use super::reading::{judge, pairs};
+use super::{Options, clauses, groups};
+use crate::decode::Likely;
+use crate::providers::Provider;
+
+/// At most so many calls of each command, the likeliest first, one command after another; and how
+/// many commands there are. Whether any of them is meant at all is not asked.
+pub fn shortlist(
+    provider: &Provider,
+    index: &Index,
+    text: &str,
+    options: &Options,
+    most: usize,
+) -> (Vec<Likely>, usize) {
+    let clauses = clauses::split(text, index, options);
+    let each = most.div_ceil(clauses.len().max(1));
+    let likely = clauses.iter().flat_map(|clause| {
+        let heard = Heard::new(clause, index, options);
+        let comparison = Comparison::new(provider, index, &heard, options);
+        let fits: Vec<TargetFit> = (0..provider.targets().len())
+            .map(|place| comparison.target(place))
+            .collect();
+        let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+        let group = groups::group(&comparison, best);
+        let mut pairs = pairs(&comparison, &fits, group.as_ref());
+        pairs.truncate(each);
+        let likely = pairs.into_iter().map(|pair| Likely {
+            call: judge(&comparison, clause, &pair).call.ok(),
+            tool: pair.tool,
+            targets: pair.targets,
+        });
+        likely.collect::<Vec<_>>()
+    });
+    let mut likely: Vec<Likely> = likely.collect();
+    likely.truncate(most);
+    (likely, clauses.len())
+}
