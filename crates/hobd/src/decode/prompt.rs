@@ -10,7 +10,7 @@ use super::grammar::{CANNOT, QUESTION, TALK, UNSURE};
 use super::scope::Scope;
 use super::spelling::{Spelling, quoted, value_text};
 use super::{Utterance, examples};
-use crate::providers::{Parameter, Provider, Tool, Values};
+use crate::providers::{Parameter, Provider, Tool, Values, is_unseen};
 
 /// Longest list of tools and longest list of targets, in bytes, which is about 700 and 1,100 tokens.
 /// A longer list of targets is left out: an utterance then brings those that it may mean.
@@ -22,6 +22,8 @@ const DESCRIPTION_CHARS_MAX: usize = 80;
 const CHOICES_TOLD: usize = 8;
 /// Most likely calls, and most states of targets, that it is told.
 const LIKELY_TOLD: usize = 6;
+/// Longest name of a room that it is told, in characters.
+const AREA_CHARS_MAX: usize = 100;
 const STATES_TOLD: usize = 4;
 
 /// What every conversation about a home begins with.
@@ -162,9 +164,16 @@ pub(super) fn tail(
         text += &format!("Now {}: {}\n", spelling.target(place), state.join(" "));
     }
     if let Some(area) = utterance.area {
-        text += &format!("In {}\n", quoted(area));
+        let area: String = area.chars().take(AREA_CHARS_MAX).collect();
+        text += &format!("In {}\n", quoted(&seen(&area)));
     }
-    message(Role::User, text + &said(utterance.text))
+    message(Role::User, text + &said(&seen(utterance.text)))
+}
+
+/// What somebody said without what nobody sees, NUL included.
+pub(super) fn seen(text: &str) -> String {
+    let seen = |c: char| if is_unseen(c) { ' ' } else { c };
+    text.chars().map(seen).collect()
 }
 
 fn said(text: &str) -> String {

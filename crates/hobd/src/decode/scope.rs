@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::prompt::seen;
 use crate::providers::{Provider, ValidCall};
 
 /// Most calls that an utterance is narrowed to.
@@ -93,16 +94,12 @@ impl Scope {
     }
 
     /// Whether an answer may name a group of these targets.
-    pub(super) fn has_group(&self, targets: &Vec<usize>) -> bool {
+    pub(super) fn has_group(&self, targets: &[usize]) -> bool {
         self.groups.as_ref().is_none_or(|all| all.contains(targets))
     }
 }
 
-/// What was said without what an argument can't have: quotes, and characters that nobody sees.
+/// What was said without what would end an argument, or what nobody sees.
 fn spoken(text: &str) -> String {
-    let seen = |c: char| {
-        let odd = crate::providers::is_unseen(c) || matches!(c, '"' | '\\');
-        if odd { ' ' } else { c }
-    };
-    text.chars().map(seen).collect()
+    seen(text).replace(['"', '\\'], " ")
 }

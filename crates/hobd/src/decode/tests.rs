@@ -1,4 +1,8 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed unwrap is a failed test, and what is printed is shown with it"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Instant;

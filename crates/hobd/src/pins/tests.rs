@@ -15,6 +15,7 @@ use super::snapshot::{Header, ReadError};
 use super::*;
 use crate::settings::{Places, Scope, Settings};
 
+mod homes;
 mod registry;
 
 fn definition(owner: Owner, name: &str, text: &str) -> Definition {

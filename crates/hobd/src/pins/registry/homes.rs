@@ -102,8 +102,11 @@ impl Pins {
     /// Does what is due.
     pub fn settle_homes(&mut self, now: Instant) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
-        let due = self.homes.extract_if(.., |_, change| change.due <= now);
-        let due: Vec<(Key, Change)> = due.collect();
+        let (due, later) = std::mem::take(&mut self.homes)
+            .into_iter()
+            .partition(|(_, change)| change.due <= now);
+        self.homes = later;
+        let due: BTreeMap<Key, Change> = due;
         for (key, change) in due {
             match change.prefix {
                 None => outgoing.extend(self.release(&key)),

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-fn settings(folder: &Path) -> Settings {
+pub(super) fn settings(folder: &Path) -> Settings {
     let places = Places {
         socket: folder.join("hob.sock"),
         models_dir: folder.join("models"),
@@ -31,7 +31,12 @@ async fn answered<T>(pins: &mut Pins, mut answer: oneshot::Receiver<T>) -> (T, V
     }
 }
 
-async fn put(pins: &mut Pins, owner: Owner, name: &str, text: &str) -> Result<Pin, ApiError> {
+pub(super) async fn put(
+    pins: &mut Pins,
+    owner: Owner,
+    name: &str,
+    text: &str,
+) -> Result<Pin, ApiError> {
     let definition = definition(owner, name, text);
     let (reply, answer) = oneshot::channel();
     pins.call(Call::Put {
@@ -92,7 +97,7 @@ async fn all_users_together_have_a_bound_and_none_sees_anothers() {
     assert_eq!(pins.figures().pins, 48);
 }
 
-fn engine(format: &str) -> Ready {
+pub(super) fn engine(format: &str) -> Ready {
     Ready {
         state_format: format.to_owned(),
         ..Ready::default()
@@ -214,7 +219,7 @@ const READY: EngineState = EngineState::Ready {
 };
 
 /// Plays the engine that has read a pin and writes its state.
-async fn save(pins: &mut Pins, id: PinId) {
+pub(super) async fn save(pins: &mut Pins, id: PinId) {
     let (_, memory) = pins.progress(id, READY).pop().unwrap();
     File::from(memory.unwrap()).write_all(b"state").unwrap();
     pins.saved(id, true);
