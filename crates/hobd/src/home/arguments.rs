@@ -131,11 +131,18 @@ impl Source<'_> {
         explains: &mut [bool],
     ) -> Option<Scalar> {
         let measure = Measure::of(parameter);
-        let fits = |quantity: &Quantity| measure.convert(quantity, parameter).is_some();
+        let value = |quantity: &Quantity| measure.convert(quantity, parameter);
+        let fits = |quantity: &Quantity| value(quantity).is_some();
+        let inside = |quantity: &Quantity| {
+            let range = bound(parameter, true)..=bound(parameter, false);
+            value(quantity).is_some_and(|value| range.contains(&value))
+        };
+        // A bare number beyond what the argument may be is about something else; with a unit it is
+        // a wish that can't be met, which is found when the call is checked.
         let best = quantities
             .iter()
             .position(|quantity| quantity.unit != Unit::None && fits(quantity))
-            .or_else(|| quantities.iter().position(fits))?;
+            .or_else(|| quantities.iter().position(inside))?;
         let quantity = quantities.remove(best);
         for place in quantity.words.clone() {
             explains[place] = true;

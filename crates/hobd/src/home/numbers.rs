@@ -162,6 +162,9 @@ fn quantity(words: &[Word], start: usize) -> Option<Quantity> {
             words: start..start + 2,
         });
     }
+    if is_pronoun(words, start) {
+        return None;
+    }
     let (mut value, mut end) = number(words, start)?;
     let half = [folded(end), folded(end + 1), folded(end + 2)];
     if half == [Some("and"), Some("a"), Some("half")] {
@@ -175,6 +178,25 @@ fn quantity(words: &[Word], start: usize) -> Option<Quantity> {
         words: start..end,
     })
 }
+
+/// Whether the `one` at `start` stands for a thing, as in "that one" and "the left one", and is no
+/// number, as in "to one".
+fn is_pronoun(words: &[Word], start: usize) -> bool {
+    let folded = |place: usize| words.get(place).map_or("", |word| word.folded.as_str());
+    let counts = HUNDREDS.contains(&folded(start + 1)) || unit(words, start + 1).1 != Unit::None;
+    if folded(start) != "one" || counts {
+        return false;
+    }
+    let before = |back: usize| start.checked_sub(back).map_or("", folded);
+    let points = |word: &str| POINTING.contains(&word);
+    let to = matches!(before(1), "to" | "at" | "by" | "for" | "and" | "minus");
+    start == 0 || (!to && (points(before(1)) || points(before(2))))
+}
+
+/// Words that point at a thing which is then called "one".
+const POINTING: &[&str] = &[
+    "that", "this", "the", "which", "each", "every", "any", "other", "another",
+];
 
 /// A number without its unit, and where it ends.
 fn number(words: &[Word], start: usize) -> Option<(f64, usize)> {
@@ -309,6 +331,29 @@ mod tests {
             ("eine Stunde und zehn Minuten", 4200.0),
         ] {
             assert_eq!(of(text), [(seconds, Unit::Seconds)], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_one_that_stands_for_a_thing_is_no_number() {
+        for text in [
+            "turn that one on",
+            "the left one",
+            "this one please",
+            "one more light",
+            "dim the other one to half",
+        ] {
+            let ones = of(text).iter().any(|(value, _)| *value < 2.0);
+            assert!(!ones, "{text}");
+        }
+        for text in [
+            "set this to one",
+            "turn that one degree down",
+            "that one hundred percent",
+            "speed one",
+            "set the fan to one",
+        ] {
+            assert_eq!(of(text).len(), 1, "{text}");
         }
     }
 
