@@ -14,10 +14,18 @@ mod conversations;
 mod deciding;
 #[path = "dbus/door.rs"]
 mod door;
+#[path = "dbus/fulfilment.rs"]
+mod fulfilment;
+#[path = "dbus/fulfilment_faults.rs"]
+mod fulfilment_faults;
 #[path = "dbus/homes.rs"]
 mod homes;
 #[path = "dbus/hostile.rs"]
 mod hostile;
+#[path = "dbus/hub.rs"]
+mod hub;
+#[path = "dbus/injection.rs"]
+mod injection;
 #[path = "dbus/pins.rs"]
 mod pins;
 #[path = "dbus/programs.rs"]

@@ -220,6 +220,7 @@ async fn a_hobd_that_keeps_none_has_no_such_capability() {
         "complete",
         "pins",
         "providers",
+        "fulfilment",
         "response_schema",
         "decide",
     ];

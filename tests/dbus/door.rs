@@ -35,7 +35,7 @@ async fn properties_tell_of_the_model_and_the_load() {
     let caller = Caller::on(daemon.bus()).await;
     let told = all(&caller).await;
     assert_eq!(text(&told, "Version"), env!("CARGO_PKG_VERSION"));
-    assert_eq!(number(&told, "InterfaceVersion"), 5);
+    assert_eq!(number(&told, "InterfaceVersion"), 6);
     assert_eq!(number(&told, "State"), State::Ready.as_u32());
     let n_ctx = daemon.status().await.model.unwrap().n_ctx;
     assert_eq!(number(&told, "ContextSize"), n_ctx);
@@ -262,6 +262,9 @@ async fn the_policy_lets_its_user_own_and_its_group_call() {
     conversation.close().await.unwrap();
     patiently("Closed", closed.next()).await.unwrap();
     assert!(introspect(&caller, OBJECT_PATH).await.contains("Admin"));
+    // And hobd may call a hub.
+    let hub = crate::hub::Hub::on(&caller).await;
+    crate::hub::still_does(&daemon, &caller, &hub).await;
     caller.admin("UnloadModel", &()).await.unwrap();
 }
 

@@ -7,7 +7,6 @@ use crate::caller::{Caller, Options, name_and_text, number};
 use crate::nothing_active;
 
 const INVALID: &str = "org.freedesktop.DBus.Error.InvalidArgs";
-const UNSUPPORTED: &str = "org.freedesktop.DBus.Error.NotSupported";
 const TOO_LARGE: &str = "org.freedesktop.DBus.Error.LimitsExceeded";
 const NOT_FOUND: &str = "org.freedesktop.DBus.Error.FileNotFound";
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -46,7 +45,7 @@ async fn every_bad_option_is_refused_by_name() {
             &["`handle_token`", "64"],
         ),
         ("format", "text".into(), INVALID, &["`format`"]),
-        ("area", "kitchen".into(), UNSUPPORTED, &["`area`"]),
+        ("area", "kitchen".into(), INVALID, &["`area`", "provider"]),
         (
             "truncate",
             "newest".into(),

@@ -1,11 +1,14 @@
 //! A message bus of a test's own.
 
-use std::fs::File;
+use std::fs::{File, Permissions, set_permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+
+use crate::client::connect_as;
 
 /// A private `dbus-daemon`, ended on drop.
 #[derive(Debug)]
@@ -72,6 +75,28 @@ impl Bus {
     /// The value for `DBUS_SESSION_BUS_ADDRESS`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A connection of the user `uid`, which the bus's configuration must let in. Only root can make
+    /// one.
+    ///
+    /// # Panics
+    /// If the bus refuses it.
+    pub async fn connect_as(&self, uid: u32) -> zbus::Connection {
+        let path = self
+            .address
+            .split([':', ','])
+            .find_map(|part| part.strip_prefix("path="));
+        let socket = Path::new(path.expect("a socket's path"));
+        let folder = socket.parent().expect("the socket's folder");
+        set_permissions(folder, Permissions::from_mode(0o755)).expect("changing a mode");
+        set_permissions(socket, Permissions::from_mode(0o666)).expect("changing a mode");
+        let stream = connect_as(socket, uid).expect("connecting to the bus");
+        zbus::connection::Builder::unix_stream(stream.into_std().expect("a socket"))
+            .user_id(uid)
+            .build()
+            .await
+            .expect("the bus lets another user in")
     }
 
     /// A new connection to this bus.

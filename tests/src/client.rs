@@ -198,7 +198,8 @@ impl Client {
 
 /// Connects as another user. The kernel tells hobd who a thread was when it connected, so one with
 /// that uid connects and ends.
-fn connect_as(socket: &Path, uid: u32) -> std::io::Result<UnixStream> {
+/// A connection of the user `uid`; only root can make one.
+pub(crate) fn connect_as(socket: &Path, uid: u32) -> std::io::Result<UnixStream> {
     let socket = socket.to_owned();
     let connecting = std::thread::spawn(move || {
         let uid = Uid::from_raw(uid);

@@ -207,7 +207,7 @@ pub struct SamplingFields {
 ///
 /// Unknown fields are refused by `hobd::request`, which can name them; serde can't do so here
 /// beside a flattened part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The model's name, or `default`; absent means the one that is loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,11 +16,13 @@ pub const ADMIN_INTERFACE: &str = "org.hobd.Hob1.Admin";
 pub const REQUEST_INTERFACE: &str = "org.hobd.Hob1.Request";
 /// One open conversation.
 pub const CONVERSATION_INTERFACE: &str = "org.hobd.Hob1.Conversation";
+/// What a hub's own object has, for hobd to call.
+pub const TOOL_PROVIDER_INTERFACE: &str = "org.hobd.Hob1.ToolProvider";
 /// Prefix of error names, followed by a dot.
 pub const ERROR_PREFIX: &str = "org.hobd.Hob1.Error";
 /// The polkit action for loading and unloading models.
 pub const POLKIT_MANAGE_MODEL: &str = "org.hobd.Hob1.manage-model";
 /// The value of the property `InterfaceVersion`.
-pub const INTERFACE_VERSION: u32 = 5;
+pub const INTERFACE_VERSION: u32 = 6;
 /// Longest text argument in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     ConversationNotFound,
     /// The caller has as many conversations, or as much text in them, as it may.
     QuotaExceeded,
+    /// A call can't be made, as no hub is there to make it.
+    NoHub,
     /// The caller may not do this.
     AccessDenied,
     /// No model is loaded and none can be loaded now.
@@ -51,7 +53,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tables and tests that must cover all of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidRequest,
         Self::InvalidSchema,
         Self::Unsupported,
@@ -61,6 +63,7 @@ impl ErrorCode {
         Self::ModelNotFound,
         Self::ConversationNotFound,
         Self::QuotaExceeded,
+        Self::NoHub,
         Self::AccessDenied,
         Self::NotReady,
         Self::Busy,
@@ -150,6 +153,7 @@ impl ApiError {
             | ErrorCode::NotFound
             | ErrorCode::ModelNotFound
             | ErrorCode::ConversationNotFound
+            | ErrorCode::NoHub
             | ErrorCode::ContextOverflow => "invalid_request_error",
             ErrorCode::AccessDenied => "permission_error",
             ErrorCode::Busy => "rate_limit_error",

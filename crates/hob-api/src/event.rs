@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::Kept;
 use crate::error::ApiError;
+use crate::home::HomeAnswer;
 use crate::score::Likelihood;
 
 /// One record of a streamed answer.
@@ -101,6 +102,9 @@ pub struct Done {
     /// Within a conversation that hobd keeps: `conversation`, `stored` and so on.
     #[serde(flatten)]
     pub kept: Option<Kept>,
+    /// What was said at home, and what was done about it, if it was to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Box<HomeAnswer>>,
 }
 
 /// Why an answer ended.

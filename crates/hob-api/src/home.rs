@@ -9,6 +9,10 @@ use crate::provider::Scalar;
 
 /// Longest utterance in bytes.
 pub const UTTERANCE_BYTES_MAX: usize = 2000;
+/// Most calls that one utterance can be let do.
+pub const ROUNDS_MAX: u32 = 16;
+/// Most calls that are done for one utterance unless it says otherwise.
+pub const ROUNDS_DEFAULT: u32 = 8;
 
 /// The body of `POST /hob/v1/home`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +35,48 @@ pub struct HomeRequest {
     /// The least probability of a call, from 0 to 1; below it the outcome is `unsure`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_probability: Option<f64>,
+    /// Whether it is to be done, and answered in words, instead of only read.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub execute: bool,
+    /// What it was said to, for the hub; with `execute` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The language of the reply; absent for that of what was said. With `execute` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
+    /// Most calls that are done, 1 to [`ROUNDS_MAX`]; absent for [`ROUNDS_DEFAULT`]. With `execute`
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<u32>,
+    /// Until when it must be done, in milliseconds from now; absent for hobd's setting. With
+    /// `execute` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// A language in which hob speaks of the home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Language {
+    /// English.
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    /// German.
+    #[serde(rename = "de")]
+    German,
+}
+
+impl Language {
+    /// Every language.
+    pub const ALL: [Self; 2] = [Self::English, Self::German];
+
+    /// The language's name on the wire: its code in ISO 639-1.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::German => "de",
+        }
+    }
 }
 
 /// Who reads an utterance.
@@ -169,6 +215,60 @@ pub struct Call {
     pub probability: f64,
     /// Whether the hub must ask back first: the tool is dangerous, or says so.
     pub needs_confirmation: bool,
+    /// What became of it; absent if it was only read.
+    #[serde(flatten)]
+    pub result: Option<CallResult>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallResult {
+    /// The name under which the hub was told of it.
+    pub call_id: String,
+    /// How it ended.
+    pub status: CallStatus,
+    /// What the hub wants said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<String>,
+    /// Why it was not done, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What else the hub told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, Scalar>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallStatus {
+    /// The hub says that it is done.
+    Done,
+    /// The hub says that it is not, or nothing that can be understood.
+    Failed,
+    /// Nobody confirmed it, so it was not done.
+    Refused,
+    /// The hub had not answered when the time was over.
+    Unanswered,
+    /// The hub went before it answered.
+    Lost,
+    /// It was not begun.
+    #[default]
+    Skipped,
+}
+
+impl CallStatus {
+    /// The status's name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+            Self::Lost => "lost",
+            Self::Skipped => "skipped",
+        }
+    }
 }
 
 /// The answer to `POST /hob/v1/home`.
@@ -184,6 +284,12 @@ pub struct HomeAnswer {
     pub alternatives: Vec<Call>,
     /// Ids of the targets that are asked about; with [`Outcome::Question`] alone.
     pub targets: Vec<String>,
+    /// The provider whose targets those are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What to say to who said it; if it was to be done alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
     /// Why there is no call, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -211,4 +317,12 @@ pub struct Decoded {
     pub usage: Usage,
     /// How long the model took.
     pub timings: Timings,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -172,7 +172,7 @@ async fn read_all(
             area: sentence.area.clone(),
             reader: arguments.reader.0,
             without: arguments.without.iter().map(|aid| aid.0).collect(),
-            min_probability: None,
+            ..HomeRequest::default()
         };
         let started = Instant::now();
         let answer = client.home(&request).await?;

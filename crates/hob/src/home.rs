@@ -1,17 +1,18 @@
-//! `hob home`: what a sentence means to this user's home.
+//! `hob home`: what a sentence means to this user's home, and having it done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use hob_api::home::{Aid, Call, Decoded, HomeAnswer, HomeRequest, Outcome, Reader};
+use hob_api::ErrorCode;
+use hob_api::home::{Aid, Call, CallStatus, Decoded, HomeAnswer, HomeRequest, Outcome, Reader};
 use hob_api::provider::Scalar;
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
 use crate::cli::Global;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
@@ -38,7 +39,7 @@ pub(crate) struct HomeArguments {
     #[arg(long, value_name = "READER", default_value = "words")]
     pub(crate) reader: ReaderName,
 
-    /// Show the call and do nothing; this version of hob does nothing in any case
+    /// Show the call and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -124,7 +125,7 @@ impl ValueEnum for ReaderName {
     }
 }
 
-/// Reads a sentence and shows what it means.
+/// Has a sentence done by the hub, or reads it if there is none, and shows what came of it.
 ///
 /// # Errors
 /// No daemon, no provider, or what the daemon refuses.
@@ -134,25 +135,44 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let client = Client::find(global.socket.as_deref()).await?;
-    let request = HomeRequest {
+    let mut request = HomeRequest {
         text: arguments.text.join(" "),
         provider: arguments.provider,
         area: arguments.area,
         reader: arguments.reader.0,
         without: arguments.without.iter().map(|aid| aid.0).collect(),
-        min_probability: None,
+        execute: !arguments.dry_run,
+        ..HomeRequest::default()
     };
-    let answer = client.home(&request).await?;
+    let answer = match client.home(&request).await {
+        Err(ClientError::Api(error)) if error.code == ErrorCode::NoHub => {
+            request.execute = false;
+            client.home(&request).await?
+        }
+        answer => answer?,
+    };
     if arguments.json {
         output.write(&to_json(&answer)?)?;
     } else {
-        output.write(&shown(&answer, output.color()))?;
+        output.write(&shown(&answer, request.execute, output.color()))?;
     }
-    Ok(ExitStatus::Success)
+    Ok(if undone(&answer) {
+        ExitStatus::Failure
+    } else {
+        ExitStatus::Success
+    })
 }
 
-/// The answer for people.
-fn shown(answer: &HomeAnswer, color: bool) -> String {
+/// Whether something that was to be done is not known to be.
+fn undone(answer: &HomeAnswer) -> bool {
+    let results = answer.calls.iter().filter_map(|call| call.result.as_ref());
+    results
+        .into_iter()
+        .any(|result| result.status != CallStatus::Done)
+}
+
+/// The answer for people; `executed` if a hub was there for what is a call.
+fn shown(answer: &HomeAnswer, executed: bool, color: bool) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         let name = Style::Bold
@@ -161,8 +181,22 @@ fn shown(answer: &HomeAnswer, color: bool) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(text, "{name}{}", clean_line(value));
     };
+    let reply = answer.reply.as_deref().unwrap_or_default();
+    for (place, line) in reply.lines().enumerate() {
+        row(if place == 0 { "reply" } else { "" }, line);
+    }
     for call in &answer.calls {
         row("call", &called(call));
+        if let Some(error) = call
+            .result
+            .as_ref()
+            .and_then(|result| result.error.as_ref())
+        {
+            row("", error);
+        }
+    }
+    if !executed && answer.outcome == Outcome::Call {
+        row("done", "nothing");
     }
     if answer.outcome != Outcome::Call {
         row("outcome", answer.outcome.as_str());
@@ -214,7 +248,10 @@ fn called(call: &Call) -> String {
     } else {
         ""
     };
-    format!("{text}  {:.0} %{asks}", 100.0 * call.probability)
+    let ended = call.result.as_ref().map_or(String::new(), |result| {
+        format!(", {}", result.status.as_str())
+    });
+    format!("{text}  {:.0} %{asks}{ended}", 100.0 * call.probability)
 }
 
 fn arguments(arguments: &BTreeMap<String, Scalar>) -> String {
@@ -229,6 +266,8 @@ fn arguments(arguments: &BTreeMap<String, Scalar>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hob_api::home::CallResult;
+
     use super::*;
 
     fn call(tool: &str, probability: f64) -> Call {
@@ -254,11 +293,43 @@ mod tests {
             read_us: 1250,
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, false), @r"
+        insta::assert_snapshot!(shown(&answer, true, false), @r"
         call      lock.lock light.␇hall (brightness 40)  91 %, needs a confirmation
         or        lock.unlock light.␇hall  2 %
         time      1.2 ms
         ");
+    }
+
+    #[test]
+    fn what_was_done_is_said_first_and_nothing_of_a_hub_reaches_the_terminal_raw() {
+        let mut made = call("light.on", 0.9);
+        made.result = Some(CallResult {
+            status: CallStatus::Failed,
+            error: Some("no power\u{1b}[31m".to_owned()),
+            ..CallResult::default()
+        });
+        let mut answer = HomeAnswer {
+            outcome: Outcome::Call,
+            calls: vec![made],
+            reply: Some("That did not\u{1b}]0;x\u{7} work.\nAt all.".to_owned()),
+            ..HomeAnswer::default()
+        };
+        insta::assert_snapshot!(shown(&answer, true, false), @r"
+        reply     That did not␛]0;x␇ work.
+                  At all.
+        call      light.on light.␇hall  90 %, failed
+                  no power␛[31m
+        time      0.0 ms
+        ");
+        assert!(undone(&answer));
+        answer.reply = None;
+        answer.calls[0].result = None;
+        insta::assert_snapshot!(shown(&answer, false, false), @r"
+        call      light.on light.␇hall  90 %
+        done      nothing
+        time      0.0 ms
+        ");
+        assert!(!undone(&answer));
     }
 
     #[test]
@@ -268,7 +339,7 @@ mod tests {
             reason: Some("nothing of the home was named".to_owned()),
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, false), @r"
+        insta::assert_snapshot!(shown(&answer, true, false), @r"
         outcome   talk
         reason    nothing of the home was named
         time      0.0 ms

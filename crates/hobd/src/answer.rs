@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
+use hob_api::home::HomeAnswer;
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::RequestId;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,8 @@ pub struct Answer {
     id: RequestId,
     progress: mpsc::Receiver<Event>,
     terminal: Option<oneshot::Receiver<Event>>,
+    /// What is told at the end of what was said at home.
+    home: Option<Box<HomeAnswer>>,
     cancel: CancelOnDrop,
 }
 
@@ -72,6 +75,7 @@ pub fn channel(
         id,
         progress,
         terminal: Some(terminal),
+        home: None,
         cancel: CancelOnDrop {
             id,
             cancelled: Some(cancelled),
@@ -101,6 +105,13 @@ impl Answer {
     pub fn id(&self) -> RequestId {
         self.id
     }
+
+    /// The same answer, which tells at its end how what was said at home was read.
+    #[must_use]
+    pub(crate) fn about(mut self, home: HomeAnswer) -> Self {
+        self.home = Some(Box::new(home));
+        self
+    }
 }
 
 /// Progress events, then exactly one terminal event, then the end.
@@ -124,9 +135,13 @@ impl Stream for Answer {
         };
         self.terminal = None;
         self.cancel.cancelled = None;
-        Poll::Ready(Some(event.unwrap_or_else(|_| Event::Error {
+        let mut event = event.unwrap_or_else(|_| Event::Error {
             error: ApiError::new(ErrorCode::Internal, "hobd lost track of this request"),
-        })))
+        });
+        if let (Event::Done(done), Some(home)) = (&mut event, self.home.take()) {
+            done.home = Some(home);
+        }
+        Poll::Ready(Some(event))
     }
 }
 

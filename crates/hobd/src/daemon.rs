@@ -33,6 +33,7 @@ mod decision;
 mod decode;
 mod embedding;
 mod figures;
+mod fulfilment;
 mod home;
 mod live;
 mod memory;

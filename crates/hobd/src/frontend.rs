@@ -50,6 +50,7 @@ mod tests {
             },
             model: "m".to_owned(),
             kept: None,
+            home: None,
         });
         let line: serde_json::Value = serde_json::from_slice(&event_line(&event)).unwrap();
         assert_eq!(line["type"], "done");

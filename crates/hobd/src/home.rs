@@ -13,7 +13,8 @@
 //! `words` makes text comparable, `lexicon` knows common words, `numbers` finds quantities,
 //! `clauses` parts several commands; `index` and `profile` are the provider's side, `heard` the
 //! utterance's, `evidence` compares both, `groups` finds several targets at once, `arguments` fills
-//! in the schema, `reading` decides, and `answer` speaks for several providers.
+//! in the schema, `reading` decides, and `answer` speaks for several providers. `language` tells in
+//! which language a reply is understood.
 
 mod answer;
 mod arguments;
@@ -22,6 +23,7 @@ mod evidence;
 mod groups;
 mod heard;
 mod index;
+mod language;
 mod lexicon;
 mod numbers;
 mod profile;
@@ -37,6 +39,7 @@ use hob_api::home::Aid;
 
 pub use self::answer::{answer, cut, nearest, written};
 pub use self::index::Index;
+pub use self::language::language;
 pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, read};
 pub use self::shortlist::shortlist;
 

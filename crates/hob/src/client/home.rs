@@ -59,10 +59,15 @@ impl Client {
         .await
     }
 
-    /// What is meant by what somebody said.
+    /// What is meant by what somebody said, and what was done about it if it is to be. A person may
+    /// have to confirm that, and the daemon bounds how long it takes.
     pub(crate) async fn home(&self, request: &HomeRequest) -> Result<HomeAnswer, ClientError> {
         let body = self.encode(request)?;
-        self.call(Method::POST, "/hob/v1/home", body, READ_TIMEOUT)
-            .await
+        let wait = if request.execute {
+            Duration::MAX
+        } else {
+            READ_TIMEOUT
+        };
+        self.call(Method::POST, "/hob/v1/home", body, wait).await
     }
 }

@@ -1,5 +1,6 @@
 //! Homes: what users register of them, and the reading of what is said there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hob_api::home::{HomeAnswer, Reader};
@@ -10,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::DaemonHandle;
 use crate::home;
+use crate::hub::Hub;
 use crate::providers::{ProviderName, Providers};
 use crate::request::ValidHome;
 
@@ -22,7 +24,8 @@ impl DaemonHandle {
         &self.providers
     }
 
-    /// Puts the definition that `parse` reads in force, in place of what had its name before.
+    /// Puts the definition that `parse` reads in force, in place of what had its name before; `hub`
+    /// makes its calls.
     ///
     /// # Errors
     /// Those of `parse` and of [`Providers::put`].
@@ -31,9 +34,10 @@ impl DaemonHandle {
         uid: u32,
         name: ProviderName,
         parse: impl FnOnce() -> Result<ProviderFields, ApiError> + Send + 'static,
+        hub: Option<Arc<Hub>>,
     ) -> Result<Provider, ApiError> {
         let providers = self.providers.clone();
-        computed(move || providers.put(uid, name, parse()?)).await
+        computed(move || providers.put(uid, name, parse()?, hub)).await
     }
 
     /// Changes the targets of a provider as `parse` reads.

@@ -183,6 +183,7 @@ impl LiveRequests {
             timings,
             model: model.to_owned(),
             kept: None,
+            home: None,
         }));
     }
 

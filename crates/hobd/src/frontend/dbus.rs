@@ -14,6 +14,7 @@ mod delivery;
 mod failure;
 mod homes;
 mod hubs;
+mod line;
 mod options;
 mod publication;
 mod request;
@@ -243,7 +244,7 @@ impl Link {
         }
         callers.all_left();
         front.conversing.all_left();
-        front.hubs.all_left();
+        let _ = tokio::time::timeout(LAST_WORDS, front.hubs.part_with_all()).await;
         drop(self.departures);
         // Returns when the last handler has sent its reply and let go of the connection.
         let _ = tokio::time::timeout(LAST_WORDS, self.connection.graceful_shutdown()).await;

@@ -31,6 +31,7 @@ pub fn appearance(code: ErrorCode) -> Appearance {
         ErrorCode::ModelNotFound => (404, "org.freedesktop.DBus.Error.FileNotFound"),
         ErrorCode::ConversationNotFound => (404, "org.hobd.Hob1.Error.ConversationNotFound"),
         ErrorCode::QuotaExceeded => (507, "org.hobd.Hob1.Error.QuotaExceeded"),
+        ErrorCode::NoHub => (409, "org.hobd.Hob1.Error.NoHub"),
         ErrorCode::AccessDenied => (403, "org.freedesktop.DBus.Error.AccessDenied"),
         ErrorCode::NotReady => (503, "org.hobd.Hob1.Error.NotReady"),
         ErrorCode::Busy => (429, "org.hobd.Hob1.Error.Busy"),

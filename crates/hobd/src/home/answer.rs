@@ -158,6 +158,8 @@ fn wire(provider: &Provider, reading: &Reading) -> HomeAnswer {
         calls: reading.calls.iter().map(call).collect(),
         alternatives: reading.alternatives.iter().map(call).collect(),
         targets: reading.targets.iter().filter_map(id).collect(),
+        provider: (reading.outcome == Outcome::Question)
+            .then(|| provider.name().as_str().to_owned()),
         reason: reading.reason.clone(),
         ..HomeAnswer::default()
     }
@@ -189,6 +191,7 @@ fn wire_call(provider: &Provider, candidate: &Candidate) -> Call {
         arguments: call.arguments().clone(),
         probability: candidate.probability,
         needs_confirmation: tool.needs_confirmation(),
+        result: None,
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use hob_api::home::{Aid, HomeAnswer, Outcome};
-use hob_api::provider::ProviderFields;
+use hob_api::provider::{ProviderFields, Scalar};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::providers::{Entry, Provider, ProviderName, Providers};
 use crate::request::parse_provider;
 
+mod injection;
 mod validity;
 
 fn fields(body: &Value) -> ProviderFields {
@@ -113,7 +114,7 @@ fn entries(bodies: &[(&str, Value)]) -> Vec<Arc<Entry>> {
     let providers = Providers::default();
     for (name, body) in bodies {
         let name = ProviderName::parse(name).unwrap();
-        providers.put(1, name, fields(body)).unwrap();
+        providers.put(1, name, fields(body), None).unwrap();
     }
     providers.all(1)
 }
@@ -421,4 +422,32 @@ fn names_and_states_that_command_are_names_and_states() {
             [expected]
         );
     }
+}
+
+#[test]
+fn a_number_that_is_about_something_else_is_no_argument() {
+    let said = "turn that one in the hall on";
+    let homes = entries(&[(
+        "home",
+        json!({
+            "tools": [{"name": "turn_on", "acts_on": {}, "parameters": {"type": "object", "properties":
+                {"brightness": {"type": "integer", "minimum": 0, "maximum": 100}}}}],
+            "targets": [{"id": "l.hall", "name": "Hall Light", "kind": "light", "area": "Hall"}],
+        }),
+    )]);
+    let reading = answer(&homes, said, &Options::default()).unwrap();
+    for call in reading.calls.iter().chain(&reading.alternatives) {
+        assert!(call.arguments.is_empty(), "{call:?}");
+    }
+    let reading = answer(&homes, "turn the hall light on 400", &Options::default()).unwrap();
+    for call in reading.calls.iter().chain(&reading.alternatives) {
+        assert!(call.arguments.is_empty(), "{call:?}");
+    }
+    let reading = answer(
+        &homes,
+        "turn the hall light on to 40 percent",
+        &Options::default(),
+    );
+    let value = reading.unwrap().calls[0].arguments["brightness"].clone();
+    assert_eq!(value, Scalar::Integer(40));
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hob_api::provider::{Provider as ProviderEntry, ProviderFields, TargetsPatch};
 use hob_api::{ApiError, ErrorCode};
-
 use tokio::sync::watch;
 
 use super::{Provider, ProviderName};
 use crate::decode::World;
 use crate::home::Index;
+use crate::hub::Hub;
 use crate::pins::HomePrefix;
 
 /// Most providers of one user.
@@ -32,6 +32,8 @@ pub struct Entry {
     pub world: World,
     /// Whether a model was asked about it.
     wanted: AtomicBool,
+    /// Who makes its calls; nobody if no hub registered it.
+    pub hub: Option<Arc<Hub>>,
 }
 
 /// The providers in force. Cheap to clone; all clones are one.
@@ -52,7 +54,8 @@ struct State {
 }
 
 impl Providers {
-    /// Puts a definition in force, in place of what had its name before.
+    /// Puts a definition in force, in place of what had its name before; a hub that had it and is
+    /// not `hub` is told so.
     ///
     /// # Errors
     /// `invalid_request`, `unsupported`; `quota_exceeded` if the user or all users have too many.
@@ -61,18 +64,25 @@ impl Providers {
         uid: u32,
         name: ProviderName,
         fields: ProviderFields,
+        hub: Option<Arc<Hub>>,
     ) -> Result<ProviderEntry, ApiError> {
         let provider = Provider::new(name, fields)?;
         let (index, world) = (Index::new(&provider), World::new(&provider));
         let mut state = self.lock();
         state.check_room(uid, provider.name())?;
-        let shown = state.install(uid, provider, index, world);
+        let (shown, before) = state.install(uid, provider, index, world, hub.clone());
+        // A large definition takes a while to be given up, which is nobody else's wait.
         drop(state);
         self.changes.send_replace(());
+        if let Some(theirs) = before.and_then(|entry| entry.hub.clone())
+            && !hub.is_some_and(|hub| Arc::ptr_eq(&hub, &theirs))
+        {
+            part_with(&theirs);
+        }
         Ok(shown)
     }
 
-    /// Changes the targets of a provider.
+    /// Changes the targets of a provider; its hub stays.
     ///
     /// # Errors
     /// `not_found`, `invalid_request`; `busy` if it was changed by somebody else meanwhile.
@@ -88,37 +98,47 @@ impl Providers {
         let mut state = self.lock();
         let now = state.entries.get(&(uid, name.clone()));
         if now.map(|entry| entry.generation) != Some(before.generation) {
+            drop(state);
             let message = "the provider was changed by another request meanwhile";
             return Err(ApiError::new(ErrorCode::Busy, message)
                 .hint("nothing was changed; send it again")
                 .retry_after_ms(100));
         }
-        let shown = state.install(uid, provider, index, world);
+        let (shown, replaced) = state.install(uid, provider, index, world, before.hub.clone());
         drop(state);
+        drop(replaced);
         self.changes.send_replace(());
         Ok(shown)
     }
 
-    /// Takes a provider out of force.
+    /// Takes a provider out of force, and tells its hub so.
     ///
     /// # Errors
     /// `not_found`.
     pub fn remove(&self, uid: u32, name: &ProviderName) -> Result<(), ApiError> {
         let removed = self.lock().entries.remove(&(uid, name.clone()));
+        let removed = removed.ok_or_else(not_found)?;
         self.changes.send_replace(());
-        removed.map(drop).ok_or_else(not_found)
+        if let Some(hub) = &removed.hub {
+            part_with(hub);
+        }
+        Ok(())
     }
 
-    /// Takes a provider out of force if it is still as that change made it.
-    pub fn remove_if(&self, uid: u32, name: &ProviderName, generation: u64) {
-        let mut state = self.lock();
+    /// Takes a provider out of force if it is this hub's.
+    pub fn remove_of(&self, uid: u32, name: &ProviderName, hub: &Arc<Hub>) {
         let key = (uid, name.clone());
-        let found = state.entries.get(&key);
-        if found.is_some_and(|entry| entry.generation == generation) {
-            state.entries.remove(&key);
-        }
+        let mut state = self.lock();
+        let theirs = state.entries.get(&key).and_then(|entry| entry.hub.as_ref());
+        let removed = if theirs.is_some_and(|theirs| Arc::ptr_eq(theirs, hub)) {
+            state.entries.remove(&key)
+        } else {
+            None
+        };
         drop(state);
-        self.changes.send_replace(());
+        if removed.is_some() {
+            self.changes.send_replace(());
+        }
     }
 
     /// A model is asked about a provider: it should have the beginning of that ready.
@@ -191,13 +211,15 @@ impl State {
         Ok(())
     }
 
+    /// Puts it in force; returns what it looks like, and what was there before.
     fn install(
         &mut self,
         uid: u32,
         provider: Provider,
         index: Index,
         world: World,
-    ) -> ProviderEntry {
+        hub: Option<Arc<Hub>>,
+    ) -> (ProviderEntry, Option<Arc<Entry>>) {
         self.generation += 1;
         let key = (uid, provider.name().clone());
         let before = self.entries.get(&key);
@@ -208,10 +230,10 @@ impl State {
             index,
             world,
             wanted: AtomicBool::new(wanted),
+            hub,
         };
         let shown = entry.shown();
-        self.entries.insert(key, Arc::new(entry));
-        shown
+        (shown, self.entries.insert(key, Arc::new(entry)))
     }
 }
 
@@ -227,6 +249,11 @@ impl Entry {
             fields: None,
         }
     }
+}
+
+/// Tells a hub that it is asked for nothing any more. Nothing waits for that.
+fn part_with(hub: &Hub) {
+    tokio::spawn(hub.release());
 }
 
 fn not_found() -> ApiError {

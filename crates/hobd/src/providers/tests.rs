@@ -239,7 +239,10 @@ fn targets_change_as_a_whole_or_not_at_all() {
     let home = name("home");
     let fields = parse(&changed(|_| {})).unwrap();
     assert_eq!(
-        providers.put(1, home.clone(), fields).unwrap().generation,
+        providers
+            .put(1, home.clone(), fields, None)
+            .unwrap()
+            .generation,
         1
     );
     let patch =
@@ -278,7 +281,9 @@ fn a_provider_is_its_users_alone_and_each_has_so_many() {
     let providers = Providers::default();
     let home = name("home");
     let fields = parse(&changed(|_| {})).unwrap();
-    providers.put(1, home.clone(), fields.clone()).unwrap();
+    providers
+        .put(1, home.clone(), fields.clone(), None)
+        .unwrap();
     for refused in [
         providers.get(2, &home).map(drop),
         providers.remove(2, &home),
@@ -288,19 +293,23 @@ fn a_provider_is_its_users_alone_and_each_has_so_many() {
     }
     assert!(providers.all(2).is_empty());
     // The same name is another provider for another user.
-    providers.put(2, home.clone(), fields.clone()).unwrap();
+    providers
+        .put(2, home.clone(), fields.clone(), None)
+        .unwrap();
     providers.remove(2, &home).unwrap();
     assert_eq!(providers.all(1).len(), 1);
     for n in 1..PROVIDERS_PER_UID_MAX {
         providers
-            .put(1, name(&n.to_string()), fields.clone())
+            .put(1, name(&n.to_string()), fields.clone(), None)
             .unwrap();
     }
-    let error = providers.put(1, name("more"), fields.clone()).unwrap_err();
+    let error = providers
+        .put(1, name("more"), fields.clone(), None)
+        .unwrap_err();
     assert_eq!(error.code, ErrorCode::QuotaExceeded);
     // One's own can be replaced all the same, and others are not kept out.
-    providers.put(1, home, fields.clone()).unwrap();
-    providers.put(3, name("more"), fields).unwrap();
+    providers.put(1, home, fields.clone(), None).unwrap();
+    providers.put(3, name("more"), fields, None).unwrap();
 }
 
 #[test]

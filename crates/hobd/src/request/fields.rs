@@ -344,6 +344,11 @@ pub(super) static HOME: Fields = &[&[
     optional("reader", Shape::Word(READERS)),
     optional("without", Shape::List(&Shape::Word(AIDS))),
     optional("min_probability", Shape::Number),
+    optional("execute", Shape::Bool),
+    optional("device", Shape::Text),
+    optional("language", Shape::Word(&["en", "de"])),
+    optional("rounds", Shape::Integer(0, u32::MAX as i64)),
+    optional("timeout_ms", Shape::Integer(0, i64::MAX)),
 ]];
 
 fn is_example(value: &Value) -> bool {

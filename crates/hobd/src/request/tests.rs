@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod constraint;
+mod fulfilment;
 mod messages;
 mod tools;
 

@@ -11,7 +11,7 @@ use super::failure::{Failure, without_nul};
 use super::options::Arguments;
 use super::request::{Details, Published, Request, completed_details};
 use crate::answer::Answer;
-use crate::request::{Caller, ValidRequest};
+use crate::request::{Caller, ValidFulfilment, ValidRequest};
 
 /// The file descriptor that the caller reads, and word of when it was sent.
 pub(super) type ReaderEnd = ResponseDispatchNotifier<zbus::OwnedFd>;
@@ -55,12 +55,22 @@ impl Front {
             &settings.sampling,
             &settings.limits,
         )?;
+        let answered = async {
+            match arguments.home {
+                None => self.daemon.submit(request).await,
+                Some(home) => {
+                    self.daemon
+                        .fulfil(ValidFulfilment::new(home, request)?)
+                        .await
+                }
+            }
+        };
         let answer = tokio::select! {
             biased;
             () = place.cancel().cancelled() => {
                 return Err(ApiError::new(ErrorCode::Cancelled, "the caller left the bus"));
             }
-            answer = self.daemon.submit(request) => answer?,
+            answer = answered => answer?,
         };
         tracing::debug!(request = %answer.id(), uid, "asked over D-Bus");
         let request = Request::publish(connection, place).await?;

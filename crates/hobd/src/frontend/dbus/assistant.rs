@@ -46,7 +46,7 @@ impl Assistant {
     /// `text` is the question, at most 65536 bytes of UTF-8.
     ///
     /// `options`, each of which may be left out. A key that is not listed is InvalidArgs, which
-    /// names it; a key that the interface foresees for later is NotSupported.
+    /// names it.
     ///   handle_token s   the last part of the request's path, 1 to 64 of A-Z a-z 0-9 _, not that
     ///                    of another of the caller's requests under way; default: hobd chooses
     ///   max_tokens u     longest answer in tokens; default and bound: hobd's settings
@@ -65,6 +65,12 @@ impl Assistant {
     ///                    said in it goes before the question, which is stored with its answer
     ///   truncate s       with `conversation`, `oldest` leaves out its oldest turns when it has
     ///                    outgrown the context; default: `never`, which is .ContextOverflow then
+    ///   provider s       the name of one of the caller's providers, or `*` for all: what was said,
+    ///                    at most 2000 bytes, is read as Interpret does, and done by the hub that
+    ///                    registered it. Not with `conversation` or `response_schema`
+    ///   area s, device s where it was said and to what, with `provider`
+    ///   language s       of the reply, with `provider`: `en` or `de`; default: that of the text
+    ///   rounds u         most calls, with `provider`: 1 to 16, default 8
     ///
     /// `reply` is the whole answer. A NUL, which D-Bus strings can't hold, becomes U+FFFD.
     ///
@@ -73,6 +79,15 @@ impl Assistant {
     /// not computed again), queue_ms d, prefill_ms d, decode_ms d, request o; and within a
     /// conversation its id as conversation s, stored b (whether the turn is on the disk),
     /// store_problem s (why not), dropped_turns u (how many of the oldest were left out).
+    ///
+    /// With `provider`, `details` are outcome s, calls aa{sv}, alternatives aa{sv} and targets as, as
+    /// of Interpret, and request o; with outcome `talk` the model answers, and all of the above are
+    /// there, too. Each call also has call_id s, speech s and data a{sv} (what the hub told), error s
+    /// (why it was not done) and status s: `done`, `failed`, `refused` (nobody confirmed it),
+    /// `unanswered` (the time was over), `lost` (the hub went) or `skipped` (it was not begun). `reply`
+    /// says so in a sentence, answers a `question` from the state that the hub registered, and asks
+    /// back if the outcome is `unsure`. It says that something is done if the hub said so, and only
+    /// then.
     ///
     /// While the call runs, its object `/org/hobd/Hob1/request/SENDER/TOKEN` can be cancelled.
     /// SENDER is the caller's unique name without its colon, its full stops being underscores. A
@@ -83,7 +98,8 @@ impl Assistant {
     /// has none of this id), .ContextOverflow (the prompt does not fit; both token counts are in the
     /// text), .Cancelled, .DeadlineExceeded, .EngineLost (the engine process ended; ask again),
     /// .ModelFailed, .InsufficientMemory (the model does not fit the memory that there is for it),
-    /// .InvalidSchema (`response_schema` can't be used; the text tells why);
+    /// .InvalidSchema (`response_schema` can't be used; the text tells why), .NoHub (there is a call,
+    /// and the provider was registered by no hub);
     /// and org.freedesktop.DBus.Error.FileNotFound for an unknown model, or none,
     /// .LimitsExceeded for a text that is too long.
     #[zbus(out_args("reply", "details"))]
@@ -249,7 +265,8 @@ impl Assistant {
     /// registered before. It holds for the caller's user until the caller unregisters it or leaves
     /// the bus.
     ///
-    /// `provider` is the hub's object. `tools`, 1 to 64, are dictionaries:
+    /// `provider` is the hub's object, which has the interface org.hobd.Hob1.ToolProvider: hobd calls
+    /// it when something is to be done. `tools`, 1 to 64, are dictionaries:
     ///   name s                 1 to 64 of A-Z a-z 0-9 . _ -, each once
     ///   description s          what it does
     ///   parameters s           its arguments: a JSON Schema of flat properties of type string,
@@ -258,7 +275,7 @@ impl Assistant {
     ///   capabilities as        what a target must be able to do. Without `kinds` and this, the
     ///                          tool acts on no target
     ///   dangerous b            a mistake could do harm: locks, alarms, doors
-    ///   needs_confirmation b   the hub must ask back first
+    ///   needs_confirmation b   a person must confirm it first: hobd calls Confirm
     ///   examples as            what people say, with the slots {target} and {ARGUMENT}; or
     ///                          aa{sv} of text s and target s, the id of the one that is meant
     ///
@@ -300,26 +317,26 @@ impl Assistant {
         removed: Vec<String>,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<u64, Failure> {
-        let updated = self.front.update(&provider, changed, removed, &header);
+        let updated = self.front.update(provider, changed, removed, &header);
         Ok(updated.await?)
     }
 
-    /// Undoes RegisterProvider. An object of another caller's, or one that registered nothing, is
-    /// org.freedesktop.DBus.Error.UnknownObject.
+    /// Undoes RegisterProvider; Release is not called. An object of another caller's, or one that
+    /// registered nothing, is org.freedesktop.DBus.Error.UnknownObject.
     #[allow(
         clippy::needless_pass_by_value,
-        reason = "zbus hands arguments over as values"
+        reason = "zbus hands headers over by value"
     )]
     fn unregister_provider(
         &self,
         provider: OwnedObjectPath,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Failure> {
-        Ok(self.front.unregister(&provider, &header)?)
+        Ok(self.front.unregister(provider, &header)?)
     }
 
     /// Reads what somebody said as calls of the providers of the caller's user. Nothing is done
-    /// about it, and no model takes part.
+    /// about it, and no model takes part: Ask with the option `provider` does it.
     ///
     /// `text` is at most 2000 bytes. `options`, each of which may be left out:
     ///   provider s          the name of the provider that is meant; default: all of the user's
@@ -356,8 +373,8 @@ impl Assistant {
         INTERFACE_VERSION
     }
 
-    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `providers`, `response_schema`,
-    /// `decide`, and `conversations` if it keeps any.
+    /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `providers`, `fulfilment` (what is
+    /// said to providers), `response_schema`, `decide`, and `conversations` if it keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
@@ -368,6 +385,7 @@ impl Assistant {
             "complete",
             "pins",
             "providers",
+            "fulfilment",
             "response_schema",
             "decide",
         ];

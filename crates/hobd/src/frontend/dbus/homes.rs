@@ -3,20 +3,22 @@
 //! What comes in becomes the JSON of the other door, and goes the same way from there: one place
 //! says what is valid, and names what is not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use hob_api::home::{Call, HomeAnswer, HomeRequest, Reader};
-use hob_api::provider::Scalar;
 use hob_api::{ApiError, ErrorCode};
 use serde_json::{Map, Value, json};
 use zbus::message::Header;
-use zbus::names::BusName;
+use zbus::names::{BusName, OwnedUniqueName, UniqueName};
 use zbus::{Connection, OwnedObjectPath, Variant};
 
-use super::failure::without_nul;
+use super::hubs::Claimed;
+use super::line::{Address, BusLine, scalars};
 use super::options::Dict;
 use super::request::Details;
 use super::{BUS_TIMEOUT, Front, sender, uid_of, values};
+use crate::hub::Hub;
 use crate::providers::ProviderName;
 use crate::request::{self, ValidHome};
 
@@ -41,17 +43,19 @@ impl Front {
             .map(|(place, tool)| read_tool(tool, place))
             .collect::<Result<_, _>>()?;
         let body = json!({"tools": tools, "targets": read_all(targets, "targets")?});
-        self.hubs.claim(&key, &caller, &path)?;
+        let address = address_of(&caller, path);
+        let hub = self.claim(&key, &address, connection).await?;
         // Whoever left before the claim was made can't lose it later.
-        if !is_there(connection, BusName::Unique(caller.clone())).await {
-            self.hubs.release(&key);
+        if !is_there(connection, &address).await {
+            self.hubs.left(&caller);
             return Err(ApiError::new(ErrorCode::Cancelled, "the hub left the bus"));
         }
         let parse = move || request::parse_provider(body.to_string().as_bytes());
-        let put = self.daemon.put_provider(uid, key.1.clone(), parse).await;
-        match put {
+        let theirs = Some(Arc::clone(&hub));
+        let put = self.daemon.put_provider(uid, key.1.clone(), parse, theirs);
+        match put.await {
             Ok(shown) => {
-                self.hubs.changed(&key, &caller, shown.generation);
+                self.hubs.registered(&key, &address, &hub)?;
                 tracing::info!(
                     uid,
                     tools = shown.tools,
@@ -61,8 +65,40 @@ impl Front {
                 Ok(shown.generation)
             }
             Err(error) => {
-                self.hubs.disclaim(&key);
+                self.hubs.disclaim(&key, &hub);
                 Err(error)
+            }
+        }
+    }
+
+    /// Claims a name for a hub's object. A hub that was restarted may be back before the bus has told
+    /// that it had left.
+    async fn claim(
+        &self,
+        key: &(u32, ProviderName),
+        address: &Address,
+        connection: &Connection,
+    ) -> Result<Arc<Hub>, ApiError> {
+        let line = || {
+            Hub::new(BusLine {
+                connection: connection.clone(),
+                address: address.clone(),
+            })
+        };
+        let mut claimed = self.hubs.claim(key, address, line);
+        if let Claimed::Taken(theirs) = &claimed
+            && !is_there(connection, theirs).await
+        {
+            self.hubs.left(&theirs.owner);
+            claimed = self.hubs.claim(key, address, line);
+        }
+        match claimed {
+            Claimed::Mine(hub) => Ok(hub),
+            Claimed::Taken(_) => {
+                let message = "another hub of yours has registered a provider of this name";
+                Err(ApiError::new(ErrorCode::InvalidRequest, message)
+                    .param("name")
+                    .hint("give another one in the option `name`"))
             }
         }
     }
@@ -70,28 +106,25 @@ impl Front {
     /// Changes the targets of a hub's object.
     pub(super) async fn update(
         &self,
-        path: &OwnedObjectPath,
+        path: OwnedObjectPath,
         changed: Vec<Dict<'_>>,
         removed: Vec<String>,
         header: &Header<'_>,
     ) -> Result<u64, ApiError> {
-        let caller = sender(header)?;
-        let key = self.hubs.name_of(&caller, path)?;
+        let key = self.hubs.name_of(&address_of(&sender(header)?, path))?;
         let body = json!({"changed": read_all(changed, "changed")?, "removed": removed});
         let parse = move || request::parse_targets(body.to_string().as_bytes());
         let patched = self.daemon.patch_provider(key.0, key.1.clone(), parse);
-        let generation = patched.await?.generation;
-        self.hubs.changed(&key, &caller, generation);
-        Ok(generation)
+        Ok(patched.await?.generation)
     }
 
     /// Takes what a hub's object registered back.
     pub(super) fn unregister(
         &self,
-        path: &OwnedObjectPath,
+        path: OwnedObjectPath,
         header: &Header<'_>,
     ) -> Result<(), ApiError> {
-        let key = self.hubs.name_of(&sender(header)?, path)?;
+        let key = self.hubs.name_of(&address_of(&sender(header)?, path))?;
         self.hubs.release(&key);
         Ok(())
     }
@@ -109,6 +142,13 @@ impl Front {
         let answer = self.daemon.interpret(uid, said).await?;
         let calls = answer.calls.iter().map(call_details).collect();
         Ok((answer.outcome.as_str(), calls, answer_details(answer)))
+    }
+}
+
+fn address_of(caller: &UniqueName<'_>, path: OwnedObjectPath) -> Address {
+    Address {
+        owner: OwnedUniqueName::from(caller.to_owned()),
+        path,
     }
 }
 
@@ -216,28 +256,38 @@ fn invalid(message: String, path: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message).param(path)
 }
 
+/// A call, and what became of it if it was to be done.
 fn call_details(call: &Call) -> Details {
-    HashMap::from([
+    let mut details = HashMap::from([
         ("provider", Variant::from(call.provider.clone())),
         ("tool", Variant::from(call.tool.clone())),
         ("targets", Variant::from(call.targets.clone())),
-        ("arguments", Variant::from(arguments(&call.arguments))),
+        ("arguments", Variant::from(scalars(&call.arguments))),
         ("probability", Variant::from(call.probability)),
         ("needs_confirmation", Variant::from(call.needs_confirmation)),
-    ])
+    ]);
+    if let Some(result) = &call.result {
+        let text = |text: &Option<String>| Variant::from(text.clone().unwrap_or_default());
+        details.extend([
+            ("call_id", Variant::from(result.call_id.clone())),
+            ("status", Variant::from(result.status.as_str())),
+            ("speech", text(&result.speech)),
+            ("error", text(&result.error)),
+            ("data", Variant::from(scalars(&result.data))),
+        ]);
+    }
+    details
 }
 
-fn arguments(arguments: &BTreeMap<String, Scalar>) -> HashMap<String, Variant<'static>> {
-    let value = |value: &Scalar| match value {
-        Scalar::Boolean(value) => Variant::from(*value),
-        Scalar::Integer(value) => Variant::from(*value),
-        Scalar::Number(value) => Variant::from(*value),
-        Scalar::Text(text) => Variant::from(without_nul(text.clone())),
-    };
-    let arguments = arguments.iter();
-    arguments
-        .map(|(name, argument)| (name.clone(), value(argument)))
-        .collect()
+/// What was done about what was said.
+pub(super) fn done_details(home: &HomeAnswer) -> Details {
+    let calls: Vec<Details> = home.calls.iter().map(call_details).collect();
+    let mut details = answer_details(home.clone());
+    details.extend([
+        ("outcome", Variant::from(home.outcome.as_str())),
+        ("calls", Variant::from(calls)),
+    ]);
+    details
 }
 
 fn answer_details(answer: HomeAnswer) -> Details {
@@ -263,10 +313,11 @@ fn answer_details(answer: HomeAnswer) -> Details {
     details
 }
 
-/// Whether a name still has an owner. One that the bus does not tell of counts as gone.
-async fn is_there(connection: &Connection, name: BusName<'_>) -> bool {
+/// Whether a hub is still on the bus. One that the bus does not tell of counts as gone.
+async fn is_there(connection: &Connection, hub: &Address) -> bool {
     let ask = async {
         let bus = zbus::fdo::DBusProxy::new(connection).await?;
+        let name = BusName::Unique(hub.owner.as_ref());
         zbus::Result::Ok(bus.name_has_owner(name).await?)
     };
     let there = tokio::time::timeout(BUS_TIMEOUT, ask).await;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use hob_api::chat::{ChatRequest, Class, Handling, Message, Role, SamplingFields, Stop};
+use hob_api::chat::{ChatRequest, Class, Message, Role, Stop};
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
-use hob_api::format::{FormFields, ResponseFormat};
+use hob_api::format::ResponseFormat;
+use hob_api::home::{HomeRequest, Language};
 use hob_api::{ApiError, ErrorCode};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
@@ -20,8 +21,10 @@ pub(super) type Dict<'a> = BTreeMap<String, Variant<'a>>;
 const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
-/// Options that the interface foresees and this version does not have.
-const LATER: [&str; 3] = ["area", "device", "language"];
+/// Options of `Ask` and `Stream` for what is said at home.
+const HOME: [&str; 5] = ["area", "device", "language", "provider", "rounds"];
+/// The provider's name that stands for all of the caller's.
+const ALL_PROVIDERS: &str = "*";
 
 /// Which method the options are for: not all take the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +39,14 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "class, conversation, handle_token, max_tokens, model, response_schema, seed, stop, \
-                 system, temperature, timeout_ms, truncate"
+                "area, class, conversation, device, handle_token, language, max_tokens, model, \
+                 provider, response_schema, rounds, seed, stop, system, temperature, timeout_ms, \
+                 truncate"
             }
             Self::Stream => {
-                "class, conversation, format, handle_token, max_tokens, model, response_schema, \
-                 seed, stop, system, temperature, timeout_ms, truncate"
+                "area, class, conversation, device, format, handle_token, language, max_tokens, \
+                 model, provider, response_schema, rounds, seed, stop, system, temperature, \
+                 timeout_ms, truncate"
             }
             Self::Complete => {
                 "class, format, handle_token, max_tokens, model, response_schema, seed, stop, \
@@ -97,6 +102,8 @@ impl HandleToken {
 pub(super) struct Arguments {
     /// What to answer, and how.
     pub(super) chat: ChatRequest,
+    /// What is to be done at home, if it was said there.
+    pub(super) home: Option<HomeRequest>,
     /// The caller's choice of the request's path.
     pub(super) handle_token: Option<HandleToken>,
     /// What the file descriptor is to carry.
@@ -173,6 +180,9 @@ impl Arguments {
     ) -> Result<Self, ApiError> {
         check_length("text", text.len())?;
         let mut arguments = Self::empty();
+        let (home, options): (Dict<'_>, Dict<'_>) =
+            (options.into_iter()).partition(|(key, _)| HOME.contains(&key.as_str()));
+        arguments.home = at_home(&text, home)?;
         let system = arguments.take_options(method, options)?;
         if let Some(system) = system {
             check_length("system", system.len())?;
@@ -211,23 +221,10 @@ impl Arguments {
     fn empty() -> Self {
         Self {
             chat: ChatRequest {
-                model: None,
-                messages: Vec::new(),
                 stream: true,
-                stream_options: None,
-                max_tokens: None,
-                max_completion_tokens: None,
-                stop: None,
-                sampling: SamplingFields::default(),
-                form: FormFields::default(),
-                tools: None,
-                tool_choice: None,
-                parallel_tool_calls: None,
-                handling: Handling::default(),
-                timeout_ms: None,
-                conversation: None,
-                truncate: None,
+                ..ChatRequest::default()
             },
+            home: None,
             handle_token: None,
             format: Format::default(),
         }
@@ -286,6 +283,48 @@ pub(super) fn none(options: &Dict<'_>) -> Result<(), ApiError> {
                 .hint("this method has none"))
         }
     }
+}
+
+/// What is to be done at home, if a provider is given.
+fn at_home(text: &str, options: Dict<'_>) -> Result<Option<HomeRequest>, ApiError> {
+    let first = options.keys().next().cloned();
+    let mut provider = None;
+    let mut request = HomeRequest {
+        text: text.to_owned(),
+        execute: true,
+        ..HomeRequest::default()
+    };
+    for (key, value) in options {
+        match key.as_str() {
+            "area" => request.area = Some(typed(&key, value)?),
+            "device" => request.device = Some(typed(&key, value)?),
+            "language" => request.language = Some(language(&key, value)?),
+            "rounds" => request.rounds = Some(typed(&key, value)?),
+            _ => provider = Some(typed::<String>(&key, value)?),
+        }
+    }
+    match (first, provider) {
+        (None, _) => Ok(None),
+        (Some(key), None) => {
+            let message = format!("option `{key}` is given without `provider`");
+            Err(invalid(&key, message).hint("give the name of a provider, or `*` for all of yours"))
+        }
+        (Some(_), Some(name)) => {
+            request.provider = Some(name).filter(|name| name != ALL_PROVIDERS);
+            Ok(Some(request))
+        }
+    }
+}
+
+fn language(key: &str, value: Variant<'_>) -> Result<Language, ApiError> {
+    let word = typed::<String>(key, value)?;
+    let found = Language::ALL
+        .into_iter()
+        .find(|language| language.as_str() == word);
+    found.ok_or_else(|| {
+        let message = format!("option `language` has the unknown value `{}`", shown(&word));
+        invalid(key, message).hint("it is `en` or `de`")
+    })
 }
 
 fn message(index: usize, role: &str, fields: Dict<'_>) -> Result<(Role, String), ApiError> {
@@ -403,12 +442,6 @@ fn wrong_type(key: &str, expected: &str, got: &Variant<'_>) -> ApiError {
 }
 
 fn not_an_option(key: &str, method: Method) -> ApiError {
-    if LATER.contains(&key) {
-        let message = format!("option `{key}` is not supported yet");
-        return ApiError::new(ErrorCode::Unsupported, message)
-            .param(key)
-            .hint("leave it out; the property Capabilities tells what this version does");
-    }
     let options = method.options();
     invalid(key, format!("unknown option `{}`", shown(key)))
         .hint(format!("{method:?} takes {options}"))

@@ -79,12 +79,37 @@ fn an_option_of_another_method_is_unknown() {
 }
 
 #[test]
-fn options_of_later_versions_are_told_apart_from_unknown_ones() {
-    for key in LATER {
-        let error = stream(dict([(key, Variant::from("x"))])).unwrap_err();
-        assert_eq!(error.code, ErrorCode::Unsupported, "{key}");
-        assert!(error.message.contains(key));
+fn what_is_said_at_home_names_a_provider() {
+    let home = dict([
+        ("provider", Variant::from("*")),
+        ("area", Variant::from("Kitchen")),
+        ("device", Variant::from("puck")),
+        ("language", Variant::from("de")),
+        ("rounds", Variant::from(3_u32)),
+        ("max_tokens", Variant::from(9_u32)),
+    ]);
+    let arguments = ask(home).unwrap();
+    assert_eq!(arguments.chat.max_tokens, Some(9));
+    let home = arguments.home.unwrap();
+    assert_eq!((home.text.as_str(), home.provider), ("hi", None));
+    assert_eq!(
+        (home.area.as_deref(), home.rounds),
+        (Some("Kitchen"), Some(3))
+    );
+    assert_eq!(home.device.as_deref(), Some("puck"));
+    assert_eq!(home.language, Some(Language::German));
+    let named = ask(dict([("provider", Variant::from("hub"))])).unwrap();
+    assert_eq!(named.home.unwrap().provider.as_deref(), Some("hub"));
+    assert_eq!(ask(Dict::new()).unwrap().home, None);
+    for key in ["area", "device", "language"] {
+        let error = stream(dict([(key, Variant::from("en"))])).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(key));
+        assert!(error.hint.unwrap().contains("provider"));
+        let complete = Arguments::conversation(Vec::new(), dict([(key, Variant::from("en"))]));
+        assert_eq!(complete.unwrap_err().param.as_deref(), Some(key));
     }
+    let french = ask(dict([("language", Variant::from("fr"))])).unwrap_err();
+    assert_eq!(french.param.as_deref(), Some("language"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hob_api::event::Done;
+use hob_api::home::Outcome;
 use hob_api::{ApiError, ErrorCode};
 use tokio_util::sync::CancellationToken;
 use zbus::message::Header;
@@ -23,6 +24,7 @@ use zbus::{Connection, Variant, fdo, interface};
 use super::callers::Place;
 use super::delivery::{Ending, Progress};
 use super::failure::{Failure, without_nul};
+use super::homes;
 
 /// What a reply or a signal tells beside its main value.
 pub(super) type Details = HashMap<&'static str, Variant<'static>>;
@@ -193,7 +195,17 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         timings,
         model,
         kept,
+        home,
     } = completed;
+    let mut home_details = home.as_deref().map(homes::done_details).unwrap_or_default();
+    if home
+        .as_ref()
+        .is_some_and(|home| home.outcome != Outcome::Talk)
+    {
+        // No model took part.
+        home_details.insert("request", object_path(path));
+        return home_details;
+    }
     let reason = match reason {
         hob_api::event::FinishReason::Stop => "stop",
         hob_api::event::FinishReason::Length => "length",
@@ -220,6 +232,7 @@ pub(super) fn completed_details(completed: &Done, path: &str) -> Details {
         let problem = kept.store_problem.clone();
         details.extend(problem.map(|why| ("store_problem", Variant::from(without_nul(why)))));
     }
+    details.extend(home_details);
     details
 }
 

@@ -54,7 +54,8 @@ async fn put(
     let name = read_name(name)?;
     let body = body::read(request, &door.settings.limits).await?;
     let parse = move || request::parse_provider(&body);
-    let shown = door.daemon.put_provider(caller.uid, name, parse).await?;
+    let put = door.daemon.put_provider(caller.uid, name, parse, None);
+    let shown = put.await?;
     let (tools, targets) = (shown.tools, shown.targets);
     info!(
         uid = caller.uid,

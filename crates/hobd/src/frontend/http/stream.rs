@@ -30,7 +30,7 @@ const EARLY_EVENTS_MAX: usize = 16;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest answer that is gathered, in bytes: far above any that `max_tokens` allows, so that an
 /// engine gone wrong can't fill hobd's memory.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The events of one answer.
 pub(super) trait Events: Stream<Item = Event> + Unpin + Send + 'static {}
@@ -55,10 +55,7 @@ pub(super) async fn gathered(
             _ => 0,
         });
         if bytes > ANSWER_BYTES_MAX {
-            return Err(ApiError::new(
-                ErrorCode::ModelFailed,
-                "the answer is longer than any answer may be",
-            ));
+            return Err(too_long());
         }
         match event {
             Event::Queued { .. }
@@ -261,6 +258,13 @@ fn record(value: &impl Serialize) -> Bytes {
     }
     bytes.extend_from_slice(b"\n\n");
     bytes.into()
+}
+
+pub(super) fn too_long() -> ApiError {
+    ApiError::new(
+        ErrorCode::ModelFailed,
+        "the answer is longer than any answer may be",
+    )
 }
 
 pub(super) fn cut() -> ApiError {

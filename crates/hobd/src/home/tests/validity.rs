@@ -287,7 +287,7 @@ fn check(body: &Value, text: &str, options: &Options) {
         return;
     };
     let providers = Providers::default();
-    providers.put(1, name, fields.clone()).unwrap();
+    providers.put(1, name, fields.clone(), None).unwrap();
     let answer = answer(&providers.all(1), text, options).unwrap();
     for call in answer.calls.iter().chain(&answer.alternatives) {
         assert!(exists(&fields, call), "{text}: {call:?} in {body}");

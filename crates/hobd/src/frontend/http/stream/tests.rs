@@ -46,6 +46,7 @@ fn done() -> Event {
         },
         model: "smol-q4".to_owned(),
         kept: None,
+        home: None,
     })
 }
 

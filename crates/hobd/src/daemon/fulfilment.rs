@@ -1,0 +1,229 @@
+//! What was said at home, done: the reading, then call after call as the plan says, then words.
+//!
+//! The calls are made in a task of their own, which ends when its reader is dropped; a call under way
+//! is dropped with it, and the hub is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hob_api::event::{Done, FinishReason, Timings, Usage};
+use hob_api::home::{Call, HomeAnswer, Language, Outcome};
+use hob_api::{ApiError, ErrorCode, Event};
+use hob_ipc::RequestId;
+use tokio::time::{Instant, timeout_at};
+
+use super::DaemonHandle;
+use crate::answer::{self, Answer};
+use crate::fulfilment::{Next, Plan, Standing, reply, standing};
+use crate::home::language;
+use crate::hub::{CallFailure, Hub, Invocation, Step, cleaned};
+use crate::providers::{Entry, ProviderName};
+use crate::request::ValidFulfilment;
+
+/// The number of requests that no engine sees.
+const NO_REQUEST: RequestId = RequestId(0);
+/// Longest text of an utterance that a hub is told, in bytes: all that an utterance may have.
+const TEXT_BYTES_MAX: usize = hob_api::home::UTTERANCE_BYTES_MAX;
+/// How often an utterance is read whose home changes while it is.
+const READINGS_MAX: usize = 2;
+
+/// Numbers calls, so that a hub can tell them apart for as long as hobd runs.
+static CALLS: AtomicU64 = AtomicU64::new(1);
+
+impl DaemonHandle {
+    /// Does what was said; what came of it is told in the answer's `done`. What is no matter of the
+    /// home is answered by the model.
+    ///
+    /// # Errors
+    /// As of [`DaemonHandle::interpret`]; `no_hub` if there is a call and nobody to make it; and for
+    /// the model's answer those of [`DaemonHandle::submit`].
+    pub async fn fulfil(&self, request: ValidFulfilment) -> Result<Answer, ApiError> {
+        let deadline = Instant::now() + request.timeout();
+        let uid = request.talk.caller.uid;
+        let (read, entries) = self.read_now(uid, &request).await?;
+        if read.outcome == Outcome::Talk {
+            let mut talk = request.talk;
+            talk.timeout = deadline.saturating_duration_since(Instant::now());
+            return Ok(self.submit(talk).await?.about(read));
+        }
+        let heard = || language(&request.said.text);
+        let language = request.language.unwrap_or_else(heard);
+        let hub = match read.outcome {
+            Outcome::Call => Some(hub_of(&read.calls, &entries)?),
+            _ => None,
+        };
+        let (sender, answer) = answer::relay(NO_REQUEST);
+        let errand = Errand {
+            daemon: self.clone(),
+            request,
+            language,
+            deadline,
+        };
+        tokio::spawn(async move {
+            let mut read = read;
+            if let Some(hub) = hub {
+                let calls = errand.run(std::mem::take(&mut read.calls), &hub);
+                let gone = std::pin::pin!(sender.reader_gone());
+                match select(gone, std::pin::pin!(calls)).await {
+                    Either::Left(_) => return,
+                    Either::Right((calls, _)) => read.calls = calls,
+                }
+            }
+            let text = reply(&read, &entries, language);
+            read.reply = Some(text.clone());
+            // A reader that has gone meanwhile does not miss it.
+            let _ = sender.progress(Event::Delta { text });
+            sender.finish(Event::Done(told(read)));
+        });
+        Ok(answer)
+    }
+
+    /// How it is meant in the homes as they are now, and those homes. A home that changes while it is
+    /// read against is read against again.
+    async fn read_now(
+        &self,
+        uid: u32,
+        request: &ValidFulfilment,
+    ) -> Result<(HomeAnswer, Vec<Arc<Entry>>), ApiError> {
+        let mut tries = 1;
+        loop {
+            let read = self.interpret(uid, request.said.clone()).await?;
+            let entries: Vec<Arc<Entry>> = (self.providers().all(uid).into_iter())
+                .filter(|entry| {
+                    read.generations
+                        .contains_key(entry.provider.name().as_str())
+                })
+                .collect();
+            let same = |entry: &Arc<Entry>| {
+                let read = read.generations.get(entry.provider.name().as_str());
+                read == Some(&entry.generation)
+            };
+            let unchanged = entries.len() == read.generations.len() && entries.iter().all(same);
+            if unchanged || tries == READINGS_MAX {
+                return Ok((read, entries));
+            }
+            tries += 1;
+        }
+    }
+}
+
+/// Who makes the calls, which are all of one provider.
+fn hub_of(calls: &[Call], entries: &[Arc<Entry>]) -> Result<Arc<Hub>, ApiError> {
+    let provider = calls.first().map_or("", |call| call.provider.as_str());
+    let mut entries = entries.iter();
+    let entry = entries.find(|entry| entry.provider.name().as_str() == provider);
+    entry.and_then(|entry| entry.hub.clone()).ok_or_else(|| {
+        let message = format!("nobody is there to do it: no hub registered `{provider}`");
+        ApiError::new(ErrorCode::NoHub, message).hint(
+            "nothing was done; a hub registers over D-Bus, and what is registered over HTTP is only \
+             read",
+        )
+    })
+}
+
+/// Calls that are being made.
+struct Errand {
+    daemon: DaemonHandle,
+    request: ValidFulfilment,
+    language: Language,
+    deadline: Instant,
+}
+
+impl Errand {
+    /// Makes the calls, and gives them back with what became of each.
+    async fn run(&self, calls: Vec<Call>, hub: &Arc<Hub>) -> Vec<Call> {
+        let name = || format!("c{}", CALLS.fetch_add(1, Ordering::Relaxed));
+        let mut plan = Plan::new(calls, self.request.rounds, name);
+        while let Some(call) = plan.call() {
+            let (stands, generation) = self.standing(call, hub);
+            match plan.next(stands) {
+                Next::Confirm => {
+                    let asked = async |hub: &Hub, call, place| hub.confirm(call, place).await;
+                    match self
+                        .step(Step::Confirm, &plan, hub, generation, asked)
+                        .await
+                    {
+                        Ok(answer) => plan.confirmed(answer),
+                        Err(begun) => plan.late(begun),
+                    }
+                }
+                Next::Invoke => {
+                    let made = async |hub: &Hub, call, place| hub.invoke(call, place).await;
+                    match self.step(Step::Invoke, &plan, hub, generation, made).await {
+                        Ok(answer) => plan.invoked(answer),
+                        Err(begun) => plan.late(begun),
+                    }
+                }
+                Next::Pass => {}
+                Next::End => break,
+            }
+        }
+        plan.into_calls()
+    }
+
+    /// One step of the plan's call at the hub; if the time is over before its end, whether it was
+    /// begun.
+    async fn step<T>(
+        &self,
+        step: Step,
+        plan: &Plan,
+        hub: &Arc<Hub>,
+        generation: u64,
+        act: impl AsyncFn(&Hub, Invocation, crate::hub::Place) -> Result<T, CallFailure>,
+    ) -> Result<Result<T, CallFailure>, Option<Step>> {
+        let place = match timeout_at(self.deadline, hub.place(step)).await {
+            Err(_) => return Err(None),
+            Ok(Err(failure)) => return Ok(Err(failure)),
+            Ok(Ok(place)) => place,
+        };
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let Some(call) = self.invocation(plan, generation, left) else {
+            return Err(None);
+        };
+        let answer = timeout_at(self.deadline, act(hub, call, place)).await;
+        answer.map_err(|_| Some(step))
+    }
+
+    /// How a call stands in the home as it is now, and which change made that so.
+    fn standing(&self, call: &Call, hub: &Arc<Hub>) -> (Standing, u64) {
+        let name = ProviderName::parse(&call.provider);
+        let uid = self.request.talk.caller.uid;
+        let entry = name.and_then(|name| self.daemon.providers().get(uid, &name));
+        let entry = entry.ok();
+        let generation = entry.as_ref().map_or(0, |entry| entry.generation);
+        (standing(call, hub, entry.as_deref()), generation)
+    }
+
+    fn invocation(&self, plan: &Plan, generation: u64, left: Duration) -> Option<Invocation> {
+        let call = plan.call()?;
+        let said = &self.request.said;
+        Some(Invocation {
+            call_id: call.result.as_ref()?.call_id.clone(),
+            tool: call.tool.clone(),
+            arguments: call.arguments.clone(),
+            targets: call.targets.clone(),
+            provider: call.provider.clone(),
+            generation,
+            text: cleaned(&said.text, TEXT_BYTES_MAX),
+            area: said.options.area.clone(),
+            device: self.request.device.clone(),
+            language: self.language,
+            left,
+            confirmed: plan.is_confirmed(),
+        })
+    }
+}
+
+/// The end of an answer that no model wrote.
+fn told(read: HomeAnswer) -> Done {
+    Done {
+        reason: FinishReason::Stop,
+        usage: Usage::default(),
+        timings: Timings::default(),
+        model: String::new(),
+        kept: None,
+        home: Some(Box::new(read)),
+    }
+}

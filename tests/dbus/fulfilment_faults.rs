@@ -1,0 +1,463 @@
+//! Hubs that never answer, answer too late or too much, leave in the middle or come again; and askers
+//! that do.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use hob_api::ErrorCode;
+use hob_api::provider::ProviderList;
+use hob_e2e::{Bus, Setup, eventually, ran_as_root};
+use serde_json::json;
+use zbus::Variant;
+
+use crate::caller::{Caller, Options, name_and_text};
+use crate::hub::{
+    Asked, Hub, Manner, NAME, PATH, Told, done, say, say_with, still_does, target, targets, tools,
+};
+
+const LAMP: &str = "turn on the desk lamp";
+const BOTH: &str = "turn on the desk lamp and turn off the hall light";
+
+/// Says it in a task of its own, so that something can happen meanwhile.
+fn saying(caller: &Caller, said: &'static str) -> tokio::task::JoinHandle<Told> {
+    let caller = Caller {
+        connection: caller.connection.clone(),
+    };
+    tokio::spawn(async move { say(&caller, said).await })
+}
+
+#[tokio::test]
+async fn a_hub_that_never_answers_is_told_when_nobody_waits_any_more() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let told = say_with(&caller, BOTH, [("timeout_ms", Variant::from(400_u32))]).await;
+    let told = told.unwrap();
+    assert_eq!(told.statuses(), ["unanswered", "skipped"], "{told:?}");
+    assert!(
+        told.reply.contains("I don't know whether that worked"),
+        "{told:?}"
+    );
+    let asked = hub.until_asked(2).await;
+    let [Asked::Invoked(call), Asked::Cancelled(cancelled)] = asked.as_slice() else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(call, cancelled);
+    // It answers after all: that is nobody's answer any more.
+    hub.does(Manner::Error("no power"));
+    hub.go_on();
+    assert_eq!(say(&caller, LAMP).await.statuses(), ["failed"]);
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn who_goes_away_cancels_what_it_asked_for() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let visitor = Caller::on(daemon.bus()).await;
+    let asked = saying(&visitor, LAMP);
+    hub.until_asked(1).await;
+    visitor.connection.close().await.unwrap();
+    let heard = hub.until_asked(2).await;
+    assert!(matches!(heard[1], Asked::Cancelled(_)), "{heard:?}");
+    asked.abort();
+
+    // The same by the request's own object, and by a connection over HTTP that is closed.
+    let request = caller.request("mine").await;
+    let options = Options::from([("provider", NAME.into()), ("handle_token", "mine".into())]);
+    let cancel = async {
+        hub.until_asked(3).await;
+        request.cancel().await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(caller.ask(LAMP, options), cancel);
+    assert_eq!(ended.unwrap_err().0, "org.hobd.Hob1.Error.Cancelled");
+    hub.until_asked(4).await;
+    let client = daemon.client();
+    let body = json!({"text": LAMP, "execute": true});
+    let posted = tokio::spawn(async move { client.post("/hob/v1/home", &body).await });
+    hub.until_asked(5).await;
+    posted.abort();
+    let heard = hub.until_asked(6).await;
+    assert!(matches!(heard[5], Asked::Cancelled(_)), "{heard:?}");
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn a_hub_does_one_call_at_once_and_who_waits_too_long_has_none_begun() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let first = saying(&caller, LAMP);
+    hub.until_asked(1).await;
+    let late = say_with(&caller, LAMP, [("timeout_ms", Variant::from(300_u32))]).await;
+    assert_eq!(late.unwrap().statuses(), ["skipped"], "it was never begun");
+    hub.does(Manner::Result(done()));
+    let others: Vec<_> = (0..3).map(|_| saying(&caller, LAMP)).collect();
+    hub.go_on();
+    assert_eq!(first.await.unwrap().statuses(), ["done"]);
+    for other in others {
+        assert_eq!(other.await.unwrap().statuses(), ["done"]);
+    }
+    assert_eq!((hub.most_at_once(), hub.invoked().len()), (1, 4));
+    // Who is to confirm something keeps nobody else waiting.
+    hub.confirms(None);
+    let unlocking = saying(&caller, "unlock the front door");
+    hub.until_asked(5).await;
+    assert_eq!(say(&caller, LAMP).await.statuses(), ["done"]);
+    hub.go_on();
+    assert_eq!(unlocking.await.unwrap().statuses(), ["done"]);
+}
+
+#[tokio::test]
+async fn what_a_hub_answers_is_bounded_and_must_make_sense() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Bytes(10 << 20));
+    let told = say(&caller, LAMP).await;
+    assert_eq!(told.statuses(), ["failed"]);
+    assert!(told.ends[0].1.contains("65536 fit"), "{told:?}");
+    // Within the bound, what is said is cut.
+    hub.does(Manner::Bytes(60_000));
+    let told = say(&caller, LAMP).await;
+    assert_eq!(told.statuses(), ["done"]);
+    assert!(told.reply.len() < 600, "{}", told.reply.len());
+    let deep = |levels: usize| {
+        let mut value = Variant::from(1_u32);
+        for _ in 0..levels {
+            value = Variant::from(vec![Variant::new(value)]);
+        }
+        value
+    };
+    for senseless in [
+        HashMap::new(),
+        HashMap::from([("success", Variant::from("yes"))]),
+        HashMap::from([("success", Variant::from(1_u32))]),
+        HashMap::from([("speech", Variant::from("Done."))]),
+    ] {
+        hub.does(Manner::Result(senseless));
+        let told = say(&caller, LAMP).await;
+        assert_eq!(told.statuses(), ["failed"], "{told:?}");
+        assert!(
+            told.reply.starts_with("That did not work: Desk Lamp"),
+            "{told:?}"
+        );
+    }
+    let mut odd = done();
+    odd.extend([
+        ("data", deep(12)),
+        ("extra", deep(12)),
+        ("speech", 7_u32.into()),
+    ]);
+    hub.does(Manner::Result(odd));
+    assert_eq!(say(&caller, LAMP).await.reply, "Done: Desk Lamp.");
+    // That it failed is said, whatever it wants said.
+    let lie = HashMap::from([("success", false.into()), ("speech", "All done!".into())]);
+    hub.does(Manner::Result(lie));
+    let told = say(&caller, LAMP).await;
+    assert_eq!(told.reply, "That did not work: Desk Lamp (All done!).");
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_dies_in_the_middle_is_lost_and_may_come_back() {
+    let daemon = Setup::empty().bus().start().await;
+    let owner = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&owner).await;
+    hub.does(Manner::Waits);
+    let caller = Caller::on(daemon.bus()).await;
+    let asked = saying(&caller, BOTH);
+    hub.until_asked(1).await;
+    owner.connection.close().await.unwrap();
+    let told = asked.await.unwrap();
+    assert_eq!(told.statuses(), ["lost", "skipped"], "{told:?}");
+    assert!(
+        told.reply.contains("can't tell whether that worked"),
+        "{told:?}"
+    );
+    // Nothing is left of it, and its successor has its name at once.
+    let owner = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&owner).await;
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn what_changes_meanwhile_is_looked_at_again() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let assistant = caller.assistant().await;
+    let hub = Hub::on(&caller).await;
+    // A target goes while another one's call is made.
+    hub.does(Manner::Waits);
+    let asked = saying(&caller, BOTH);
+    hub.until_asked(1).await;
+    assistant
+        .update_targets(&PATH, vec![], &["l.hall"])
+        .await
+        .unwrap();
+    hub.go_on();
+    let told = asked.await.unwrap();
+    assert_eq!(told.statuses(), ["done", "skipped"], "{told:?}");
+    assert!(told.ends[1].1.contains("changed meanwhile"), "{told:?}");
+
+    // The hub registers again while a person thinks: without the door, nothing is unlocked.
+    hub.confirms(None);
+    let asked = saying(&caller, "unlock the front door");
+    hub.until_asked(2).await;
+    let lamp = vec![target("l.desk", "Desk Lamp", "light")];
+    let again = assistant.register_provider(&PATH, tools(), lamp, Options::new());
+    again.await.unwrap();
+    hub.go_on();
+    assert_eq!(asked.await.unwrap().statuses(), ["skipped"]);
+
+    // And with it, under another generation, it is.
+    hub.register(&assistant, Options::new()).await;
+    hub.does(Manner::Result(done()));
+    let asked = saying(&caller, "unlock the front door");
+    hub.until_asked(3).await;
+    hub.register(&assistant, Options::new()).await;
+    hub.go_on();
+    assert_eq!(asked.await.unwrap().statuses(), ["done"]);
+    assert_eq!(u64::try_from(&hub.context()["generation"]).unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_hub_whose_place_is_taken_is_released() {
+    let mut daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let assistant = caller.assistant().await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let asked = saying(&caller, LAMP);
+    hub.until_asked(1).await;
+    let body = json!({"tools": [{"name": "make_coffee"}]});
+    let path = format!("/hob/v1/providers/{NAME}");
+    daemon
+        .client()
+        .put(&path, &body)
+        .await
+        .json::<serde_json::Value>();
+    assert_eq!(asked.await.unwrap().statuses(), ["lost"]);
+    eventually("it is released", async || {
+        hub.asked().contains(&Asked::Released).then_some(())
+    })
+    .await;
+    // It has no say over what took its place.
+    let refused = assistant
+        .update_targets(&PATH, vec![], &["l.hall"])
+        .await
+        .unwrap_err();
+    assert!(name_and_text(&refused).0.ends_with("UnknownObject"));
+    // It may take it back, loses it to a DELETE, and is told when hobd ends.
+    let released = |hub: &Hub| {
+        hub.asked()
+            .iter()
+            .filter(|a| **a == Asked::Released)
+            .count()
+    };
+    hub.register(&assistant, Options::new()).await;
+    still_does(&daemon, &caller, &hub).await;
+    daemon
+        .client()
+        .delete(&path)
+        .await
+        .json::<serde_json::Value>();
+    eventually("it is released again", async || {
+        (released(&hub) == 2).then_some(())
+    })
+    .await;
+    hub.register(&assistant, Options::new()).await;
+    daemon.stop().await;
+    eventually("it is released at the end", async || {
+        (released(&hub) == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_unregisters_is_asked_for_nothing_and_told_nothing() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let assistant = caller.assistant().await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let asked = saying(&caller, LAMP);
+    hub.until_asked(1).await;
+    assistant.unregister_provider(&PATH).await.unwrap();
+    assert_eq!(asked.await.unwrap().statuses(), ["lost"]);
+    let heard = hub.until_asked(2).await;
+    assert!(matches!(heard[1], Asked::Cancelled(_)), "{heard:?}");
+    let none = say_with(&caller, LAMP, []).await.unwrap_err();
+    assert!(none.0.ends_with("UnknownObject"), "{none:?}");
+    assert!(!hub.asked().contains(&Asked::Released));
+}
+
+#[tokio::test]
+async fn two_hubs_with_the_same_tool_are_told_apart() {
+    let daemon = Setup::empty().bus().start().await;
+    let first = Caller::on(daemon.bus()).await;
+    let second = Caller::on(daemon.bus()).await;
+    let mine = Hub::on(&first).await;
+    let other = Hub::unregistered(&second).await;
+    let named = Options::from([("name", "shed".into())]);
+    other.register(&second.assistant().await, named).await;
+    let told = say(&first, LAMP).await;
+    assert_eq!(told.outcome, "unsure");
+    assert!(
+        told.reply.contains("(shed)") && told.reply.contains(NAME),
+        "{told:?}"
+    );
+    assert_eq!((mine.asked(), other.asked()), (vec![], vec![]));
+    let told = say_with(&first, LAMP, [("provider", "shed".into())]).await;
+    assert_eq!(told.unwrap().statuses(), ["done"]);
+    assert_eq!((mine.asked().len(), other.asked().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn what_can_not_be_registered_is_refused_and_nothing_changes() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let assistant = caller.assistant().await;
+    let hub = Hub::on(&caller).await;
+    let ids: Vec<String> = (0..5000).map(|n| format!("l.{n}")).collect();
+    let many = ids.iter().map(|id| target(id, "Lamp", "light")).collect();
+    let schema = |property: &str| {
+        let schema = format!(r#"{{"type": "object", "properties": {{"x": {property}}}}}"#);
+        vec![Options::from([
+            ("name", "x".into()),
+            ("parameters", schema.into()),
+        ])]
+    };
+    let twice = [targets(), targets()].concat();
+    for (tools, targets, place) in [
+        (tools(), many, "targets"),
+        (tools(), twice, "targets[3].id"),
+        (tools(), vec![target("a", " ", "light")], "targets[0].name"),
+        (tools(), vec![target("", "Lamp", "light")], "targets[0].id"),
+        (
+            schema(r#"{"type": "integer", "minimum": 2, "maximum": 1}"#),
+            vec![],
+            "tools[0].parameters",
+        ),
+        (
+            schema(r#"{"type": "string", "enum": []}"#),
+            vec![],
+            "tools[0].parameters",
+        ),
+    ] {
+        let refused = assistant.register_provider(&PATH, tools, targets, Options::new());
+        let (name, said) = name_and_text(&refused.await.unwrap_err());
+        assert!(
+            name.ends_with("InvalidArgs") && said.contains(place),
+            "{name}: {said}"
+        );
+    }
+    // Two lamps of one name are two lamps, and who says it is asked which.
+    still_does(&daemon, &caller, &hub).await;
+}
+
+/// A bus that lets every user in.
+fn bus_for_everybody(folder: &std::path::Path) -> Bus {
+    let config = folder.join("bus.conf");
+    let text = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>unix:tmpdir=/tmp</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"#;
+    std::fs::write(&config, text).unwrap();
+    Bus::with_config(&config)
+}
+
+#[tokio::test]
+async fn another_user_neither_uses_nor_removes_a_hub() {
+    let name = "fulfilment_faults::another_user_neither_uses_nor_removes_a_hub";
+    if ran_as_root(name) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Setup::empty()
+        .on_bus(bus_for_everybody(folder.path()))
+        .start()
+        .await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    let other = Caller {
+        connection: daemon.bus().connect_as(54_321).await,
+    };
+    for provider in ["*", NAME] {
+        let used = say_with(&other, LAMP, [("provider", provider.into())]).await;
+        assert!(used.unwrap_err().0.ends_with("UnknownObject"));
+    }
+    let theirs = other.assistant().await;
+    for removed in [
+        theirs.unregister_provider(&PATH).await.map(drop),
+        theirs
+            .update_targets(&PATH, vec![], &["l.desk"])
+            .await
+            .map(drop),
+    ] {
+        assert!(
+            name_and_text(&removed.unwrap_err())
+                .0
+                .ends_with("UnknownObject")
+        );
+    }
+    // Its own of the same name is another one, and its calls go to it.
+    let second = Hub::on(&other).await;
+    assert_eq!(say(&other, LAMP).await.statuses(), ["done"]);
+    assert_eq!((hub.asked().len(), second.asked().len()), (0, 1));
+    daemon.open_to_everybody();
+    let client = daemon.client().of_uid(54_322);
+    let body = json!({"text": LAMP, "execute": true, "provider": NAME});
+    client
+        .post("/hob/v1/home", &body)
+        .await
+        .error(404, ErrorCode::NotFound);
+    let list: ProviderList = client.get("/hob/v1/providers").await.json();
+    assert!(list.data.is_empty());
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_hurried_askers_leaves_nothing_behind() {
+    let daemon = Setup::empty().bus().start().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    let before = daemon.files();
+    hub.does(Manner::Waits);
+    for round in 0..30_u32 {
+        let timeout = Variant::from(1 + round * 7 % 40);
+        let told = say_with(&caller, LAMP, [("timeout_ms", timeout)]).await;
+        if let Ok(told) = told {
+            assert!(
+                matches!(told.statuses()[0], "unanswered" | "skipped"),
+                "{told:?}"
+            );
+        }
+    }
+    let count = |of: fn(&Asked) -> bool| hub.asked().iter().filter(|asked| of(asked)).count();
+    eventually("each that was begun is cancelled", async || {
+        let begun = count(|asked| matches!(asked, Asked::Invoked(_)));
+        (begun == count(|asked| matches!(asked, Asked::Cancelled(_)))).then_some(())
+    })
+    .await;
+    tokio::time::timeout(Duration::from_secs(120), still_does(&daemon, &caller, &hub))
+        .await
+        .unwrap();
+    eventually("descriptors are closed", async || {
+        (daemon.files() <= before).then_some(())
+    })
+    .await;
+}
