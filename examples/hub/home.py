@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tools import TOOLS, Fault
 
 CLEANING_SECONDS = 1200
+NAMED_MAX = 3
 
 
 @dataclass
@@ -78,9 +79,12 @@ class Home:
             try:
                 said.append(self._run(tool, on, arguments))
             except Fault as fault:
-                whose = f"{on.called(language)}: " if things else ""
+                whose = f"{on.called(language)}: " if len(things) > 1 else ""
                 failed.append(whose + fault.words.text(language))
         speech = " ".join(words.text(language) for words in said if words)
+        if language == "de" and 0 < len(things) <= NAMED_MAX and not failed:
+            # Of itself hobd says the names that came first, which are English here.
+            speech = f"Erledigt: {', '.join(thing.german for thing in things)}."
         return Result(not failed, speech, "; ".join(failed))
 
     def _find(self, name, ids):

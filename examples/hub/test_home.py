@@ -59,8 +59,15 @@ class Doing(unittest.TestCase):
         self.assertEqual([thing.id for thing in self.home.take_changed()], ["cover.living"])
         self.assertEqual(self.home.things["cover.study"].state["state"], "open")
         result = self.home.invoke("unlock", {}, ["lock.back"], "de")
-        self.assertEqual(result.error, "Hintertür: die Batterie des Schlosses ist leer")
+        self.assertEqual((result.speech, result.error), ("", "die Batterie des Schlosses ist leer"))
         self.assertEqual(self.home.things["lock.back"].state["state"], "locked")
+
+    def test_few_names_are_said_in_german(self):
+        result = self.home.invoke("turn_on", {}, ["light.desk", "light.hall"], "de")
+        self.assertEqual(result.speech, "Erledigt: Schreibtischlampe, Flurlicht.")
+        lights = [id for id in self.home.things if id.startswith("light.")]
+        self.assertEqual(self.home.invoke("turn_on", {}, lights, "de").speech, "")
+        self.assertEqual(self.home.invoke("turn_on", {}, ["light.desk"]).speech, "")
 
     def test_a_call_that_is_no_longer_valid_changes_nothing(self):
         for tool, things in [
