@@ -72,7 +72,7 @@ class ToolProvider(ServiceInterface):
 
     @dbus_method()
     def Invoke(self, call_id: "s", tool: "s", args: "a{sv}", context: "a{sv}") -> "a{sv}":
-        return dictionary(self.hub.invoke(tool, unpack_variants(args), unpack_variants(context)))
+        return dictionary(self.hub.invoke(call_id, tool, unpack_variants(args), unpack_variants(context)))
 
     @dbus_method()
     async def Confirm(self, call_id: "s", tool: "s", args: "a{sv}", context: "a{sv}") -> "b":
@@ -96,7 +96,9 @@ class Hub:
         self.registered = asyncio.Event()
         self.registering = None
         self.telling = asyncio.Lock()
+        self.told = None
         self.confirming = {}
+        self.confirmed = set()
 
     async def connect(self):
         kind = BusType.SYSTEM if self.arguments.system else BusType.SESSION
@@ -132,6 +134,8 @@ class Hub:
 
     def owned_by(self, owner):
         """hobd came, went, or was replaced: what was registered with another one is gone."""
+        if (owner or None) == self.hobd:
+            return
         if self.hobd and not owner:
             self.terminal.log("hobd has left; the home registers when it comes back")
         self.hobd = owner or None
@@ -152,8 +156,12 @@ class Hub:
         self.registered.set()
         self.terminal.log(f"registered as {self.arguments.name}: {len(tools)} tools, {len(targets)} targets")
 
-    def invoke(self, tool, arguments, context):
+    def invoke(self, call_id, tool, arguments, context):
         """Does what a call says, and tells hobd what has changed."""
+        if tool in TOOLS and TOOLS[tool].dangerous and call_id not in self.confirmed:
+            # Whoever asks for it, a door opens to what was confirmed here.
+            raise DBusError(ErrorType.ACCESS_DENIED, "it was not confirmed")
+        self.confirmed.discard(call_id)
         language = context.get("language", "en")
         result = self.home.invoke(tool, arguments, context.get("targets", []), language)
         self.changed()
@@ -162,26 +170,32 @@ class Hub:
 
     async def confirm(self, call_id, tool, context):
         """Asks the person at the terminal, for as long as hobd waits."""
-        german = context.get("language") == "de"
-        known = [self.home.things[id] for id in context.get("targets", []) if id in self.home.things]
-        whom = ", ".join(thing.called(context.get("language")) for thing in known)
         if tool not in TOOLS:
             return False
-        self.terminal.log(f"{'Bestätigen' if german else 'Please confirm'}: {tool} {whom}")
-        prompt = "PIN: " if self.arguments.pin else "(ja/nein) " if german else "(yes/no) "
+        language = context.get("language")
+        known = [self.home.things[id] for id in context.get("targets", []) if id in self.home.things]
+        whom = ", ".join(thing.called(language) for thing in known)
+        self.terminal.log(f"{'Bestätigen' if language == 'de' else 'Please confirm'}: {tool} {whom}")
+        prompt = "PIN: " if self.arguments.pin else "(ja/nein) " if language == "de" else "(yes/no) "
         self.confirming[call_id] = answer = asyncio.create_task(self.terminal.line(prompt))
         try:
-            said = await asyncio.wait_for(answer, context.get("deadline_ms", ASK_MS) / 1000) or ""
+            said = await asyncio.wait_for(answer, context.get("deadline_ms", ASK_MS) / 1000)
         except (asyncio.CancelledError, TimeoutError):
-            self.terminal.log("nicht mehr nötig" if german else "no longer needed")
+            self.terminal.log("no longer asked")
             return False
         finally:
             del self.confirming[call_id]
+        if self.is_yes(said or ""):
+            self.confirmed.add(call_id)
+        return call_id in self.confirmed
+
+    def is_yes(self, said):
         if self.arguments.pin:
             return hmac.compare_digest(said.encode(), self.arguments.pin.encode())
         return said.lower() in ("yes", "ja")
 
     def cancel(self, call_id):
+        self.confirmed.discard(call_id)
         if answer := self.confirming.get(call_id):
             answer.cancel()
 
@@ -207,9 +221,9 @@ class Hub:
         options = {"provider": Variant("s", self.arguments.name), "timeout_ms": Variant("u", ASK_MS)}
         if self.arguments.area:
             options["area"] = Variant("s", self.arguments.area)
-        async with self.telling:
-            # What changed last is known by now.
-            pass
+        if self.told:
+            # What changed last counts.
+            await self.told
         try:
             reply, details = await self.hob("Ask", "sa{sv}", text, options)
         except DBusError as error:
@@ -272,9 +286,9 @@ async def run(arguments):
         gone = asyncio.create_task(hub.bus.wait_for_disconnect())
         live = asyncio.create_task(hub.live())
         try:
-            await asyncio.wait((talk, gone, live), return_when=asyncio.FIRST_COMPLETED)
-            if talk.done():
-                return await talk
+            done, _ = await asyncio.wait((talk, gone, live), return_when=asyncio.FIRST_COMPLETED)
+            if gone not in done:
+                return done.pop().result()
             terminal.log("the bus is gone")
             return NOT_DONE
         finally:
