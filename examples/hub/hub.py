@@ -140,6 +140,7 @@ class Hub:
             self.terminal.log("hobd has left; the home registers when it comes back")
         self.hobd = owner or None
         self.registered.clear()
+        self.confirmed.clear()
         if owner:
             self.registering = asyncio.create_task(self.register())
 
