@@ -357,7 +357,7 @@ mod tests {
             }),
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, false), @r"
+        insta::assert_snapshot!(shown(&answer, false, false), @r"
         outcome   talk
         time      0.0 ms
         model     tiny: 9 tokens in 4 steps, 280 of 300 prompt tokens cached

@@ -19,8 +19,6 @@ use hob_api::provider::{
 
 use crate::name;
 
-pub(crate) use self::parse::is_unseen;
-
 pub use self::call::{CallError, ValidCall};
 pub(crate) use self::parse::is_unseen;
 pub use self::registry::{Entry, PROVIDERS_MAX, PROVIDERS_PER_UID_MAX, Providers};

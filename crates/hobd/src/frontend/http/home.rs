@@ -54,6 +54,7 @@ async fn gathered(mut answer: Answer) -> Result<HomeAnswer, ApiError> {
             Event::Error { error } => return Err(error),
             Event::Queued { .. }
             | Event::Prefill { .. }
+            | Event::Reasoning { .. }
             | Event::ToolCall { .. }
             | Event::ToolArguments { .. }
             | Event::Embedding { .. }
