@@ -12,8 +12,8 @@ use crate::slots::{GRID, PIECE_MIN};
 const CONTINUATIONS: [&str; 4] = ["Hello", "7 + 5", "\n\n- x", "…"];
 
 /// The tokens with which every conversation begins that begins with `messages`, up to a multiple of
-/// [`GRID`], and without the last [`PIECE_MIN`]: a whole piece is left to read behind it, and nothing
-/// has to be cut off, which a restored window could not do.
+/// [`GRID`], and so few that [`PIECE_MIN`] follow in the shortest: a whole piece is left to read behind
+/// it, and nothing has to be cut off, which a restored window could not do.
 ///
 /// # Errors
 /// [`PinFailure`].
@@ -21,11 +21,13 @@ pub fn common_tokens<M: Model>(
     model: &M,
     messages: &[ChatMessage],
 ) -> Result<Vec<Token>, PinFailure> {
+    // Most templates want user and assistant to take turns, the user last.
+    let answered = messages.last().is_some_and(|last| last.role == Role::User);
     let mut common: Option<Vec<Token>> = None;
+    let mut shortest = usize::MAX;
     for text in CONTINUATIONS {
         let mut conversation = messages.to_vec();
-        // Most templates want user and assistant to take turns, the user last.
-        if messages.last().is_some_and(|last| last.role == Role::User) {
+        if answered {
             conversation.push(message(Role::Assistant, text));
             conversation.push(message(Role::User, "x"));
         } else {
@@ -38,13 +40,17 @@ pub fn common_tokens<M: Model>(
                     FailureCode::ContextOverflow => PinFailure::TooLong,
                     _ => PinFailure::Template,
                 })?;
+        shortest = shortest.min(tokens.len());
         common = Some(match common {
             None => tokens,
             Some(before) => shared(before, &tokens),
         });
     }
     let mut common = common.unwrap_or_default();
-    let end = common.len().saturating_sub(PIECE_MIN);
+    // One whose texts are empty is shorter by a token for each.
+    let texts = 1 + usize::from(answered);
+    let end = shortest.saturating_sub(texts + PIECE_MIN);
+    let end = end.min(common.len());
     common.truncate(end - end % GRID);
     let n_ctx = model.limits().n_ctx as usize;
     match common.len() {

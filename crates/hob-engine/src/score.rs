@@ -6,7 +6,7 @@
 //! whether it is prompt or continuation, and the sequence is cut back to where they part. The last
 //! token of a path is never read: its score comes with the token before it.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
@@ -67,27 +67,16 @@ impl Walk {
     /// The walk over these parts, at its beginning.
     pub fn new(parts: Vec<Part>, wanted: Wanted) -> Self {
         let mut paths: Vec<Path> = Vec::new();
-        for (part, Part { continuations, .. }) in parts.iter().enumerate() {
-            paths.extend((0..continuations.len()).map(|continuation| Path {
+        for part in in_order(&parts) {
+            let continuations = &parts[part].continuations;
+            let mut sorted: Vec<usize> = (0..continuations.len()).collect();
+            sorted.sort_by_key(|at| &continuations[*at]);
+            paths.extend(sorted.into_iter().map(|continuation| Path {
                 part,
                 continuation,
                 common: 0,
             }));
         }
-        // The first part's prompt comes first, so that the sequence that knows most of it is taken.
-        let shared = |path: &Path| {
-            let first = parts.first().map_or(&[][..], |part| &part.prompt);
-            let pairs = first.iter().zip(whole(&parts, *path));
-            pairs.take_while(|(one, other)| one == other).count()
-        };
-        let mut paths: Vec<_> = paths
-            .into_iter()
-            .map(|path| (shared(&path), path))
-            .collect();
-        paths.sort_by(|(near, one), (far, other)| {
-            far.cmp(near).then_with(|| compare(&parts, *one, *other))
-        });
-        let mut paths: Vec<Path> = paths.into_iter().map(|(_, path)| path).collect();
         for at in 1..paths.len() {
             paths[at].common = common(&parts, paths[at - 1], paths[at]);
         }
@@ -291,12 +280,17 @@ fn whole(parts: &[Part], path: Path) -> impl Iterator<Item = &Token> {
     part.prompt.iter().chain(continuation)
 }
 
-fn compare(parts: &[Part], one: Path, other: Path) -> Ordering {
-    if one.part != other.part {
-        return whole(parts, one).cmp(whole(parts, other));
-    }
-    let continuations = &parts[one.part].continuations;
-    continuations[one.continuation].cmp(&continuations[other.continuation])
+/// The places of parts, by their prompts; the first part's comes first, so that the sequence that knows
+/// most of it is taken.
+fn in_order(parts: &[Part]) -> Vec<usize> {
+    let first = parts.first().map_or(&[][..], |part| &part.prompt);
+    let shared = |part: &Part| {
+        let pairs = first.iter().zip(&part.prompt);
+        pairs.take_while(|(one, other)| one == other).count()
+    };
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_cached_key(|at| (Reverse(shared(&parts[*at])), parts[*at].prompt.clone()));
+    order
 }
 
 fn common(parts: &[Part], one: Path, other: Path) -> usize {
