@@ -26,7 +26,7 @@ use crate::pulse::Pulse;
 use crate::recall::{self, Place, sequence_id};
 use crate::shelf::Owner;
 use crate::slots::{Paces, Slot};
-use crate::text::Answer;
+use crate::text::{self, Answer};
 use crate::wire::Events;
 
 mod constrained;
@@ -391,6 +391,10 @@ impl<M: Model> Server<'_, M> {
         let seeded = request.sampling.seed.is_some() && request.sampling.temperature > 0.0;
         let (place, cached) = self.place(request.cache_owner, &prompt)?;
         self.arrivals += 1;
+        let lead = match (&request.prompt, &request.constraint) {
+            (Prompt::Chat(_), None) => self.lead(&prompt),
+            _ => "",
+        };
         let opening = grammar.as_ref().map(|grammar| grammar.opening().to_vec());
         let mut slot = Slot {
             id: request.id,
@@ -410,7 +414,7 @@ impl<M: Model> Server<'_, M> {
             turn: self.turns.saturating_sub(1),
             owed: Duration::ZERO,
             max_tokens: request.max_tokens,
-            answer: Answer::new(request.stop),
+            answer: Answer::new(request.stop).led_by(lead),
             sampler,
             received,
             prompt_done: None,
@@ -421,6 +425,16 @@ impl<M: Model> Server<'_, M> {
         slot.push_forced(&opening.unwrap_or_default(), self.limits.n_ctx as usize);
         self.slots[place] = Some(slot);
         Ok(())
+    }
+
+    /// What the prompt's template has said of the answer already.
+    fn lead(&mut self, prompt: &[Token]) -> &'static str {
+        self.bytes.clear();
+        let last = prompt.len().saturating_sub(text::LEAD_TOKENS_MAX);
+        for token in &prompt[last..] {
+            self.model.piece(*token, &mut self.bytes);
+        }
+        text::lead(&self.bytes)
     }
 
     /// A sequence for a prompt, and how many of its tokens that holds already.

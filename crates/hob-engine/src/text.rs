@@ -8,6 +8,23 @@ pub fn beginning(text: &str, bytes: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
+/// What opens a model's reasoning.
+const REASONING_TAG: &str = "<think>\n";
+/// Tokens at a prompt's end that [`lead`] needs: one for each byte of the tag, and white space.
+pub const LEAD_TOKENS_MAX: usize = 10;
+
+/// What a template that has its model think has said of the answer already, at the end of its prompt:
+/// the tag that opens the reasoning, without which nobody could tell that from the answer. Empty for
+/// any other.
+pub fn lead(prompt_end: &[u8]) -> &'static str {
+    let tag = REASONING_TAG.trim_ascii_end().as_bytes();
+    if prompt_end.trim_ascii_end().ends_with(tag) {
+        REASONING_TAG
+    } else {
+        ""
+    }
+}
+
 /// What a piece added to the answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Step {
@@ -21,6 +38,8 @@ pub struct Step {
 #[derive(Debug, Default)]
 pub struct Answer {
     stops: Vec<String>,
+    /// What the prompt said of the answer already; goes before its first text.
+    lead: &'static str,
     /// Bytes of a character that is not complete yet: at most three.
     bytes: Vec<u8>,
     /// Text that may be the beginning of a stop string.
@@ -36,29 +55,46 @@ impl Answer {
         }
     }
 
+    /// The same answer, of which the prompt said `lead` already. No stop string is looked for there.
+    #[must_use]
+    pub fn led_by(mut self, lead: &'static str) -> Self {
+        self.lead = lead;
+        self
+    }
+
     /// Takes in the bytes of one token. Invalid UTF-8 becomes U+FFFD.
     pub fn push(&mut self, piece: &[u8]) -> Step {
         self.bytes.extend_from_slice(piece);
         self.take_whole_characters();
         if let Some(at) = self.first_stop() {
             self.held.truncate(at);
+            let text = std::mem::take(&mut self.held);
             return Step {
-                text: std::mem::take(&mut self.held),
+                text: self.with_lead(text),
                 stopped: true,
             };
         }
         let safe = self.held.len() - self.possible_stop_bytes();
         let rest = self.held.split_off(safe);
+        let text = std::mem::replace(&mut self.held, rest);
         Step {
-            text: std::mem::replace(&mut self.held, rest),
+            text: self.with_lead(text),
             stopped: false,
         }
     }
 
+    fn with_lead(&mut self, mut text: String) -> String {
+        if !text.is_empty() {
+            text.insert_str(0, std::mem::take(&mut self.lead));
+        }
+        text
+    }
+
     /// What is left when the answer ends otherwise than by a stop string. A character that the
     /// length limit cut in two is dropped.
-    pub fn finish(self) -> String {
-        self.held
+    pub fn finish(mut self) -> String {
+        let held = std::mem::take(&mut self.held);
+        self.with_lead(held)
     }
 
     fn take_whole_characters(&mut self) {
@@ -122,6 +158,35 @@ mod tests {
         }
         text.push_str(&answer.finish());
         (text, false)
+    }
+
+    #[test]
+    fn a_prompt_that_opens_reasoning_leads_the_answer() {
+        for open in ["assistant\n<think>\n", "<think>", "<think>\n\n"] {
+            assert_eq!(lead(open.as_bytes()), REASONING_TAG, "{open}");
+        }
+        for other in [
+            "",
+            "assistant\n",
+            "<think>\n\n</think>\n\n",
+            "<think>x",
+            "think>",
+        ] {
+            assert_eq!(lead(other.as_bytes()), "", "{other}");
+        }
+    }
+
+    #[test]
+    fn a_lead_goes_before_the_first_text_once() {
+        let mut answer = Answer::new(vec!["\n".to_owned()]).led_by("<think>\n");
+        assert_eq!(answer.push(b"\xc3").text, "");
+        assert_eq!(answer.push(b"\xa9a").text, "<think>\néa");
+        assert_eq!(answer.push(b"b").text, "b");
+        assert_eq!(answer.finish(), "");
+        let mut answer = Answer::new(vec!["END".to_owned()]).led_by("<think>\n");
+        assert_eq!(answer.push(b"E").text, "");
+        assert_eq!(answer.finish(), "<think>\nE");
+        assert_eq!(Answer::default().led_by("<think>\n").finish(), "");
     }
 
     #[test]

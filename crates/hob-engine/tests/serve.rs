@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hob_api::chat::Class;
+use hob_api::chat::{Class, Role};
 use hob_api::event::FinishReason;
 use hob_engine::grammar::TokenSet;
 use hob_engine::inbox::{Inbound, Inbox, Interrupt, Sender, inbox};
@@ -17,7 +17,9 @@ use hob_engine::pulse::Pulse;
 use hob_engine::serve::{Failure, Limits, Model, Row, Step, serve};
 use hob_engine::wire::{Events, ReadError, read_commands};
 use hob_ipc::frame::COMMAND_BYTES_MAX;
-use hob_ipc::message::{Drafts, FailureCode, Finished, Generate, PinId, Prompt, Sampling};
+use hob_ipc::message::{
+    ChatMessage, Drafts, FailureCode, Finished, Generate, PinId, Prompt, Sampling,
+};
 use hob_ipc::score::{Score, ScorePart};
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
 
@@ -92,7 +94,10 @@ impl Model for Mirror {
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
         match prompt {
             Prompt::Text(text) => Ok(text.bytes().map(Token::from).collect()),
-            Prompt::Chat(_) => Err(Failure::new(FailureCode::NoChatTemplate, "none")),
+            Prompt::Chat(messages) => match messages.last() {
+                Some(last) => Ok(last.content.bytes().map(Token::from).collect()),
+                None => Err(Failure::new(FailureCode::NoChatTemplate, "none")),
+            },
         }
     }
 
@@ -369,6 +374,24 @@ fn stop_strings_end_answers() {
     let record = run(&mut model, vec![stop]);
     assert_eq!(record.text(1), "ED");
     assert_eq!(record.end(1).unwrap().reason, FinishReason::Stop);
+}
+
+#[test]
+fn what_the_prompt_said_of_the_answer_already_is_its_beginning() {
+    let chat = |id, content: &str| Generate {
+        prompt: Prompt::Chat(vec![ChatMessage {
+            role: Role::User,
+            content: content.to_owned(),
+        }]),
+        ..generate(id, "", 3)
+    };
+    let mut model = Mirror::new(64, 16, 1);
+    let record = run(&mut model, vec![chat(1, "abc<think>\n")]);
+    assert_eq!(record.text(1), "<think>\n\n>k");
+    let record = run(&mut model, vec![chat(2, "<think></think>")]);
+    assert_eq!(record.text(2), ">kn");
+    let record = run(&mut model, vec![generate(3, "abc<think>", 3)]);
+    assert_eq!(record.text(3), ">kn");
 }
 
 #[test]

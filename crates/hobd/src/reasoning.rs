@@ -1,7 +1,7 @@
 //! Reasoning in an answer's text: what a model thinks before it answers. Pure.
 //!
 //! Models that think were trained to write it first of all, between the tags `<think>` and `</think>`
-//! (Qwen 3, DeepSeek R1, SmolLM3, LFM2's thinking variants). Anywhere else the tags are text like any
+//! (such as Qwen 3 and the distillates of R1). Anywhere else the tags are text like any
 //! other.
 
 const OPEN: &str = "<think>";
