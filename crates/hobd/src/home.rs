@@ -23,12 +23,16 @@ mod evidence;
 mod groups;
 mod heard;
 mod index;
+mod inflection;
 mod language;
 mod lexicon;
+mod matches;
 mod numbers;
 mod profile;
+mod question;
 mod reading;
 mod shortlist;
+mod synonyms;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -92,7 +92,8 @@ fn pieces(text: &str, heard: &Heard, index: &Index) -> Vec<Range<usize>> {
         let joins = is_conjunction(&words[place].folded)
             && !within_number(place)
             && !within_name(&words, place, index);
-        if joins || between.contains([',', ';', '.', '!', '?']) {
+        let goes_on = matches!(words[place].folded.as_str(), "dass" | "that");
+        if joins || (between.contains([',', ';', '.', '!', '?']) && !goes_on) {
             pieces.push(start..place);
             start = if joins { place + 1 } else { place };
         }

@@ -5,14 +5,13 @@
 //! which). A name counts by how rare its words are among the targets, so that "kitchen" says more
 //! than "light".
 
-use std::collections::BTreeSet;
-
 use hob_api::home::Aid;
 use hob_api::provider::Target;
 
 use super::Options;
 use super::heard::{Heard, HeardWord};
 use super::index::{Index, NameWords, WordId};
+use super::lexicon::Meanings;
 use super::profile::Judgement;
 use crate::providers::Provider;
 
@@ -22,7 +21,7 @@ const KIND_WORD_MAX: f64 = 1.2;
 const UNSAID: f64 = 0.3;
 const UNSAID_RARITY_MAX: f64 = 3.0;
 /// Against each word of the name that was not said and names its kind.
-const UNSAID_KIND: f64 = 0.3;
+const UNSAID_KIND: f64 = 0.45;
 /// Of a word that examples of the target have, times its rarity.
 const LEARNED: f64 = 0.7;
 /// Against each word of other targets that was said, times its rarity.
@@ -33,10 +32,12 @@ const KIND: f64 = 1.5;
 const NAMED_KIND: f64 = 0.8;
 /// Of a tool that does something that was said.
 const ACTS: f64 = 1.5;
+/// The same of what the tool does beside its own.
+const ACTS_TOO: f64 = 0.75;
 /// Of each word that was said exactly as it is written.
 const EXACT: f64 = 0.3;
 /// Of examples that name the target: times the logarithm of their number and a half.
-const MENTIONS: f64 = 0.3;
+const MENTIONS: f64 = 0.2;
 /// Of a room that was said, beside the name, times its rarity.
 const PLACE: f64 = 1.0;
 /// Of the room in which it was said.
@@ -67,6 +68,15 @@ pub(super) struct TargetFit {
     pub(super) left: Vec<bool>,
 }
 
+/// What a word says of a target beside its names.
+#[derive(Clone, Copy, Debug, Default)]
+struct Beside {
+    /// As its room, or as examples have it.
+    own: Option<f64>,
+    /// As a word of others.
+    foreign: f64,
+}
+
 /// Compares targets and tools with what was heard.
 pub(super) struct Comparison<'a> {
     pub(super) provider: &'a Provider,
@@ -74,6 +84,8 @@ pub(super) struct Comparison<'a> {
     pub(super) heard: &'a Heard,
     pub(super) options: &'a Options,
     pub(super) judgement: Judgement,
+    /// By word heard and tool: whether what is said of the tool has the word.
+    known: Vec<Vec<bool>>,
 }
 
 impl<'a> Comparison<'a> {
@@ -85,12 +97,14 @@ impl<'a> Comparison<'a> {
     ) -> Self {
         let features: Vec<_> = heard.words.iter().map(|w| w.features.clone()).collect();
         let judgement = index.profile.judge(&features, options);
+        let known = |word: &HeardWord| index.profile.known(&word.word.stem, options);
         Self {
             provider,
             index,
             heard,
             options,
             judgement,
+            known: heard.words.iter().map(known).collect(),
         }
     }
 
@@ -105,7 +119,8 @@ impl<'a> Comparison<'a> {
     /// How well a target fits, by its best name.
     pub(super) fn target(&self, place: usize) -> TargetFit {
         let names = &self.index.targets[place].names;
-        let fits = names.iter().map(|name| self.name(place, name));
+        let beside = self.beside(place);
+        let fits = names.iter().map(|name| self.name(place, name, &beside));
         let best = fits.max_by(|a, b| a.score.total_cmp(&b.score));
         // A target has a name, but for one that is all fillers.
         best.unwrap_or_else(|| self.nothing())
@@ -122,19 +137,23 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn name(&self, place: usize, name: &NameWords) -> TargetFit {
+    fn name(&self, place: usize, name: &NameWords, beside: &[Beside]) -> TargetFit {
         let words = &self.index.targets[place];
         let mut fit = self.nothing();
         fit.score = 0.0;
+        let mut places = 0;
         for id in &name.ids {
-            let kind = self.names_kind(*id, words.named_families, &words.kind);
+            let kind =
+                words.kind.contains(id) || self.index.families[*id] & words.named_families != 0;
             let rarity = self.rarity(*id);
             let weight = if kind {
                 rarity.min(KIND_WORD_MAX)
             } else {
                 rarity
             };
-            let strength = self.heard.strength(*id);
+            let said = self.heard.strengths.get(id);
+            let strength = said.map_or(0.0, |said| said.strength);
+            places |= said.map_or(0, |said| said.places);
             fit.score += strength * weight;
             if !kind {
                 fit.specific += strength * weight;
@@ -146,22 +165,65 @@ impl<'a> Comparison<'a> {
                 UNSAID * weight.min(UNSAID_RARITY_MAX)
             };
             fit.score -= (1.0 - strength) * unsaid;
-            if let Some((strength, word)) = self.heard.strengths.get(id)
-                && *strength >= EXPLAINED
+            if let Some(said) = said
+                && said.strength >= EXPLAINED
             {
-                fit.explains[*word] = true;
-                fit.left[*word] = !self.heard.words[*word].meanings.is_empty();
+                fit.explains[said.place] = true;
+                fit.left[said.place] = !self.heard.words[said.place].meanings.is_empty();
             }
         }
-        self.add_beside_name(place, name, &mut fit);
+        self.add_beside_name(place, name, beside, &mut fit);
+        self.take_named(places, &mut fit);
         #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
         let exact = name.forms.intersection(&self.heard.forms).count() as f64;
         fit.score += EXACT * exact;
         fit
     }
 
+    /// What each word says of the target beside its names.
+    fn beside(&self, place: usize) -> Vec<Beside> {
+        let words = &self.index.targets[place];
+        let learned = self.options.uses(Aid::Learned);
+        let of_word = |heard: &HeardWord| {
+            let mut beside = Beside::default();
+            for (id, strength) in &heard.matches {
+                let weight = strength * self.rarity(*id);
+                let own = if words.place.contains(id) {
+                    PLACE * weight
+                } else if learned && words.learned.contains(id) {
+                    LEARNED * weight
+                } else {
+                    beside.foreign = beside.foreign.max(weight);
+                    continue;
+                };
+                beside.own = Some(beside.own.unwrap_or_default().max(own));
+            }
+            beside
+        };
+        self.heard.words.iter().map(of_word).collect()
+    }
+
+    /// Takes from the tool what is in the name and comes behind what is to be done: who says "turn
+    /// off the play room lamp" wants nothing played.
+    fn take_named(&self, named: u64, fit: &mut TargetFit) {
+        let acts = self.heard.acting & !named;
+        if acts == 0 {
+            return;
+        }
+        let behind = named & (u64::MAX << acts.trailing_zeros());
+        for (place, left) in fit.left.iter_mut().take(u64::BITS as usize).enumerate() {
+            *left &= behind & (1 << place) == 0;
+        }
+    }
+
     /// What counts beside the name: kind, room, examples, and words of other targets.
-    fn add_beside_name(&self, place: usize, name: &NameWords, fit: &mut TargetFit) {
+    fn add_beside_name(
+        &self,
+        place: usize,
+        name: &NameWords,
+        beside: &[Beside],
+        fit: &mut TargetFit,
+    ) {
         let words = &self.index.targets[place];
         let learned = self.options.uses(Aid::Learned);
         for (position, heard) in self.heard.words.iter().enumerate() {
@@ -171,21 +233,8 @@ impl<'a> Comparison<'a> {
             if fit.explains[position] || heard.filler {
                 continue;
             }
-            let mut best: Option<f64> = None;
-            let mut foreign: f64 = 0.0;
-            for (id, strength) in &heard.matches {
-                let weight = strength * self.rarity(*id);
-                let own = if words.place.contains(id) {
-                    PLACE * weight
-                } else if learned && words.learned.contains(id) {
-                    LEARNED * weight
-                } else {
-                    foreign = foreign.max(weight);
-                    continue;
-                };
-                best = Some(best.unwrap_or_default().max(own));
-            }
-            match best {
+            let Beside { own, foreign } = beside[position];
+            match own {
                 Some(weight) => {
                     fit.score += weight;
                     fit.specific += weight;
@@ -211,10 +260,6 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    fn names_kind(&self, id: WordId, families: u32, kind: &BTreeSet<WordId>) -> bool {
-        kind.contains(&id) || super::lexicon::families(&self.index.words[id]) & families != 0
-    }
-
     /// Whether the target is in the room in which it was said, and no room was.
     pub(super) fn is_here(&self, place: usize) -> bool {
         let target: &Target = &self.provider.targets()[place];
@@ -224,7 +269,8 @@ impl<'a> Comparison<'a> {
     /// How well each of `tools` fits the words that are left: logarithms of probabilities, the most
     /// probable of them against all.
     pub(super) fn tools(&self, tools: &[usize], left: &[bool]) -> Vec<f64> {
-        let score = |tool: &usize| self.judgement.of(*tool, PRIOR, left) - self.antonym(*tool);
+        let score =
+            |tool: &usize| self.judgement.of(*tool, PRIOR, left) - self.antonym(*tool, left);
         let scores: Vec<f64> = tools.iter().map(score).collect();
         let all = log_sum(&scores);
         scores.iter().map(|score| score - all).collect()
@@ -241,22 +287,39 @@ impl<'a> Comparison<'a> {
     /// Whether something that is left was said that the tool does.
     pub(super) fn acts(&self, tool: usize, left: &[bool]) -> f64 {
         let does = self.index.profile.meanings(tool);
-        let mut words = self.heard.words.iter().zip(left);
-        let acts = words.any(|(word, left)| {
-            *left && !word.filler && (word.meanings.meets(does) || self.knows(tool, word))
-        });
-        if acts { ACTS } else { 0.0 }
+        let words = self.heard.words.iter().zip(left);
+        let acts = |word: &HeardWord| {
+            if word.meanings.meets(does.primary()) || self.knows(tool, word) {
+                ACTS
+            } else if word.meanings.meets(does) {
+                ACTS_TOO
+            } else {
+                0.0
+            }
+        };
+        let said = words.filter(|(word, left)| **left && !word.filler);
+        said.map(|(word, _)| acts(word)).fold(0.0, f64::max)
     }
 
     /// Whether what is said of a tool has the word.
     pub(super) fn knows(&self, tool: usize, word: &HeardWord) -> bool {
-        let profile = &self.index.profile;
-        profile.knows(tool, &word.word.stem, self.options)
+        self.known[word.place][tool]
     }
 
-    fn antonym(&self, tool: usize) -> f64 {
+    /// How many tools' words the word is one of.
+    pub(super) fn knowing(&self, word: &HeardWord) -> usize {
+        self.known[word.place]
+            .iter()
+            .filter(|known| **known)
+            .count()
+    }
+
+    fn antonym(&self, tool: usize, left: &[bool]) -> f64 {
         let does = self.index.profile.meanings(tool);
-        let said = self.heard.meanings;
+        let said = self.heard.words.iter().zip(left).filter(|(_, left)| **left);
+        let said = said.fold(Meanings::default(), |all, (word, _)| {
+            all.with(word.meanings)
+        });
         let opposite = does.opposites().meets(said) && !does.meets(said);
         if opposite && self.options.uses(Aid::Antonyms) {
             ANTONYM

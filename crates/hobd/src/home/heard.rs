@@ -5,30 +5,19 @@ use std::collections::{HashMap, HashSet};
 use hob_api::home::Aid;
 
 use super::Options;
+use super::evidence::EXPLAINED;
 use super::index::{Index, WordId};
 use super::lexicon::{self, Meanings};
+use super::matches::matched;
 use super::profile::features_of;
 use super::words::{self, Word};
-
-/// How sure a word is that begins or ends like a longer one, from 0 to 1.
-const PART_STRENGTH: f64 = 0.7;
-/// How sure a part of a compound is.
-const PARTED_STRENGTH: f64 = 0.95;
-/// How sure a misspelt word is.
-const MISSPELT_STRENGTH: f64 = 0.8;
-/// Shortest word that another may begin or end with, in characters.
-const PART_CHARS_MIN: usize = 4;
-/// Targets' words that one heard word may be, at most: a home may have thousands that begin alike.
-const MATCHES_MAX: usize = 16;
-/// Longer words are not compared for likeness, which takes time with the square of their length.
-const FUZZY_CHARS_MAX: usize = 32;
-/// Shortest words with one and with two mistakes, in characters.
-const MISSPELT_CHARS_MIN: [usize; 2] = [5, 9];
 
 /// One word, and what it may be.
 #[derive(Debug)]
 pub(super) struct HeardWord {
     pub(super) word: Word,
+    /// Its place among all.
+    pub(super) place: usize,
     /// It says nothing.
     pub(super) filler: bool,
     pub(super) meanings: Meanings,
@@ -39,17 +28,40 @@ pub(super) struct HeardWord {
     pub(super) features: Vec<String>,
 }
 
+/// How a word of a target was said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// How sure that is, from 0 to 1.
+    pub(super) strength: f64,
+    /// The place of the word that is it most surely.
+    pub(super) place: usize,
+    /// The places of all words that may well be it, as a set of bits.
+    pub(super) places: u64,
+}
+
+/// The place of a word as a bit; none for what is so far behind that no command has it.
+fn bit(place: usize) -> u64 {
+    u32::try_from(place)
+        .ok()
+        .and_then(|place| 1_u64.checked_shl(place))
+        .unwrap_or_default()
+}
+
 /// A clause, and what its words may be.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) words: Vec<HeardWord>,
-    /// By word of a target: how sure it was said, and the place of the word that is it.
-    pub(super) strengths: HashMap<WordId, (f64, usize)>,
+    /// By word of a target: how it was said.
+    pub(super) strengths: HashMap<WordId, Said>,
     pub(super) forms: HashSet<String>,
     pub(super) meanings: Meanings,
     pub(super) families: u32,
     /// Somebody says that all are meant.
     pub(super) all: bool,
+    /// The places of words that say what is to be done, as a set of bits.
+    pub(super) acting: u64,
+    /// Somebody says what is not to be done.
+    pub(super) forbids: bool,
     /// A thing of some family is named in the plural.
     pub(super) plural: bool,
 }
@@ -65,6 +77,8 @@ impl Heard {
             meanings: Meanings::default(),
             families: 0,
             all: false,
+            acting: 0,
+            forbids: false,
             plural: false,
         };
         let mut content = 0;
@@ -80,11 +94,75 @@ impl Heard {
             content += usize::from(!known.filler);
             heard.take(place, known);
         }
+        if options.uses(Aid::Lexicon) {
+            heard.read_together();
+        }
+        let words = heard.words.iter();
+        heard.meanings = words.fold(Meanings::default(), |all, word| all.with(word.meanings));
         heard.families = heard.words.iter().fold(0, |all, word| all | word.families);
+        let acting = heard.words.iter().filter(|word| !word.meanings.is_empty());
+        heard.acting = acting.fold(0, |all, word| all | bit(word.place));
         heard
     }
 
-    fn take(&mut self, place: usize, word: HeardWord) {
+    /// What words say together and not alone.
+    fn read_together(&mut self) {
+        self.join_verb();
+        let has = |words: &[HeardWord], any: &[&str]| {
+            words
+                .iter()
+                .any(|word| any.contains(&word.word.folded.as_str()))
+        };
+        // "Turn it on or off": to what it is not.
+        if has(&self.words, &["or", "oder"]) {
+            let on = |word: &HeardWord| matches!(word.word.folded.as_str(), "on" | "ein" | "an");
+            let off = |word: &HeardWord| matches!(word.word.folded.as_str(), "off" | "aus");
+            if self.words.iter().any(on) && self.words.iter().any(off) {
+                let toggle = lexicon::meanings(words::stem("toggle"));
+                for word in self.words.iter_mut().filter(|word| on(word) || off(word)) {
+                    word.filler = false;
+                    word.mean(toggle);
+                }
+            }
+        }
+        let negation =
+            |word: &HeardWord| lexicon::is_negation(&word.word.folded) && word.matches.is_empty();
+        let Some(negation) = self.words.iter().position(negation) else {
+            return;
+        };
+        if self
+            .words
+            .iter()
+            .any(|word| lexicon::is_need(&word.word.folded))
+        {
+            // What nobody needs any more is to be off.
+            for word in &mut self.words {
+                word.mean(Meanings::default());
+            }
+            self.words[negation].filler = false;
+            self.words[negation].mean(lexicon::meanings("off"));
+        } else if negation > 0 || !matches!(self.words[0].word.folded.as_str(), "why") {
+            self.forbids = true;
+        }
+    }
+
+    /// German verbs are written apart: »halten Sie die Musik an« does the opposite of »schalten Sie
+    /// die Musik an«.
+    fn join_verb(&mut self) {
+        let Some((last, before)) = self.words.split_last_mut() else {
+            return;
+        };
+        let joined = before
+            .iter()
+            .map(|word| lexicon::joined_meanings(&word.word.stem, &last.word.folded));
+        if let Some(meanings) = joined.into_iter().find(|meanings| !meanings.is_empty()) {
+            last.mean(meanings);
+            last.filler = false;
+        }
+    }
+
+    fn take(&mut self, place: usize, mut word: HeardWord) {
+        word.place = place;
         // Of two things in a row, as in "light switch", the first says which of the second.
         if let Some(before) = self.words.last_mut()
             && word.families != 0
@@ -94,23 +172,35 @@ impl Heard {
             before.families = 0;
         }
         for (id, strength) in &word.matches {
-            let known = self.strengths.entry(*id).or_insert((0.0, place));
-            if *strength > known.0 {
-                *known = (*strength, place);
+            let nothing = Said {
+                strength: 0.0,
+                place,
+                places: 0,
+            };
+            let known = self.strengths.entry(*id).or_insert(nothing);
+            if *strength > known.strength {
+                (known.strength, known.place) = (*strength, place);
+            }
+            if *strength >= EXPLAINED {
+                known.places |= bit(place);
             }
         }
         self.all |= lexicon::is_all(&word.word.folded);
-        self.plural |= word.families != 0 && is_plural(&word.word.folded);
-        self.meanings = self.meanings.with(word.meanings);
+        let compound = lexicon::parted(&word.word.folded).is_some();
+        let genitive = self.words.last().is_some_and(|before| {
+            matches!(
+                before.word.folded.as_str(),
+                "des" | "eines" | "meines" | "unseres"
+            )
+        });
+        self.plural |= word.families != 0 && is_plural(&word.word.folded) && !compound && !genitive;
         self.forms.insert(word.word.folded.clone());
         self.words.push(word);
     }
 
     /// Whether the word of a target was said, more or less.
     pub(super) fn strength(&self, id: WordId) -> f64 {
-        self.strengths
-            .get(&id)
-            .map_or(0.0, |(strength, _)| *strength)
+        self.strengths.get(&id).map_or(0.0, |said| said.strength)
     }
 }
 
@@ -141,16 +231,17 @@ fn heard_word(
     // »Switch off the fan« speaks of no switch, nor does »schalte das Licht aus«.
     let verb = (first_content && word.folded == "switch")
         || matches!(word.folded.as_str(), "schalte" | "schalten" | "schaltet");
-    let filler = lexicon::is_filler(&word.folded) && meanings.is_empty();
+    let filler =
+        (lexicon::is_filler(&word.folded) || lexicon::is_filler(&word.stem)) && meanings.is_empty();
     let mut families = lexicon::families(&word.stem);
     let mut matches = Vec::new();
-    if !filler && !verb {
+    if !filler && !verb && !lexicon::is_filler(&word.folded) {
         matches = matched(&word, index, options);
-        if families == 0
-            && meanings.is_empty()
-            && let Some((_, thing)) = lexicon::parted(&word.folded)
-        {
-            families = lexicon::families(&thing);
+        if families == 0 && meanings.is_empty() {
+            families = match lexicon::parted(&word.folded) {
+                Some((_, thing)) => lexicon::families(&thing),
+                None => lexicon::leading_families(&word.folded),
+            };
         }
     }
     if verb || !options.uses(Aid::Kinds) {
@@ -164,6 +255,7 @@ fn heard_word(
     }
     HeardWord {
         word,
+        place: 0,
         filler,
         meanings,
         families,
@@ -172,99 +264,9 @@ fn heard_word(
     }
 }
 
-/// The words of targets that `word` may be.
-fn matched(word: &Word, index: &Index, options: &Options) -> Vec<(WordId, f64)> {
-    if let Some(id) = index.id(&word.stem) {
-        return vec![(id, 1.0)];
-    }
-    let mut matches = Vec::new();
-    for floor in lexicon::floor_words(&word.folded) {
-        let id = index.id(words::stem(&floor));
-        matches.extend(id.map(|id| (id, 1.0)));
-    }
-    if !options.uses(Aid::Fuzzy) {
-        return matches;
-    }
-    if lexicon::meanings(&word.stem).is_empty()
-        && let Some((first, thing)) = lexicon::parted(&word.folded)
-    {
-        for part in [first, thing] {
-            let id = index.id(&part);
-            matches.extend(id.map(|id| (id, PARTED_STRENGTH)));
-        }
-    }
-    // What tools are spoken of in is understood already.
-    if index.profile.knows_any(&word.stem, options) {
-        return matches;
-    }
-    let sure = matches.len();
-    for (id, known) in index.words.iter().enumerate() {
-        let strength = similarity(&word.stem, known);
-        if strength > 0.0 && matches[..sure].iter().all(|(other, _)| *other != id) {
-            matches.push((id, strength));
-        }
-    }
-    matches.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    matches.truncate(MATCHES_MAX);
-    matches
-}
-
-/// How sure it is that who said `heard` means `known`, which differs from it: from 0 to 1.
-fn similarity(heard: &str, known: &str) -> f64 {
-    let (a, b) = (heard.chars().count(), known.chars().count());
-    let (short, long) = if a < b {
-        (heard, known)
-    } else {
-        (known, heard)
-    };
-    if a.max(b) > FUZZY_CHARS_MAX {
-        return 0.0;
-    }
-    let least = a.min(b);
-    if least >= PART_CHARS_MIN && (long.starts_with(short) || long.ends_with(short)) {
-        return PART_STRENGTH;
-    }
-    let mistakes = MISSPELT_CHARS_MIN.iter().filter(|chars| least >= **chars);
-    let mistakes = mistakes.count();
-    // The first letter is seldom wrong, and looking at it spares most comparisons.
-    if a.abs_diff(b) <= mistakes
-        && mistakes > 0
-        && heard.chars().next() == known.chars().next()
-        && strsim::damerau_levenshtein(heard, known) <= mistakes
-    {
-        return MISSPELT_STRENGTH;
-    }
-    0.0
-}
-
 fn is_plural(folded: &str) -> bool {
     (folded.ends_with('s') && !folded.ends_with("ss")) || folded.ends_with("en") || {
         // German plurals that end otherwise.
         matches!(folded, "lichter" | "rollos" | "fenster" | "schloesser")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_that_are_alike_are_recognised() {
-        assert!(similarity("stairwell", "stair") > 0.0);
-        assert!(similarity("chandelir", "chandeli") > 0.0);
-        assert!(similarity("kithcen", "kitchen") > 0.0);
-        assert!(similarity("hallwya", "hallway") > 0.0);
-    }
-
-    #[test]
-    fn words_that_are_not_alike_are_not() {
-        for (a, b) in [
-            ("pool", "door"),
-            ("bed", "bedroom"),
-            ("den", "garden"),
-            ("on", "off"),
-        ] {
-            assert!(similarity(a, b).abs() < f64::EPSILON, "{a} {b}");
-        }
     }
 }

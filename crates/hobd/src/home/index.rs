@@ -5,19 +5,28 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use hob_api::provider::Target;
 
 use super::lexicon;
+use super::matches::Shape;
 use super::profile::Profile;
 use super::words::{self, stem};
 use crate::providers::{Provider, Tool};
+
+/// Most words that examples bring beside those of names, of all targets and of one.
+const LEARNED_MAX: usize = 4096;
+const LEARNED_PER_TARGET_MAX: usize = 64;
 
 /// A word of the targets, by its place in [`Index::words`].
 pub(super) type WordId = usize;
 
 /// A provider's words, ready to be compared with an utterance's.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Index {
     ids: HashMap<String, WordId>,
     /// The stems, by id.
     pub(super) words: Vec<String>,
+    /// What the stems look like, by id.
+    pub(super) shapes: Vec<Shape>,
+    /// The families that the stems name, by id.
+    pub(super) families: Vec<u32>,
     /// How rare each word is among the targets: the logarithm of their number over that of those
     /// which have it, as is usual in the ranking of documents.
     pub(super) rarity: Vec<f64>,
@@ -67,14 +76,7 @@ pub(super) struct Place {
 impl Index {
     /// Reads a provider's words: some ten milliseconds for a thousand targets.
     pub fn new(provider: &Provider) -> Self {
-        let mut index = Self {
-            ids: HashMap::new(),
-            words: Vec::new(),
-            rarity: Vec::new(),
-            targets: Vec::new(),
-            places: Vec::new(),
-            profile: Profile::default(),
-        };
+        let mut index = Self::default();
         for target in provider.targets() {
             let words = index.target_words(target);
             index.targets.push(words);
@@ -83,6 +85,23 @@ impl Index {
         index.profile = Profile::new(provider, &index);
         index.learn(provider);
         index.rarity = index.rarities();
+        index.shapes = index.words.iter().map(|word| Shape::new(word)).collect();
+        index.families = index
+            .words
+            .iter()
+            .map(|word| lexicon::families(word))
+            .collect();
+        index
+    }
+
+    /// An index of a few words that belong to nothing.
+    #[cfg(test)]
+    pub(super) fn of_words(words: &[&str]) -> Self {
+        let mut index = Self::default();
+        for word in words {
+            index.intern(word);
+        }
+        index.shapes = words.iter().map(|word| Shape::new(word)).collect();
         index
     }
 
@@ -149,9 +168,9 @@ impl Index {
         let mut ids = BTreeSet::new();
         let mut any = false;
         for word in words {
-            if let Some((first, last)) = lexicon::parted(&word.folded) {
+            if let Some(parts) = lexicon::parts(&word.folded) {
                 any = true;
-                ids.extend([self.intern(&first), self.intern(&last)]);
+                ids.extend(parts.iter().map(|part| self.intern(part)));
             } else if !lexicon::is_filler(&word.folded) {
                 ids.insert(self.intern(&word.stem));
             }
@@ -182,6 +201,7 @@ impl Index {
         let places: HashMap<&str, usize> = (provider.targets().iter().enumerate())
             .map(|(place, target)| (target.id.as_str(), place))
             .collect();
+        let most = self.words.len() + LEARNED_MAX;
         for example in provider.tools().iter().flat_map(Tool::examples) {
             let named = example.target.as_deref().and_then(|id| places.get(id));
             let Some(&target) = named else {
@@ -195,7 +215,9 @@ impl Index {
                         || !lexicon::meanings(&word.stem).is_empty()
                         || self.profile.has(&word.stem)
                         || lexicon::families(&word.stem) != 0;
-                    if !says_nothing {
+                    let full = self.words.len() >= most
+                        || self.targets[target].learned.len() >= LEARNED_PER_TARGET_MAX;
+                    if !says_nothing && !full {
                         let id = self.intern(&word.stem);
                         self.targets[target].learned.insert(id);
                     }
@@ -209,8 +231,8 @@ impl Index {
     fn says_name(&self, target: usize, said: &[words::Word]) -> bool {
         let families = self.targets[target].families;
         let parts: HashSet<String> = (said.iter())
-            .filter_map(|word| lexicon::parted(&word.folded))
-            .flat_map(|(first, last)| [first, last])
+            .filter_map(|word| lexicon::parts(&word.folded))
+            .flatten()
             .chain(said.iter().map(|word| word.stem.clone()))
             .collect();
         let has = |id: &WordId| {

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
+use super::inflection;
 use super::words::stem;
 
 /// Things that words say is to be done, as a set of bits.
@@ -24,6 +25,18 @@ impl Meanings {
     /// Whether something is in both.
     pub(super) fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// Without what it says beside its own: "off" may well mean stop, and a tool that stops is
+    /// rather meant by that.
+    pub(super) fn primary(self) -> Self {
+        let beside = [(0, 10), (1, 9)];
+        let has = |bit: usize| self.0 & (1 << bit) != 0;
+        let bits = beside
+            .iter()
+            .filter(|(own, _)| has(*own))
+            .map(|(_, other)| 1 << other);
+        Self(self.0 & !bits.fold(0, |all: u32, bit: u32| all | bit))
     }
 
     /// The opposites of what is in it.
@@ -56,7 +69,7 @@ impl Meanings {
 const MEANINGS: &[(&str, &str)] = &[
     (
         "#on",
-        "on enable enabled activate activated illuminate engage brighten ignite \
+        "on enable enabled activate activated illuminate lit running going engage brighten ignite \
          einschalten einschaltet eingeschaltet anschalten anschaltet angeschaltet anmachen anmacht \
          angemacht anzünden aktivieren aktiviere aktiviert beleuchten beleuchte erhellen",
     ),
@@ -68,38 +81,40 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#toggle",
-        "toggle flip alter reverse invert change umschalten umschaltet umdrehen wechseln wechsle",
+        "toggle flip alter reverse invert change umschalten umschaltet umdrehen umlegen wechseln wechsle \
+         ändern ändere",
     ),
     (
         "#open",
         "open opened raise lift öffnen öffne öffnet geöffnet aufmachen hochfahren hochziehen \
-         anheben heben aufziehen",
+         hochlassen anheben heben hebe aufziehen",
     ),
     (
         "#close",
         "close closed shut lower schließen schließe schließt geschlossen zumachen herunterlassen \
-         runterlassen herunterfahren runterfahren senken absenken zuziehen",
+         runterlassen herunterfahren runterfahren herunterziehen senken senke absenken zuziehen",
     ),
     (
         "#lock",
-        "lock locked locking secure secured verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
+        "lock locked locking secure secured engage bolt verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
          abgeschlossen zusperren absperren sichern sichere gesichert",
     ),
     (
         "#unlock",
-        "unlock unlocked unlocking entriegeln entriegle entriegelt aufschließen aufgeschlossen \
+        "unlock unlocked unlocking unsecure unbolt unlatch disengage release entsichern entsichere \
+         entsichert entriegeln entriegle entriegelt aufschließen aufgeschlossen \
          aufsperren entsperren entsperre",
     ),
     (
         "#up",
         "increase raise boost accelerate ramp up louder brighter warmer hotter higher faster more \
-         erhöhen erhöhe heller lauter wärmer höher schneller mehr hoch beschleunigen beschleunige",
+         erhöhen erhöhe heller lauter wärmer höher schneller mehr hoch aufdrehen hochdrehen beschleunigen beschleunige",
     ),
     (
         "#down",
         "decrease lower reduce down slow slower quieter dimmer dim darker cooler colder softer less \
          verringern verringere reduzieren reduziere senken senke dunkler leiser kälter kühler \
-         niedriger langsamer weniger runter herunter dimmen dimme verlangsamen verlangsame",
+         niedriger langsamer weniger runter herunter runterdrehen herunterdrehen dimmen dimme verlangsamen verlangsame",
     ),
     (
         "#stop",
@@ -108,8 +123,9 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#start",
-        "on enable enabled activate activated einschalten einschaltet eingeschaltet anschalten \
-         aktivieren aktiviere aktiviert start begin run initiate launch clean cleaned cleaning vacuum starten starte startet \
+        "on enable enabled activate activated running going einschalten einschaltet eingeschaltet anschalten \
+         aktivieren aktiviere aktiviert start begin run initiate launch clean cleaned cleaning vacuum sweep \
+         tidy laufen läuft ausführen ausgeführt bereinigen aufräumen starten starte startet \
          beginnen beginne reinigen reinige gereinigt saugen sauge putzen staubsaugen",
     ),
     (
@@ -118,9 +134,12 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#previous",
-        "previous back last zurück vorherige vorherigen letzte letzten",
+        "previous back last rewind zurück zurückgehen zurückspringen vorherige vorherigen letzte letzten",
     ),
-    ("#mute", "mute muted silence stumm stummschalten"),
+    (
+        "#mute",
+        "mute muted silence hush stumm stummschalten schweigen",
+    ),
     ("#unmute", "unmute unmuted"),
     (
         "#play",
@@ -177,7 +196,7 @@ const FAMILIES: &[&str] = &[
     "lock unlock locked unlocked deadbolt schloss türschloss verriegeln entriegeln",
     "door gate tür tor garagentor",
     "media player speaker music volume radio stereo audio tv television track song soundbar \
-     soundsystem jukebox playlist lautsprecher musik lautstärke fernseher mediaplayer lied titel",
+     soundsystem jukebox playlist playback song wiedergabe medien lautsprecher musik lautstärke fernseher mediaplayer lied titel",
     "vacuum cleaner hoover roomba cleanup clean cleaned cleaning sweep staubsauger saugroboter saugen \
      staubsaugen reinigen",
     "switch outlet plug socket steckdose schalter",
@@ -196,7 +215,9 @@ const FILLERS: &str = "the a an please could can you in of to my me for i id im 
     könntest sie du wir ich im in am an auf für zum zur und oder mit mir mal doch soll sollen sollte \
     werden wird würde würden von vom dass es ist sind mein meine meinen meinem unser unsere unseren \
     unserem man möchte mach mache machen schalte schalten dafür sicher jetzt mach bringe bring lass \
-    lassen darf dürfen bitten";
+    lassen darf dürfen bitten muss müssen müsste some right immediately certain time request wish appreciate kindly \
+    anymore here there sure when möglich zeit gerne gern ja dort dieses diese dieser \
+    possible";
 
 const ALL: &str = "all every everything everywhere both entire whole alle alles allen sämtliche jede \
     jeden jedes überall beide";
@@ -281,7 +302,20 @@ static ASKING_SET: LazyLock<HashSet<String>> = LazyLock::new(|| folded(ASKING).c
 
 /// What a word says is to be done.
 pub(super) fn meanings(stem: &str) -> Meanings {
-    MEANING_OF.get(stem).copied().unwrap_or_default()
+    if let Some(known) = MEANING_OF.get(stem) {
+        return *known;
+    }
+    first_known(&inflection::bases(stem))
+}
+
+/// What a German verb says of which `end` stands at the end: »halten … an«.
+pub(super) fn joined_meanings(verb: &str, end: &str) -> Meanings {
+    first_known(&inflection::joined(verb, end).unwrap_or_default())
+}
+
+fn first_known(stems: &[String]) -> Meanings {
+    let known = stems.iter().find_map(|stem| MEANING_OF.get(stem));
+    known.copied().unwrap_or_default()
 }
 
 /// What "down" says after these verbs: "power down the heater".
@@ -317,6 +351,28 @@ pub(super) fn parted(folded: &str) -> Option<(String, String)> {
     Some((stem(first).to_owned(), last.clone()))
 }
 
+/// The stems of all parts of a compound, the first one first: Hintertürschloss has three.
+pub(super) fn parts(folded: &str) -> Option<Vec<String>> {
+    let (first, last) = parted(folded)?;
+    let mut parts = parts(&first).unwrap_or_else(|| vec![first]);
+    parts.push(last);
+    Some(parts)
+}
+
+/// The family of the thing with which a compound begins: Lüfterstufe.
+pub(super) fn leading_families(folded: &str) -> u32 {
+    let begins = |word: &&String| {
+        word.len() >= PART_BYTES_MIN
+            && folded.len() > word.len()
+            && folded.starts_with(word.as_str())
+    };
+    let longest = FAMILIES_OF
+        .keys()
+        .filter(begins)
+        .max_by_key(|word| word.len());
+    longest.map_or(0, |word| families(word))
+}
+
 /// The figure of a number word up to twelve, ordinals included.
 pub(super) fn figure(folded: &str) -> Option<&'static str> {
     FIGURE_OF.get(folded).copied()
@@ -327,15 +383,56 @@ pub(super) fn is_filler(folded: &str) -> bool {
     FILLER_SET.contains(folded)
 }
 
+/// Whether a word says that something is not to be.
+pub(super) fn is_negation(folded: &str) -> bool {
+    matches!(
+        folded,
+        "not"
+            | "dont"
+            | "doesnt"
+            | "never"
+            | "nicht"
+            | "nie"
+            | "niemals"
+            | "kein"
+            | "keine"
+            | "keinen"
+    )
+}
+
+/// Whether a word says that something is wanted or needed, or, after a negation, that it was.
+pub(super) fn is_need(folded: &str) -> bool {
+    matches!(
+        folded,
+        "need"
+            | "needs"
+            | "needed"
+            | "want"
+            | "wants"
+            | "require"
+            | "anymore"
+            | "longer"
+            | "brauche"
+            | "brauchen"
+            | "braucht"
+            | "benoetige"
+            | "benoetigen"
+            | "benoetigt"
+            | "mehr"
+    )
+}
+
 /// Whether the `on` at `place` belongs to a verb, as in "turn the lamp on", and is no preposition, as
 /// in "the next track on the stereo".
 pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
     let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
-    let turns = has(&[
-        "turn", "turned", "switch", "switched", "power", "put", "flip", "get", "go",
-    ]);
+    let turns = has(&["turn", "turned", "switch", "switched", "power", "flip"]);
+    let goes = place > 0 && matches!(words[place - 1], "go" | "get" | "put");
     let up_or_down = has(&["up", "down", "off"]);
-    place == 0 || place + 1 == words.len() || (turns && !up_or_down)
+    let or_off = words
+        .get(place + 1..)
+        .is_some_and(|next| next.starts_with(&["or", "off"]));
+    place == 0 || place + 1 == words.len() || goes || or_off || (turns && !up_or_down)
 }
 
 /// Whether a word says that all are meant.
@@ -380,75 +477,4 @@ pub(super) fn floor_words(folded: &str) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(word: &str) -> Meanings {
-        meanings(stem(word))
-    }
-
-    #[test]
-    fn opposites_are_told_apart() {
-        for (a, b) in [
-            ("on", "off"),
-            ("open", "close"),
-            ("lock", "unlock"),
-            ("increase", "decrease"),
-            ("louder", "quieter"),
-            ("einschalten", "ausschalten"),
-            ("verriegeln", "entriegeln"),
-            ("heller", "dunkler"),
-        ] {
-            let (a_meanings, b_meanings) = (of(a), of(b));
-            assert!(a_meanings.opposites().meets(b_meanings), "{a} {b}");
-            assert!(b_meanings.opposites().meets(a_meanings), "{a} {b}");
-            assert!(!a_meanings.meets(b_meanings), "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn every_pair_of_opposites_is_named_as_one() {
-        let name = |place: usize| MEANINGS[place].0;
-        let pairs: Vec<_> = OPPOSITES
-            .iter()
-            .map(|(a, b)| (name(*a), name(*b)))
-            .collect();
-        let expected = [
-            ("#on", "#off"),
-            ("#open", "#close"),
-            ("#lock", "#unlock"),
-            ("#up", "#down"),
-            ("#stop", "#start"),
-            ("#next", "#previous"),
-            ("#mute", "#unmute"),
-            ("#play", "#pause"),
-            ("#add", "#remove"),
-        ];
-        assert_eq!(pairs, expected);
-    }
-
-    #[test]
-    fn families_hold_in_both_languages() {
-        assert_eq!(families(stem("lamp")), families(stem("leuchte")));
-        assert_eq!(families(stem("blinds")), families(stem("jalousien")));
-        assert_eq!(families(stem("poem")), 0);
-    }
-
-    #[test]
-    fn compounds_are_parted_before_the_thing() {
-        let part = |word: &str| parted(&super::super::words::fold_word(word));
-        let two = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
-        assert_eq!(part("Küchenlicht"), two("kuech", "licht"));
-        assert_eq!(part("nightlights"), two("night", "light"));
-        assert_eq!(part("Licht"), None);
-        assert_eq!(part("bedroom"), None);
-    }
-
-    #[test]
-    fn german_verbs_end_in_what_they_mean() {
-        assert_eq!(end_meanings("aus"), of("off"));
-        assert_eq!(end_meanings("an"), of("on"));
-        assert!(of("on").meets(of("start")) && of("off").meets(of("stop")));
-        assert!(end_meanings("licht").is_empty());
-    }
-}
+mod tests;

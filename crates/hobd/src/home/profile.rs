@@ -4,7 +4,7 @@
 //! Bayes over the presence of words), against the other tools that could be meant. What is said of
 //! it is few lines, so counts are smoothed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use hob_api::home::Aid;
@@ -21,6 +21,10 @@ const SMOOTHING: f64 = 0.2;
 
 /// A word that is said of so many targets is no name of one.
 const GENERAL_TARGETS_MIN: usize = 4;
+
+/// Most different words of all tools that are counted; those of names and descriptions always are.
+/// Homes have some hundreds.
+const WORDS_MAX: usize = 8192;
 
 /// How many texts of a tool have a word: its own (name and description) and its examples.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,7 +82,7 @@ impl Profile {
             .collect();
         let examples = Examples::new(tools);
         for (place, tool) in tools.iter().enumerate() {
-            let name = spaced(tool.name());
+            let name = own_name(tool);
             for stem in words::stems(&name) {
                 profile.meanings[place] = profile.meanings[place].with(lexicon::meanings(&stem));
             }
@@ -111,6 +115,9 @@ impl Profile {
         };
         field(&mut self.texts[tool]);
         for feature in features {
+            if !own && self.counts.len() >= WORDS_MAX && !self.counts.contains_key(feature) {
+                continue;
+            }
             let tools = self.counts.entry(feature.clone()).or_default();
             match tools.last_mut() {
                 Some((last, count)) if *last == tool => field(count),
@@ -123,29 +130,35 @@ impl Profile {
         }
     }
 
+    /// How many different words are counted.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
     /// Whether the word goes with a tool, so that it says nothing about a target.
     pub(super) fn has(&self, stem: &str) -> bool {
         self.counts.contains_key(stem)
     }
 
-    /// Whether something said of the tool has the word or something that means the same.
-    pub(super) fn knows(&self, tool: usize, stem: &str, options: &Options) -> bool {
-        self.is_of(stem, options, |of| of == tool)
-    }
-
-    /// The same of any tool.
-    pub(super) fn knows_any(&self, stem: &str, options: &Options) -> bool {
-        self.is_of(stem, options, |_| true)
-    }
-
-    /// Whether the word, or something that means the same, is in what is said of one of these tools.
-    fn is_of(&self, stem: &str, options: &Options, tools: impl Fn(usize) -> bool) -> bool {
-        let has = |feature: &str| {
-            let counts = self.counts.get(feature).into_iter().flatten();
-            let mut own = counts.filter(|(tool, _)| tools(*tool));
-            own.any(|(_, count)| count.all(options) > 0.0)
+    /// By tool: whether something said of it has the word or something that means the same.
+    pub(super) fn known(&self, stem: &str, options: &Options) -> Vec<bool> {
+        let mut known = vec![false; self.texts.len()];
+        let mut know = |feature: &str| {
+            for (tool, count) in self.counts.get(feature).into_iter().flatten() {
+                known[*tool] |= count.all(options) > 0.0;
+            }
         };
-        has(stem) || (options.uses(Aid::Lexicon) && lexicon::meanings(stem).names().any(has))
+        know(stem);
+        if options.uses(Aid::Lexicon) {
+            lexicon::meanings(stem).names().for_each(know);
+        }
+        known
+    }
+
+    /// Whether one of the tools knows the word.
+    pub(super) fn knows_any(&self, stem: &str, options: &Options) -> bool {
+        self.known(stem, options).contains(&true)
     }
 
     /// What the tool's name says that it does.
@@ -220,25 +233,25 @@ impl Profile {
 }
 
 /// The words of all examples, and of what they are said.
-struct Examples {
+struct Examples<'a> {
     /// By tool and example.
     stems: Vec<Vec<Vec<String>>>,
     /// By word.
-    said: HashMap<String, Said>,
+    said: HashMap<String, Said<'a>>,
 }
 
 /// Of what a word is said.
 #[derive(Default)]
-struct Said {
-    /// Of targets that examples name.
-    targets: HashSet<String>,
+struct Said<'a> {
+    /// Of targets that examples name, as many as make it general.
+    targets: Vec<&'a str>,
     /// In examples that name none.
     of_any: bool,
 }
 
-impl Examples {
-    fn new(tools: &[Tool]) -> Self {
-        let mut all: HashMap<String, Said> = HashMap::new();
+impl<'a> Examples<'a> {
+    fn new(tools: &'a [Tool]) -> Self {
+        let mut all: HashMap<String, Said<'a>> = HashMap::new();
         let mut stems = Vec::with_capacity(tools.len());
         for tool in tools {
             let mut of_tool = Vec::with_capacity(tool.examples().len());
@@ -249,7 +262,11 @@ impl Examples {
                     let said = all.entry(stem.clone()).or_default();
                     match &example.target {
                         Some(target) => {
-                            said.targets.insert(target.clone());
+                            let target = target.as_str();
+                            let counted = said.targets.len() >= GENERAL_TARGETS_MIN;
+                            if !counted && !said.targets.contains(&target) {
+                                said.targets.push(target);
+                            }
                         }
                         None => said.of_any = true,
                     }
@@ -263,7 +280,7 @@ impl Examples {
 
     /// Whether the word goes with tools: what is said of few targets alone may be another name.
     fn is_general(&self, stem: &str) -> bool {
-        let of_many = |said: &Said| said.of_any || said.targets.len() >= GENERAL_TARGETS_MIN;
+        let of_many = |said: &Said<'_>| said.of_any || said.targets.len() >= GENERAL_TARGETS_MIN;
         !lexicon::meanings(stem).is_empty() || self.said.get(stem).is_none_or(of_many)
     }
 }
@@ -329,6 +346,22 @@ fn groups(tools: &[Tool]) -> Vec<usize> {
         tools.iter().position(same).unwrap_or_default()
     };
     tools.iter().map(first).collect()
+}
+
+/// The words of a tool's name, but for those in front that name the kind of thing it acts on: who
+/// says "light" names one, and does not mean `light.turn_on` before other tools.
+fn own_name(tool: &Tool) -> String {
+    let kinds = tool.acts_on().map_or(&[][..], |acts_on| &acts_on.kinds);
+    let kinds: BTreeSet<String> = kinds
+        .iter()
+        .flat_map(|kind| words::stems(&spaced(kind)))
+        .collect();
+    let name = spaced(tool.name());
+    let words: Vec<&str> = name.split_whitespace().collect();
+    let is_kind = |word: &&&str| words::stems(word).iter().all(|stem| kinds.contains(stem));
+    let front = words.iter().take_while(is_kind).count();
+    // `lock.lock` has to do something.
+    words[front.min(words.len().saturating_sub(1))..].join(" ")
 }
 
 /// A tool's name as words: `HassTurnOn` and `light.turn_on` have several.

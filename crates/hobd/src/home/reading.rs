@@ -3,19 +3,19 @@
 use hob_api::home::{Aid, Outcome};
 
 use super::arguments::Source;
-use super::evidence::{Comparison, TargetFit, log_sum};
+use super::evidence::{Comparison, EXPLAINED, TargetFit, log_sum};
 use super::groups::{self, Group};
 use super::heard::{Heard, HeardWord};
 use super::index::Index;
-use super::{Options, clauses, lexicon, words};
+use super::{Options, clauses, lexicon, question, words};
 use crate::providers::{CallError, Parameter, Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
-pub const MIN_PROBABILITY: f64 = 0.4;
+pub const MIN_PROBABILITY: f64 = 0.28;
 /// Most candidates whose arguments are looked for.
 const CANDIDATES_MAX: usize = 24;
 /// Most alternatives that are answered.
-const ALTERNATIVES_MAX: usize = 8;
+pub(super) const ALTERNATIVES_MAX: usize = 8;
 /// Below this probability an alternative is none.
 const ALTERNATIVE_MIN: f64 = 0.01;
 /// Of each argument that was said.
@@ -35,6 +35,8 @@ const BARE_COVERAGE_MIN: f64 = 0.25;
 const CAREFUL_COVERAGE_MIN: f64 = 0.65;
 /// What is left of the coverage if words are unexplained and the name has others in their place.
 const OTHER_NAME: f64 = 0.7;
+/// The same if only one of both is so.
+const DOUBTFUL_NAME: f64 = 0.9;
 /// Of a group that was spoken of as one, against its members.
 const TOGETHER: f64 = 6.0;
 
@@ -122,8 +124,11 @@ fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options
         .collect();
     let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
     let group = groups::group(&comparison, best);
-    if is_question(&heard) {
-        return question(&comparison, &fits, group);
+    if heard.forbids {
+        return Reading::without_call(Outcome::Talk, "it says what is not to be done");
+    }
+    if question::is_question(&heard) {
+        return question::read(&comparison, &fits, group);
     }
     let pairs = pairs(&comparison, &fits, group.as_ref());
     decide(&comparison, text, &pairs)
@@ -277,7 +282,7 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
     .fill(tool);
     let does = comparison.index.profile.meanings(pair.tool);
     let (mut explained, mut said) = (0.0, 0.0);
-    let (mut acts, mut foreign) = (false, false);
+    let (mut acts, mut foreign, mut of_others) = (false, false, false);
     for (place, word) in heard.words.iter().enumerate() {
         if word.filler {
             continue;
@@ -290,9 +295,19 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
             explained += weight;
         } else {
             foreign = true;
+            of_others |= word
+                .matches
+                .iter()
+                .any(|(_, strength)| *strength >= EXPLAINED);
         }
     }
     let mut coverage = if said > 0.0 { explained / said } else { 0.0 };
+    // What others are called by, or the rest of its own name, may name another, which is not there.
+    for doubtful in [of_others, pair.unsaid] {
+        if doubtful {
+            coverage *= DOUBTFUL_NAME;
+        }
+    }
     // Who names one by other words than its own means another, which is not there.
     if foreign && !pair.specific {
         coverage *= COVERAGE_MIN;
@@ -321,7 +336,7 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
         sure: match (counts, bare) {
             (false, _) => 1.0,
             (true, true) => coverage.sqrt(),
-            (true, false) => coverage,
+            (true, false) => coverage * coverage,
         },
         acts,
         named: pair.named,
@@ -368,109 +383,14 @@ fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
     }
 }
 
-/// Words that a question may have before it begins.
-fn is_opening(folded: &str) -> bool {
-    matches!(
-        folded,
-        "hey"
-            | "ok"
-            | "okay"
-            | "hob"
-            | "please"
-            | "bitte"
-            | "can"
-            | "could"
-            | "you"
-            | "me"
-            | "tell"
-            | "so"
-            | "and"
-            | "und"
-            | "kannst"
-            | "du"
-            | "mir"
-            | "sag"
-            | "sagen"
-            | "hi"
-            | "hallo"
-            | "uh"
-            | "um"
-            | "well"
-            | "also"
-    )
-}
-
-/// Whether somebody asks how something is, instead of saying what is to be done.
-fn is_question(heard: &Heard) -> bool {
-    let words = heard.words.iter().map(|word| word.word.folded.as_str());
-    let Some(first) = words.clone().find(|word| !is_opening(word)) else {
-        return false;
-    };
-    let about = [
-        "status", "state", "zustand", "tell", "check", "update", "current",
-    ];
-    let changes = heard
-        .meanings
-        .names()
-        .any(|meaning| matches!(meaning, "#toggle" | "#set"));
-    lexicon::is_asking(first) || (!changes && words.clone().any(|word| about.contains(&word)))
-}
-
-fn question(comparison: &Comparison<'_>, fits: &[TargetFit], group: Option<Group>) -> Reading {
-    let heard = comparison.heard;
-    let (targets, explains) = match group {
-        Some(group) => (group.targets, group.explains),
-        None => asked_about(heard, fits),
-    };
-    let (mut said, mut explained) = (0.0, 0.0);
-    for (word, explains) in heard.words.iter().zip(explains) {
-        if !word.filler && !lexicon::is_asking(&word.word.folded) {
-            let weight = comparison.weight(word);
-            said += weight;
-            if explains || !word.meanings.is_empty() {
-                explained += weight;
-            }
-        }
-    }
-    if targets.is_empty() || explained < ASKED_MIN * said {
-        return Reading::without_call(Outcome::Talk, "it asks about nothing of the home");
-    }
-    Reading {
-        outcome: Outcome::Question,
-        targets,
-        ..Reading::default()
-    }
-}
-
-/// How far the odds of two targets lie apart, as a logarithm, when both are answered.
-const AS_WELL: f64 = 0.5;
-/// The least part of a question that names what it asks about.
-const ASKED_MIN: f64 = 0.4;
-
-/// The targets that fit best, and the words that the first explains.
-fn asked_about(heard: &Heard, fits: &[TargetFit]) -> (Vec<usize>, Vec<bool>) {
-    let best = fits.iter().map(|fit| fit.score).fold(f64::MIN, f64::max);
-    let about = |fit: &TargetFit| fit.specific > 0.0 || heard.families != 0;
-    let fits = fits.iter().enumerate();
-    let best: Vec<_> = fits
-        .filter(|(_, fit)| fit.score >= best - AS_WELL && about(fit))
-        .take(ALTERNATIVES_MAX)
-        .collect();
-    let explains = best
-        .first()
-        .map_or(Vec::new(), |(_, fit)| fit.explains.clone());
-    (best.into_iter().map(|(place, _)| place).collect(), explains)
-}
-
 impl Comparison<'_> {
     /// How much a word counts.
-    fn weight(&self, word: &HeardWord) -> f64 {
+    pub(super) fn weight(&self, word: &HeardWord) -> f64 {
         let known = word.matches.iter().map(|(id, _)| self.rarity(*id));
         if let Some(weight) = known.max_by(f64::total_cmp) {
             return weight;
         }
-        let tools = 0..self.provider.tools().len();
-        let knowing = tools.filter(|tool| self.knows(*tool, word)).count();
+        let knowing = self.knowing(word);
         if knowing > 0 {
             return self.tool_rarity(knowing);
         }
@@ -491,7 +411,6 @@ impl Comparison<'_> {
         if word.filler || !self.knows(tool, word) {
             return 0.0;
         }
-        let tools = 0..self.provider.tools().len();
-        self.tool_rarity(tools.filter(|other| self.knows(*other, word)).count())
+        self.tool_rarity(self.knowing(word))
     }
 }

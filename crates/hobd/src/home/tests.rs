@@ -10,6 +10,7 @@ use super::*;
 use crate::providers::{Entry, Provider, ProviderName, Providers};
 use crate::request::parse_provider;
 
+mod bounds;
 mod injection;
 mod validity;
 
@@ -222,6 +223,61 @@ fn german_is_read() {
                 &["add_item todo item=\"Hafermilch\""],
             ),
             ("Verriegle die Haustür", &["lock k.front"]),
+            (
+                "Es ist Zeit, die Schreibtischlampe auszuschalten",
+                &["turn_off l.study"],
+            ),
+            (
+                "Stell sicher, dass die Küchenjalousie geschlossen ist",
+                &["close_cover c.kitchen"],
+            ),
+            (
+                "Wir brauchen die Nachttischlampe nicht mehr",
+                &["turn_off l.bed"],
+            ),
+            (
+                "Schalte das Licht des Schlafzimmerventilators aus",
+                &["turn_off f.bed"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_home_is_spoken_to_in_another_language_than_it_is_named_in() {
+    assert_reads(
+        &house(),
+        &[
+            ("Schalte die Schreibtischlampe aus", &["turn_off l.study"]),
+            (
+                "Schließe die Jalousie in der Küche",
+                &["close_cover c.kitchen"],
+            ),
+            ("Mach den Ventilator im Schlafzimmer an", &["turn_on f.bed"]),
+        ],
+    );
+    assert_reads(
+        &haus(),
+        &[("Turn off the desk lamp", &["turn_off l.study"])],
+    );
+}
+
+#[test]
+fn what_is_forbidden_is_not_done_and_what_is_not_needed_is_off() {
+    for text in [
+        "don't turn off the desk lamp",
+        "do not unlock the front door",
+        "never open the kitchen blinds",
+        "schalte die Schreibtischlampe nicht aus",
+    ] {
+        let answer = read_with(&house(), text, &Options::default());
+        assert_eq!(answer.outcome, Outcome::Talk, "{text}");
+    }
+    assert_reads(
+        &house(),
+        &[
+            ("we don't need the desk lamp anymore", &["turn_off l.study"]),
+            ("why don't you turn on the desk lamp", &["turn_on l.study"]),
         ],
     );
 }
@@ -291,6 +347,12 @@ fn what_is_no_command_is_no_call() {
         ("Tell me a joke", Outcome::Talk),
         ("thank you", Outcome::Talk),
         ("is the desk lamp on?", Outcome::Question),
+        (
+            "could you check whether the desk lamp is on",
+            Outcome::Question,
+        ),
+        ("I'd like to know if the desk lamp is on", Outcome::Question),
+        ("Sag mir, ob die Desk Lamp an ist", Outcome::Question),
         ("what's the status of the front door", Outcome::Question),
         (
             "turn on the desk lamp on the moon by magic tomorrow",

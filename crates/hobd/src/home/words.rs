@@ -13,6 +13,9 @@ const PLURAL_BYTES_MIN: usize = 4;
 /// Shortest folded word, in bytes, that loses a German ending.
 const ENDING_BYTES_MIN: usize = 5;
 
+/// What ends like another form of a word that means something else.
+const NOUNS: &[&str] = &["player"];
+
 /// One word of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
@@ -72,6 +75,9 @@ pub(super) fn stem(folded: &str) -> &str {
     let mut stem = folded;
     if stem.len() >= PLURAL_BYTES_MIN && stem.ends_with('s') && !stem.ends_with("ss") {
         stem = &stem[..stem.len() - 1];
+    }
+    if NOUNS.contains(&stem) {
+        return stem;
     }
     for ending in ["en", "er", "em", "es", "e", "n"] {
         if stem.len() >= ENDING_BYTES_MIN

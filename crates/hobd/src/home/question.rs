@@ -1,0 +1,190 @@
+//! What is a question about the home and no command, and what it asks about.
+
+use hob_api::home::Outcome;
+
+use super::evidence::{Comparison, TargetFit};
+use super::groups::Group;
+use super::heard::Heard;
+use super::lexicon;
+use super::reading::{ALTERNATIVES_MAX, Reading};
+
+/// Words that a question or a command may have before it begins.
+const OPENING: &[&str] = &[
+    "hey", "ok", "okay", "hob", "please", "bitte", "can", "could", "would", "will", "you", "so",
+    "and", "und", "kannst", "koennten", "koennen", "du", "sie", "mir", "hi", "hallo", "uh", "um",
+    "aeh", "well", "also", "wir", "we", "ich", "i",
+];
+/// What a command may begin with that looks like a question: the rest of it is what counts.
+const POLITE: &[&[&str]] = &[
+    &["is", "it", "possible", "to"],
+    &["is", "it", "ok", "to"],
+    &["is", "it", "okay", "to"],
+    &["is", "it", "time", "to"],
+    &["why", "dont", "you"],
+    &["why", "dont", "we"],
+    &["why", "not"],
+    &["how", "about"],
+    &["do", "you", "mind"],
+    &["ist", "es", "moeglich"],
+    &["wie", "waere", "es"],
+];
+/// With these in it, something is asked, wherever they stand.
+const WONDERING: &[&str] = &[
+    "whether",
+    "wonder",
+    "wondering",
+    "know",
+    "curious",
+    "idea",
+    "ob",
+    "wissen",
+    "pruefen",
+    "pruefe",
+    "ueberpruefen",
+    "ueberpruefe",
+    "nachsehen",
+    "kontrollieren",
+    "informieren",
+];
+/// What a question begins with beside the lexicon's words.
+const BEGINNING: &[&str] = &[
+    "any",
+    "check",
+    "wird",
+    "werden",
+    "spielt",
+    "befindet",
+    "dreht",
+    "macht",
+    "leuchtet",
+    "liegt",
+    "gibt",
+    "sag",
+    "sage",
+    "sagen",
+    "irgendeine",
+];
+/// Verbs with which somebody asks to be told.
+const TELLING: &[&str] = &[
+    "tell", "check", "show", "give", "sag", "sage", "sagen", "zeig", "zeige", "zeigen",
+];
+/// What somebody wants to be told.
+const TOLD: &[&str] = &[
+    "status",
+    "state",
+    "zustand",
+    "update",
+    "current",
+    "aktuell",
+    "aktuelle",
+    "aktuellen",
+];
+/// What is done to a state that is to become another.
+const CHANGING: &[&str] = &[
+    "switch", "swap", "change", "flip", "alter", "reverse", "turn", "schalte", "schalten",
+];
+
+/// Whether somebody asks how something is, instead of saying what is to be done.
+pub(super) fn is_question(heard: &Heard) -> bool {
+    let words: Vec<&str> = heard
+        .words
+        .iter()
+        .map(|word| word.word.folded.as_str())
+        .collect();
+    let start = words.iter().position(|word| !OPENING.contains(word));
+    let said = &words[start.unwrap_or(words.len())..];
+    let Some((first, rest)) = said.split_first() else {
+        return false;
+    };
+    if POLITE.iter().any(|polite| said.starts_with(polite)) {
+        return false;
+    }
+    match *first {
+        // "Have you locked the door?" asks, "have the robot start" does not.
+        "have" => rest
+            .iter()
+            .any(|word| matches!(*word, "i" | "you" | "we" | "they" | "been")),
+        // "Tell me", and not "tell the robot to start".
+        "tell" => matches!(rest.first(), Some(&("me" | "us"))),
+        first if BEGINNING.contains(&first) || lexicon::is_asking(first) => true,
+        _ if said.iter().any(|word| WONDERING.contains(word)) => true,
+        "see" | "say" => said.contains(&"if"),
+        _ => asks_to_be_told(heard, start.unwrap_or_default()),
+    }
+}
+
+/// Whether it is about how something is, and not about changing that.
+fn asks_to_be_told(heard: &Heard, start: usize) -> bool {
+    let told = |word: &str| TOLD.contains(&word);
+    let said = &heard.words[start..];
+    let Some(about) = said.iter().position(|word| told(&word.word.folded)) else {
+        return false;
+    };
+    let changes = heard
+        .meanings
+        .names()
+        .any(|meaning| matches!(meaning, "#toggle" | "#set"));
+    // "Stop the current track" says first what is to be done.
+    let acts = said[..about].iter().any(|word| !word.meanings.is_empty());
+    // "Switch the state of the lamp": it is to be another.
+    let acts = acts
+        || said[..about]
+            .iter()
+            .any(|word| CHANGING.contains(&word.word.folded.as_str()));
+    let telling = said
+        .iter()
+        .take(2)
+        .any(|word| TELLING.contains(&word.word.folded.as_str()));
+    !changes && (telling || !acts)
+}
+
+/// What is asked about.
+pub(super) fn read(
+    comparison: &Comparison<'_>,
+    fits: &[TargetFit],
+    group: Option<Group>,
+) -> Reading {
+    let heard = comparison.heard;
+    let (targets, explains) = match group {
+        Some(group) => (group.targets, group.explains),
+        None => asked_about(heard, fits),
+    };
+    let (mut said, mut explained) = (0.0, 0.0);
+    for (word, explains) in heard.words.iter().zip(explains) {
+        if !word.filler && !lexicon::is_asking(&word.word.folded) {
+            let weight = comparison.weight(word);
+            said += weight;
+            if explains || !word.meanings.is_empty() {
+                explained += weight;
+            }
+        }
+    }
+    if targets.is_empty() || explained < ASKED_MIN * said {
+        return Reading::without_call(Outcome::Talk, "it asks about nothing of the home");
+    }
+    Reading {
+        outcome: Outcome::Question,
+        targets,
+        ..Reading::default()
+    }
+}
+
+/// How far the odds of two targets lie apart, as a logarithm, when both are answered.
+const AS_WELL: f64 = 0.5;
+/// The least part of a question that names what it asks about.
+const ASKED_MIN: f64 = 0.4;
+
+/// The targets that fit best, and the words that the first explains.
+fn asked_about(heard: &Heard, fits: &[TargetFit]) -> (Vec<usize>, Vec<bool>) {
+    let best = fits.iter().map(|fit| fit.score).fold(f64::MIN, f64::max);
+    let about = |fit: &TargetFit| fit.specific > 0.0 || heard.families != 0;
+    let fits = fits.iter().enumerate();
+    let best: Vec<_> = fits
+        .filter(|(_, fit)| fit.score >= best - AS_WELL && about(fit))
+        .take(ALTERNATIVES_MAX)
+        .collect();
+    let explains = best
+        .first()
+        .map_or(Vec::new(), |(_, fit)| fit.explains.clone());
+    (best.into_iter().map(|(place, _)| place).collect(), explains)
+}
