@@ -108,40 +108,46 @@ impl Heard {
     /// What words say together and not alone.
     fn read_together(&mut self) {
         self.join_verb();
-        let has = |words: &[HeardWord], any: &[&str]| {
-            words
-                .iter()
-                .any(|word| any.contains(&word.word.folded.as_str()))
-        };
-        // "Turn it on or off": to what it is not.
-        if has(&self.words, &["or", "oder"]) {
-            let on = |word: &HeardWord| matches!(word.word.folded.as_str(), "on" | "ein" | "an");
-            let off = |word: &HeardWord| matches!(word.word.folded.as_str(), "off" | "aus");
-            if self.words.iter().any(on) && self.words.iter().any(off) {
-                let toggle = lexicon::meanings(words::stem("toggle"));
-                for word in self.words.iter_mut().filter(|word| on(word) || off(word)) {
-                    word.filler = false;
-                    word.mean(toggle);
-                }
+        self.join_on_or_off();
+        self.read_negation();
+    }
+
+    /// "Turn it on or off": to what it is not.
+    fn join_on_or_off(&mut self) {
+        let is = |word: &HeardWord, any: &[&str]| any.contains(&word.word.folded.as_str());
+        let on = |word: &HeardWord| is(word, &["on", "ein", "an"]);
+        let off = |word: &HeardWord| is(word, &["off", "aus"]);
+        let or = |word: &HeardWord| is(word, &["or", "oder"]);
+        if self.words.iter().any(or) && self.words.iter().any(on) && self.words.iter().any(off) {
+            let toggle = lexicon::meanings(words::stem("toggle"));
+            for word in self.words.iter_mut().filter(|word| on(word) || off(word)) {
+                word.filler = false;
+                word.mean(toggle);
             }
         }
-        let negation =
+    }
+
+    /// What nobody needs any more is to be off; of anything else that is not to be, nothing is done.
+    fn read_negation(&mut self) {
+        let negates =
             |word: &HeardWord| lexicon::is_negation(&word.word.folded) && word.matches.is_empty();
-        let Some(negation) = self.words.iter().position(negation) else {
+        let Some(negation) = self.words.iter().position(negates) else {
             return;
         };
-        if self
-            .words
-            .iter()
-            .any(|word| lexicon::is_need(&word.word.folded))
-        {
-            // What nobody needs any more is to be off.
+        let needs = |word: &HeardWord| lexicon::is_need(&word.word.folded);
+        let asks = negation > 0 && self.words[negation - 1].word.folded == "why";
+        if self.words.iter().any(needs) {
             for word in &mut self.words {
                 word.mean(Meanings::default());
+                word.filler |= needs(word);
             }
             self.words[negation].filler = false;
             self.words[negation].mean(lexicon::meanings("off"));
-        } else if negation > 0 || !matches!(self.words[0].word.folded.as_str(), "why") {
+        } else if asks {
+            // "Why don't you" asks for it.
+            self.words[negation - 1].filler = true;
+            self.words[negation].filler = true;
+        } else {
             self.forbids = true;
         }
     }

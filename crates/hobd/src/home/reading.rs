@@ -282,7 +282,7 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
     .fill(tool);
     let does = comparison.index.profile.meanings(pair.tool);
     let (mut explained, mut said) = (0.0, 0.0);
-    let (mut acts, mut foreign, mut of_others) = (false, false, false);
+    let (mut acts, mut foreign, mut of_others, mut more) = (false, false, false, false);
     for (place, word) in heard.words.iter().enumerate() {
         if word.filler {
             continue;
@@ -295,6 +295,7 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
             explained += weight;
         } else {
             foreign = true;
+            more |= asks_more(word);
             of_others |= word
                 .matches
                 .iter()
@@ -302,6 +303,9 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
         }
     }
     let mut coverage = if said > 0.0 { explained / said } else { 0.0 };
+    if more {
+        coverage *= COVERAGE_MIN;
+    }
     // What others are called by, or the rest of its own name, may name another, which is not there.
     for doubtful in [of_others, pair.unsaid] {
         if doubtful {
@@ -341,6 +345,12 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
         acts,
         named: pair.named,
     }
+}
+
+/// Whether a word says how something is to be, which is not done by a call that leaves it out.
+fn asks_more(word: &HeardWord) -> bool {
+    let number = word.word.folded.starts_with(|c: char| c.is_ascii_digit());
+    word.matches.is_empty() && (number || lexicon::colour(&word.word.stem).is_some())
 }
 
 fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candidate>) -> Reading {

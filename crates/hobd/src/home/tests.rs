@@ -236,7 +236,7 @@ fn german_is_read() {
                 &["turn_off l.bed"],
             ),
             (
-                "Schalte das Licht des Schlafzimmerventilators aus",
+                "Schalte den Ventilator des Schlafzimmers aus",
                 &["turn_off f.bed"],
             ),
         ],
