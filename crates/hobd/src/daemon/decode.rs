@@ -76,7 +76,7 @@ fn question(entry: &Entry, said: &ValidHome) -> Result<Question, ApiError> {
         let (text, options) = (&said.text, &said.options);
         let (likely, commands) =
             home::shortlist(provider, &entry.index, text, options, SHORTLIST_MAX);
-        Scope::narrow(likely, text, commands)
+        Scope::narrow(&likely, text, commands)
     });
     let utterance = Utterance {
         text: &said.text,

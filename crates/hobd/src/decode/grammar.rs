@@ -4,6 +4,8 @@
 //! and a step looks at one automaton instead of hundreds of rules.
 
 use std::collections::BTreeMap;
+// Writing to a string can't fail, and its result is dropped here.
+use std::fmt::Write as _;
 
 use hob_api::provider::Scalar;
 use hob_ipc::constraint::CONSTRAINT_BYTES_MAX;
@@ -53,7 +55,7 @@ pub(super) fn of(provider: &Provider, spelling: &Spelling, scope: &Scope) -> Opt
     let mut text = format!("start: {}\n", answers.join(" | "));
     text += &writer.rules;
     for (definition, name) in writer.terminals {
-        text += &format!("{name}: {definition}\n");
+        let _ = writeln!(text, "{name}: {definition}");
     }
     (text.len() <= CONSTRAINT_BYTES_MAX).then_some(text)
 }
@@ -81,7 +83,7 @@ impl Writer<'_> {
     fn rule(&mut self, name: &str, definition: &str) {
         self.bytes += definition.len();
         if self.bytes <= CONSTRAINT_BYTES_MAX {
-            self.rules += &format!("{name}: {definition}\n");
+            let _ = writeln!(self.rules, "{name}: {definition}");
         }
     }
 
@@ -108,7 +110,7 @@ impl Writer<'_> {
     fn questions(&mut self) -> Option<String> {
         let targets: Vec<usize> = self.scope.targets.iter().copied().collect();
         let groups = self.spelling.groups_where(|_| true);
-        let about = self.targets(&targets, groups, 1)?;
+        let about = self.targets(None, &targets, groups)?;
         Some(format!("{} {about}", quoted(QUESTION)))
     }
 
@@ -119,18 +121,20 @@ impl Writer<'_> {
         if tool.acts_on().is_some() {
             let all = self.provider.targets();
             let scope = self.scope.targets.iter().copied();
-            let targets: Vec<usize> = scope.filter(|at| tool.accepts(&all[*at])).collect();
+            let targets: Vec<usize> = scope
+                .filter(|at| tool.accepts(&all[*at]) && self.scope.pairs(place, *at))
+                .collect();
             let groups = self.spelling.groups_of(self.provider, tool);
-            let targets = self.targets(&targets, groups, self.scope.listed)?;
+            let targets = self.targets(Some(place), &targets, groups)?;
             rule = format!("{} {targets}", quoted(&format!("{} ", tool.name())));
         }
         for parameter in tool.parameters() {
             let value = self.value(parameter);
             let argument = format!("{} {value}", quoted(&format!(" {}=", parameter.name)));
             if parameter.required {
-                rule += &format!(" {argument}");
+                let _ = write!(rule, " {argument}");
             } else if self.scope.allows(place, &parameter.name) {
-                rule += &format!(" ({argument})?");
+                let _ = write!(rule, " ({argument})?");
             }
         }
         let name = format!("call_{place}");
@@ -138,16 +142,21 @@ impl Writer<'_> {
         Some(name)
     }
 
-    /// Up to so many of the targets, or one of the groups.
-    fn targets(&mut self, targets: &[usize], groups: Vec<Group>, listed: usize) -> Option<String> {
+    /// Some of the targets or one of the groups that a tool may act on; one of any for `None`.
+    fn targets(
+        &mut self,
+        tool: Option<usize>,
+        targets: &[usize],
+        groups: Vec<Group>,
+    ) -> Option<String> {
         if targets.is_empty() {
             return None;
         }
         let names = self.one_of(targets.iter().map(|place| self.spelling.target(*place)));
-        let listed = listed.min(targets.len()) - 1;
+        let listed = tool.map_or(1, |_| self.scope.listed).min(targets.len()) - 1;
         let names = format!("{names}{}", repeated(&format!("\", \" {names}"), 0, listed));
         let groups = groups.into_iter();
-        let groups = groups.filter(|group| self.scope.has_group(&group.targets));
+        let groups = groups.filter(|group| self.scope.has_group(tool, &group.targets));
         let groups: Vec<String> = groups.map(|group| group.text).collect();
         if groups.is_empty() {
             return Some(names);

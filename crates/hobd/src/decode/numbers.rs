@@ -15,8 +15,7 @@ pub(super) fn integers(range: &RangeInclusive<i64>) -> String {
 
 /// Numbers of a range with at most [`DECIMALS_MAX`] decimals; `None` if there is none.
 pub(super) fn numbers(range: &RangeInclusive<f64>) -> Option<String> {
-    let least = range.start().max(-NUMBER_MAX);
-    let most = range.end().min(NUMBER_MAX);
+    let (from, to) = (range.start().max(-NUMBER_MAX), range.end().min(NUMBER_MAX));
     let mut alternatives = Vec::new();
     let mut scale = 1.0;
     for decimals in 0..=DECIMALS_MAX {
@@ -28,10 +27,7 @@ pub(super) fn numbers(range: &RangeInclusive<f64>) -> Option<String> {
         let units = {
             // A product may be rounded across the bound; a quotient is what the digits are read as.
             let within = |units: &i128| range.contains(&(*units as f64 / scale));
-            let (first, last) = (
-                (least * scale).ceil() as i128,
-                (most * scale).floor() as i128,
-            );
+            let (first, last) = ((from * scale).ceil() as i128, (to * scale).floor() as i128);
             let first = [first, first + 1].into_iter().find(within);
             let last = [last, last - 1].into_iter().find(within);
             first.zip(last)
@@ -66,13 +62,14 @@ fn magnitudes(least: u128, most: u128, decimals: usize) -> Vec<String> {
     let mut alternatives = Vec::new();
     let shortest = decimals + 1;
     for length in shortest..=most.to_string().len().max(shortest) {
-        let first = if length == shortest {
+        let power = |digits: usize| 10_u128.pow(u32::try_from(digits).unwrap_or(0));
+        // The shortest have leading zeros as far as the decimals ask for them.
+        let from = if length == shortest {
             0
         } else {
-            10_u128.pow(u32::try_from(length - 1).unwrap_or(0))
+            power(length - 1)
         };
-        let last = 10_u128.pow(u32::try_from(length).unwrap_or(0)) - 1;
-        let (least, most) = (least.max(first), most.min(last));
+        let (least, most) = (least.max(from), most.min(power(length) - 1));
         if least <= most {
             let digits = |number: u128| format!("{number:0length$}").into_bytes();
             alternatives.push(between(&digits(least), &digits(most), decimals));

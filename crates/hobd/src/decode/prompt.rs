@@ -2,6 +2,8 @@
 //! read once, then what is said now.
 
 use std::collections::BTreeMap;
+// Writing to a string can't fail, and its result is dropped here.
+use std::fmt::Write as _;
 
 use hob_api::chat::Role;
 use hob_ipc::message::ChatMessage;
@@ -13,17 +15,16 @@ use super::{Utterance, examples};
 use crate::providers::{Parameter, Provider, Tool, Values, is_unseen};
 
 /// Longest list of tools and longest list of targets, in bytes, which is about 700 and 1,100 tokens.
-/// A longer list of targets is left out: an utterance then brings those that it may mean.
+/// A longer list of targets is left out: the grammar knows them.
 const TOOLS_BYTES_MAX: usize = 2 << 10;
 const TARGETS_BYTES_MAX: usize = 3 << 10;
 /// Longest description of a tool that the model is told, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 80;
 /// Most values of a choice that it is told, and most kinds that a tool acts on.
 const CHOICES_TOLD: usize = 8;
-/// Most likely calls, and most states of targets, that it is told.
-const LIKELY_TOLD: usize = 6;
 /// Longest name of a room that it is told, in characters.
 const AREA_CHARS_MAX: usize = 100;
+/// Most targets whose state it is told, and most values of one.
 const STATES_TOLD: usize = 4;
 
 /// What every conversation about a home begins with.
@@ -65,7 +66,7 @@ fn line(tool: &Tool, described: bool) -> String {
         } else {
             kinds.join("|")
         };
-        text += &format!(" <{kinds}>");
+        let _ = write!(text, " <{kinds}>");
     }
     for parameter in tool.parameters() {
         let (open, close) = if parameter.required {
@@ -73,7 +74,12 @@ fn line(tool: &Tool, described: bool) -> String {
         } else {
             ("[", "]")
         };
-        text += &format!(" {open}{}={}{close}", parameter.name, values(parameter));
+        let _ = write!(
+            text,
+            " {open}{}={}{close}",
+            parameter.name,
+            values(parameter)
+        );
     }
     let description: String = tool
         .description()
@@ -81,7 +87,7 @@ fn line(tool: &Tool, described: bool) -> String {
         .take(DESCRIPTION_CHARS_MAX)
         .collect();
     if described && !description.is_empty() {
-        text += &format!(": {description}");
+        let _ = write!(text, ": {description}");
     }
     text + "\n"
 }
@@ -115,15 +121,15 @@ fn targets(provider: &Provider, spelling: &Spelling) -> String {
     let mut text = "Home:\n".to_owned();
     for ((room, kind), names) in rooms {
         let room = room.map(|room| format!("{room}, ")).unwrap_or_default();
-        text += &format!("{room}{kind}: {}\n", names.join(", "));
+        let _ = writeln!(text, "{room}{kind}: {}", names.join(", "));
     }
     if text.len() > TARGETS_BYTES_MAX {
-        return "What is said comes with the calls that it may mean.\n".to_owned();
+        return String::new();
     }
     text
 }
 
-/// What is said now, and what may be meant by it.
+/// What is said now, where, and how the targets are that it may be about.
 pub(super) fn tail(
     provider: &Provider,
     spelling: &Spelling,
@@ -131,41 +137,17 @@ pub(super) fn tail(
     scope: Option<&Scope>,
 ) -> ChatMessage {
     let mut text = String::new();
-    let likely = scope
-        .map(|scope| scope.likely.as_slice())
-        .unwrap_or_default();
-    let mut calls: Vec<String> = Vec::new();
-    let mut states = Vec::new();
-    for one in likely {
-        let call = match &one.call {
-            Some(call) => spelling.call(provider, call),
-            None => {
-                let tool = &provider.tools()[one.tool];
-                let targets = spelling.targets(provider, tool, &one.targets);
-                format!("{} {targets}", tool.name()).trim_end().to_owned()
-            }
-        };
-        if calls.len() < LIKELY_TOLD && !calls.contains(&call) {
-            calls.push(call);
-            let targets = one.targets.iter().filter(|at| !states.contains(*at));
-            let targets: Vec<usize> = targets.copied().collect();
-            states.extend(targets);
-        }
-    }
-    if !calls.is_empty() {
-        text += &format!("Likely:\n{}\n", calls.join("\n"));
-    }
-    states.retain(|place: &usize| !provider.targets()[*place].state.is_empty());
-    for place in states.into_iter().take(STATES_TOLD) {
-        let state = provider.targets()[place].state.iter().take(STATES_TOLD);
-        let state: Vec<String> = state
-            .map(|(name, value)| format!("{name}={}", value_text(value)))
-            .collect();
-        text += &format!("Now {}: {}\n", spelling.target(place), state.join(" "));
+    let targets = scope.into_iter().flat_map(|scope| &scope.targets);
+    let told = targets.filter(|place| !provider.targets()[**place].state.is_empty());
+    for place in told.take(STATES_TOLD) {
+        let state = provider.targets()[*place].state.iter().take(STATES_TOLD);
+        let state = state.map(|(name, value)| format!("{name}={}", value_text(value)));
+        let state: Vec<String> = state.collect();
+        let _ = writeln!(text, "Now {}: {}", spelling.target(*place), state.join(" "));
     }
     if let Some(area) = utterance.area {
         let area: String = area.chars().take(AREA_CHARS_MAX).collect();
-        text += &format!("In {}\n", quoted(&seen(&area)));
+        let _ = writeln!(text, "In {}", quoted(&seen(&area)));
     }
     message(Role::User, text + &said(&seen(utterance.text)))
 }

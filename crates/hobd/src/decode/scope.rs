@@ -6,7 +6,7 @@ use super::prompt::seen;
 use crate::providers::{Provider, ValidCall};
 
 /// Most calls that an utterance is narrowed to.
-pub const SHORTLIST_MAX: usize = 12;
+pub const SHORTLIST_MAX: usize = 8;
 /// Most calls of one answer.
 pub(super) const CALLS_MAX: usize = 4;
 /// Most targets of one call that are named one by one.
@@ -28,8 +28,10 @@ pub struct Likely {
 pub struct Scope {
     pub(super) tools: BTreeSet<usize>,
     pub(super) targets: BTreeSet<usize>,
-    /// Groups by their targets; `None` for all.
-    pub(super) groups: Option<BTreeSet<Vec<usize>>>,
+    /// Which tool may act on which target; `None` for each on whatever it acts on.
+    pairs: Option<BTreeSet<(usize, usize)>>,
+    /// Which tool may act on which group, by its targets; `None` for each on any.
+    groups: Option<BTreeSet<(usize, Vec<usize>)>>,
     /// Arguments that a call need not have and may have, by tool; `None` for all.
     pub(super) optional: Option<BTreeSet<(usize, String)>>,
     /// What texts as arguments are part of; `None` for any.
@@ -38,8 +40,6 @@ pub struct Scope {
     pub(super) calls: usize,
     /// Most targets that a call names one by one, from 1.
     pub(super) listed: usize,
-    /// What suggested it, the likeliest first.
-    pub(super) likely: Vec<Likely>,
 }
 
 impl Scope {
@@ -48,43 +48,51 @@ impl Scope {
         Self {
             tools: (0..provider.tools().len()).collect(),
             targets: (0..provider.targets().len()).collect(),
+            pairs: None,
             groups: None,
             optional: None,
             words: None,
             calls: CALLS_MAX,
             listed: LISTED_MAX,
-            likely: Vec::new(),
         }
     }
 
-    /// What an utterance of so many commands suggests: the tools and targets of `likely`, each tool
-    /// on each target, with the arguments of which something was said.
-    pub fn narrow(likely: Vec<Likely>, text: &str, commands: usize) -> Self {
+    /// What an utterance of so many commands suggests: the tools of `likely` on their targets, with the
+    /// arguments of which something was said.
+    pub fn narrow(likely: &[Likely], text: &str, commands: usize) -> Self {
         let mut scope = Self {
             tools: BTreeSet::new(),
             targets: BTreeSet::new(),
+            pairs: Some(BTreeSet::new()),
             groups: Some(BTreeSet::new()),
             optional: Some(BTreeSet::new()),
             words: Some(spoken(text)),
             calls: commands.clamp(1, CALLS_MAX),
             listed: 1,
-            likely: Vec::new(),
         };
-        for one in &likely {
+        for one in likely {
             scope.tools.insert(one.tool);
             scope.targets.extend(&one.targets);
+            let pairs = scope.pairs.get_or_insert_default();
+            pairs.extend(one.targets.iter().map(|target| (one.tool, *target)));
             if one.targets.len() > 1 {
                 let mut sorted = one.targets.clone();
                 sorted.sort_unstable();
                 scope.listed = scope.listed.max(sorted.len().min(LISTED_MAX));
-                scope.groups.get_or_insert_default().insert(sorted);
+                let groups = scope.groups.get_or_insert_default();
+                groups.insert((one.tool, sorted));
             }
             let arguments = one.call.iter().flat_map(|call| call.arguments().keys());
             let optional = scope.optional.get_or_insert_default();
             optional.extend(arguments.map(|name| (one.tool, name.clone())));
         }
-        scope.likely = likely;
         scope
+    }
+
+    /// Whether a tool that acts on a target may do so.
+    pub(super) fn pairs(&self, tool: usize, target: usize) -> bool {
+        let pairs = self.pairs.as_ref();
+        pairs.is_none_or(|pairs| pairs.contains(&(tool, target)))
     }
 
     /// Whether a call of a tool may have an argument that it need not have.
@@ -93,9 +101,11 @@ impl Scope {
         optional.is_none_or(|all| all.contains(&(tool, argument.to_owned())))
     }
 
-    /// Whether an answer may name a group of these targets.
-    pub(super) fn has_group(&self, targets: &[usize]) -> bool {
-        self.groups.as_ref().is_none_or(|all| all.contains(targets))
+    /// Whether a tool may act on a group of these targets; `None` for any tool.
+    pub(super) fn has_group(&self, tool: Option<usize>, targets: &[usize]) -> bool {
+        let meant = |(by, of): &(usize, Vec<usize>)| of == targets && tool.is_none_or(|t| t == *by);
+        let groups = self.groups.as_ref();
+        groups.is_none_or(|groups| groups.iter().any(meant))
     }
 }
 

@@ -1,6 +1,8 @@
 //! How a home's targets and values are written in answers: each in one way, and none as another.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+// Writing to a string can't fail, and its result is dropped here.
+use std::fmt::Write as _;
 
 use hob_api::provider::{Scalar, Target};
 
@@ -84,7 +86,7 @@ impl Spelling {
             text += &self.targets(provider, tool, call.targets());
         }
         for (name, value) in call.arguments() {
-            text += &format!(" {name}={}", value_text(value));
+            let _ = write!(text, " {name}={}", value_text(value));
         }
         text
     }

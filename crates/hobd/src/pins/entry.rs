@@ -27,16 +27,23 @@ pub(super) enum Stored {
     Settled { saved: bool },
 }
 
+/// What the pin of a home is beside the others.
+#[derive(Debug, Default)]
+pub(super) struct OfHome {
+    /// Whether it is pinned only if a snapshot of it is found: nobody asked about it yet.
+    pub(super) dormant: bool,
+    /// Whether it came when a model was there already, which then does not wait for its snapshot.
+    pub(super) late: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: PinId,
     pub(super) definition: Definition,
     pub(super) text: TextId,
     pub(super) stored: Stored,
-    /// Whether it is pinned only if a snapshot of it is found: nobody asked about it yet.
-    pub(super) dormant: bool,
-    /// Whether it came when a model was there already, which then does not wait for its snapshot.
-    pub(super) late: bool,
+    /// What is of account if it is a home's.
+    pub(super) home: OfHome,
     /// Whether its definition is being deleted.
     pub(super) leaving: bool,
     /// Whether the engine that is there was told of it.
@@ -62,8 +69,7 @@ impl Entry {
             text: definition.text_id(),
             definition,
             stored: Stored::Unknown,
-            dormant: false,
-            late: false,
+            home: OfHome::default(),
             leaving: false,
             told: false,
             state: PinState::Waiting,
@@ -93,12 +99,12 @@ impl Entry {
 
     /// The command that pins it, with its snapshot if that is of the engine's format.
     pub(super) fn tell(&mut self, format: &str) -> Option<Outgoing> {
-        if self.dormant {
+        if self.home.dormant {
             let found = |s: &Snapshot| s.header.format == format;
             if !matches!(&self.stored, Stored::Whole(snapshot) if found(snapshot)) {
                 return None;
             }
-            self.dormant = false;
+            self.home.dormant = false;
         }
         let (snapshot, stored) = match std::mem::take(&mut self.stored) {
             Stored::Whole(snapshot) if snapshot.header.format == format => {

@@ -116,7 +116,7 @@ impl Pins {
         self.model = Some(sha256.to_owned());
         for entry in self.entries.values_mut() {
             entry.stored = Stored::Unknown;
-            entry.late = false;
+            entry.home.late = false;
         }
         self.read_next();
     }
@@ -407,7 +407,7 @@ impl Pins {
         // A home that is registered while a model loads does not keep it waiting: who does so without
         // end would keep it for ever.
         let undecided =
-            |e: &Entry| !e.late && matches!(e.stored, Stored::Unknown | Stored::Reading);
+            |e: &Entry| !e.home.late && matches!(e.stored, Stored::Unknown | Stored::Reading);
         self.model.is_some() && self.entries.values().any(undecided)
     }
 

@@ -13,7 +13,7 @@ use hob_ipc::Command;
 use hob_ipc::message::ChatMessage;
 
 use super::{Outgoing, Pins};
-use crate::pins::entry::Entry;
+use crate::pins::entry::{Entry, OfHome};
 use crate::pins::{Definition, Owner, PinName};
 use crate::providers::ProviderName;
 
@@ -73,7 +73,7 @@ impl Pins {
         for (key, home) in homes {
             let due = match self.entries.get(&key) {
                 Some(entry) if *entry.definition.messages == *home.messages => {
-                    if !entry.dormant || !home.wanted {
+                    if !entry.home.dormant || !home.wanted {
                         self.homes.remove(&key);
                         continue;
                     }
@@ -130,10 +130,10 @@ impl Pins {
         let mut dormant = !home.wanted;
         if let Some(entry) = self.entries.get_mut(&key) {
             if *entry.definition.messages == *home.messages {
-                entry.dormant = dormant;
+                entry.home.dormant = dormant;
                 return self.tell_all();
             }
-            dormant &= entry.dormant;
+            dormant &= entry.home.dormant;
             outgoing = self.forget(&key);
         } else if !self.has_room_for_home(key.0) {
             tracing::warn!("there is no room for another home's pin");
@@ -145,7 +145,7 @@ impl Pins {
             name: key.1,
             messages: home.messages.to_vec(),
         });
-        (entry.dormant, entry.late) = (dormant, late);
+        entry.home = OfHome { dormant, late };
         self.read_next();
         outgoing.extend(self.tell_all());
         outgoing

@@ -159,7 +159,8 @@ async fn homes_have_places_of_their_own_and_no_more() {
     // They take none of what users pin.
     for n in 0..PINS_PER_OWNER_MAX {
         let name = format!("p{n}");
-        let pin = super::registry::put(&mut pins, Some(1), &name, "text");
-        pin.await.unwrap();
+        super::registry::put(&mut pins, Some(1), &name, "text")
+            .await
+            .unwrap();
     }
 }
