@@ -336,7 +336,7 @@ impl Assistant {
     }
 
     /// Reads what somebody said as calls of the providers of the caller's user. Nothing is done
-    /// about it, and no model takes part: Ask with the option `provider` does it.
+    /// about it: Ask with the option `provider` does it.
     ///
     /// `text` is at most 2000 bytes. `options`, each of which may be left out:
     ///   provider s          the name of the provider that is meant; default: all of the user's
