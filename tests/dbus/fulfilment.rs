@@ -15,11 +15,11 @@ use serde_json::json;
 use zbus::Variant;
 
 use crate::caller::{self, Caller, Options, number, text};
-use crate::hub::{Asked, Hub, Manner, NAME, Told, done, say, say_with, still_does};
+use crate::hub::{Asked, Hub, Manner, NAME, Told, done, say, say_with, still_does, without_model};
 
 #[tokio::test]
 async fn what_is_said_is_done_and_told() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
 
@@ -53,7 +53,7 @@ async fn what_is_said_is_done_and_told() {
     // The hub's own words, and German for what is said in it.
     let speech = HashMap::from([("success", true.into()), ("speech", "Es ist hell".into())]);
     hub.does(Manner::Result(speech));
-    let told = say(&caller, "turn on the desk lamp and the hall light").await;
+    let told = say(&caller, "turn on the desk lamp and turn off the hall light").await;
     assert_eq!(told.reply, "Es ist hell. Es ist hell.");
     hub.does(Manner::Result(done()));
     let told = say(&caller, "schalte bitte die Desk Lamp aus").await;
@@ -84,6 +84,11 @@ async fn what_can_not_be_done_is_answered_without_the_hub() {
     );
     let told = say(&caller, "is the front door locked?").await;
     assert_eq!(told.reply, "I don't know that about Front Door.");
+    let more = ["Bath Light", "Attic Light", "Cellar Light"];
+    let more = more.map(|name| crate::hub::target(&name[..4], name, "light"));
+    let assistant = caller.assistant().await;
+    let updated = assistant.update_targets(&crate::hub::PATH, more.to_vec(), &[]);
+    updated.await.unwrap();
     let told = say(&caller, "turn on the light").await;
     assert_eq!(told.outcome, "unsure", "{told:?}");
     assert!(
@@ -107,7 +112,7 @@ async fn what_can_not_be_done_is_answered_without_the_hub() {
 
 #[tokio::test]
 async fn a_dangerous_call_is_made_when_a_person_confirms_it() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let said = "unlock the front door";
@@ -134,7 +139,7 @@ async fn a_dangerous_call_is_made_when_a_person_confirms_it() {
 
     // Nobody answers: the hub is told, and it was not done.
     hub.confirms(None);
-    let told = say_with(&caller, said, [("timeout_ms", Variant::from(300_u32))]).await;
+    let told = say_with(&caller, said, [("timeout_ms", Variant::from(2000_u32))]).await;
     let told = told.unwrap();
     assert_eq!(told.statuses(), ["refused"], "{told:?}");
     hub.until_asked(7).await;
@@ -168,7 +173,7 @@ impl Plain {
 
 #[tokio::test]
 async fn a_hub_that_can_ask_nobody_confirms_nothing() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let server = caller.connection.object_server();
     server.at(&*crate::hub::PATH, Plain).await.unwrap();
@@ -190,7 +195,7 @@ async fn a_hub_that_can_ask_nobody_confirms_nothing() {
 
 #[tokio::test]
 async fn a_stream_tells_the_same() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let assistant = caller.assistant().await;
@@ -217,7 +222,7 @@ async fn a_stream_tells_the_same() {
 
 #[tokio::test]
 async fn http_and_the_command_line_do_the_same() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let client = daemon.client();
@@ -270,7 +275,7 @@ async fn http_and_the_command_line_do_the_same() {
 
 #[tokio::test]
 async fn what_is_registered_over_http_has_nobody_to_do_it() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let client = daemon.client();
     let body = json!({
@@ -307,7 +312,7 @@ async fn what_is_registered_over_http_has_nobody_to_do_it() {
 
 #[tokio::test]
 async fn only_so_much_is_done_and_bad_options_are_refused() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let both = "turn on the desk lamp and turn off the hall light";
@@ -334,7 +339,7 @@ async fn only_so_much_is_done_and_bad_options_are_refused() {
     }
     let none = say_with(&caller, both, [("provider", "another".into())]).await;
     assert!(none.unwrap_err().0.ends_with("UnknownObject"));
-    let kept = say_with(&caller, both, [("conversation", "c".into())]).await;
+    let kept = say_with(&caller, both, [("conversation", "0".repeat(32).into())]).await;
     let (name, words) = kept.unwrap_err();
     assert!(name.ends_with("NotSupported"), "{name}: {words}");
     still_does(&daemon, &caller, &hub).await;
@@ -342,7 +347,7 @@ async fn only_so_much_is_done_and_bad_options_are_refused() {
 
 #[tokio::test]
 async fn names_of_any_script_are_understood_and_said() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::unregistered(&caller).await;
     let assistant = caller.assistant().await;

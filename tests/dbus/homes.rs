@@ -4,11 +4,11 @@
 use std::sync::LazyLock;
 
 use hob_api::provider::ProviderList;
-use hob_api::status::State;
-use hob_e2e::{Daemon, Setup, eventually};
+use hob_e2e::{Daemon, eventually};
 use zbus::{ObjectPath, Variant};
 
 use crate::caller::{AssistantProxy, Caller, Details, Options, name_and_text, text};
+use crate::hub::without_model;
 
 static HUB: LazyLock<ObjectPath<'static>> =
     LazyLock::new(|| ObjectPath::try_from("/org/example/Hub").unwrap());
@@ -50,13 +50,6 @@ fn targets<'a>() -> Vec<Options<'a>> {
         target("l.desk", "Desk Lamp", "light"),
         target("k.front", "Front Door", "lock"),
     ]
-}
-
-/// A hobd on the bus: none of this needs a model.
-async fn without_model() -> Daemon {
-    let daemon = Setup::empty().bus().start().await;
-    daemon.until(State::NoModel).await;
-    daemon
 }
 
 async fn register(assistant: &AssistantProxy<'_>) -> u64 {

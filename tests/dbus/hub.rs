@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use hob_e2e::{Daemon, eventually};
+use hob_e2e::{Daemon, Setup, eventually};
 use tokio::sync::Notify;
 use zbus::{ObjectPath, OwnedVariant, Variant, fdo, interface};
 
@@ -122,6 +122,18 @@ impl Object {
     fn release(&self) {
         self.0.0.asked.lock().unwrap().push(Asked::Released);
     }
+}
+
+/// A hobd on the bus: none of this needs a model.
+pub(crate) async fn without_model() -> Daemon {
+    started(Setup::empty().bus()).await
+}
+
+/// The same, made as `setup` says.
+pub(crate) async fn started(setup: Setup) -> Daemon {
+    let daemon = setup.start().await;
+    daemon.until(hob_api::status::State::NoModel).await;
+    daemon
 }
 
 /// A result that says no more than that it is done.

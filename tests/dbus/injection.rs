@@ -1,13 +1,12 @@
 //! What hubs call things and tell of them is data, on every way out of hobd.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use hob_e2e::Setup;
 use zbus::Variant;
 
 use crate::caller::{Caller, Options, number, text};
-use crate::hub::{Hub, Manner, NAME, PATH, say, still_does, target, tools};
+use crate::hub::{Hub, Manner, NAME, PATH, say, still_does, target, tools, without_model};
 
 const ATTEMPTS: &str = include_str!("../injections.json");
 
@@ -23,7 +22,7 @@ fn is_obeyed(c: char) -> bool {
 
 #[tokio::test]
 async fn results_change_no_other_call_and_reach_no_terminal_raw() {
-    let daemon = Setup::empty().bus().start().await;
+    let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let both = "turn on the desk lamp and turn off the hall light";
@@ -79,37 +78,36 @@ async fn what_is_talked_about_reaches_the_model_as_what_was_said_alone() {
     let caller = Caller::on(daemon.bus()).await;
     let hub = Hub::on(&caller).await;
     let assistant = caller.assistant().await;
-    let mut talked = 0;
-    for attempt in attempts() {
-        let named = vec![target("x", &attempt, "light")];
-        // What has unseen characters is refused; the rest is in force.
-        if attempt.contains('\0') {
-            continue;
-        }
-        let registered = assistant.register_provider(&PATH, tools(), named, Options::new());
-        let registered = registered.await.is_ok();
-        assert!(
-            !registered || !attempt.chars().any(is_obeyed),
-            "{attempt:?}"
-        );
-        let said = format!("tell me a story about {attempt}");
+    let talk = async |said: String| {
         let options = Options::from([("provider", Variant::from(NAME))]);
         let (reply, details) = caller.ask(&said, options).await.unwrap();
-        if text(&details, "outcome") == "talk" {
-            talked += 1;
+        let talked = text(&details, "outcome") == "talk";
+        if talked {
             // The fake engine says the last message again, and counts the words of all.
             assert_eq!(reply, said);
             let words = u32::try_from(said.split_whitespace().count()).unwrap();
             assert_eq!(number(&details, "prompt_tokens"), words, "{said:?}");
         }
+        usize::from(talked)
+    };
+    let (mut beside, mut about) = (0, 0);
+    for attempt in attempts() {
+        // A D-Bus string can't have a NUL.
+        let attempt = attempt.replace('\0', "");
+        let named = vec![target("x", &attempt, "light")];
+        let registered = assistant.register_provider(&PATH, tools(), named, Options::new());
+        // What has unseen characters is refused; the rest is in force.
+        let registered = registered.await.is_ok();
+        assert!(
+            !registered || !attempt.chars().any(is_obeyed),
+            "{attempt:?}"
+        );
+        beside += talk("write a poem for me".to_owned()).await;
+        hub.register(&assistant, Options::new()).await;
+        about += talk(format!("write a poem about {attempt}")).await;
     }
-    assert!(talked >= 30, "{talked}");
+    assert!(beside >= 60 && about >= 40, "{beside} {about}");
     // None of it was an order.
     assert_eq!(hub.asked(), []);
-    tokio::time::timeout(Duration::from_secs(120), async {
-        hub.register(&assistant, Options::new()).await;
-        still_does(&daemon, &caller, &hub).await;
-    })
-    .await
-    .unwrap();
+    still_does(&daemon, &caller, &hub).await;
 }

@@ -37,12 +37,13 @@ impl DaemonHandle {
     /// home is answered by the model.
     ///
     /// # Errors
-    /// As of [`DaemonHandle::interpret`]; `no_hub` if there is a call and nobody to make it; and for
-    /// the model's answer those of [`DaemonHandle::submit`].
+    /// As of [`DaemonHandle::interpret`]; `deadline_exceeded` if that took too long; `no_hub` if there
+    /// is a call and nobody to make it; and for the model's answer those of [`DaemonHandle::submit`].
     pub async fn fulfil(&self, request: ValidFulfilment) -> Result<Answer, ApiError> {
         let deadline = Instant::now() + request.timeout();
         let uid = request.talk.caller.uid;
-        let (read, entries) = self.read_now(uid, &request).await?;
+        let reading = timeout_at(deadline, self.read_now(uid, &request)).await;
+        let (read, entries) = reading.map_err(|_| too_late())??;
         if read.outcome == Outcome::Talk {
             let mut talk = request.talk;
             talk.timeout = deadline.saturating_duration_since(Instant::now());
@@ -107,6 +108,11 @@ impl DaemonHandle {
             tries += 1;
         }
     }
+}
+
+fn too_late() -> ApiError {
+    let message = "the time was over before it was read what is meant";
+    ApiError::new(ErrorCode::DeadlineExceeded, message).hint("nothing was done; allow more time")
 }
 
 /// Who makes the calls, which are all of one provider.

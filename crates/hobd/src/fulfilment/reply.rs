@@ -17,6 +17,8 @@ const CANDIDATES_SAID: usize = 3;
 const TARGETS_SAID: usize = 3;
 /// Most values of one target's state that are said.
 const VALUES_SAID: usize = 4;
+/// The name of a target's own state among its values.
+const STATE: &str = "state";
 /// Longest reply in bytes.
 const REPLY_BYTES_MAX: usize = 2000;
 
@@ -152,11 +154,12 @@ impl House<'_> {
         said.join(" ")
     }
 
+    /// What many hubs call `state` is the target's own, and is said first.
     fn state(&self, target: &Target) -> String {
-        let values = target.state.iter().take(VALUES_SAID);
-        let values: Vec<String> = values
-            .map(|(name, value)| format!("{} {}", spoken(name), self.value(value)))
-            .collect();
+        let main = target.state.get(STATE).map(|value| self.value(value));
+        let others = target.state.iter().filter(|(name, _)| *name != STATE);
+        let others = others.map(|(name, value)| format!("{} {}", spoken(name), self.value(value)));
+        let values: Vec<String> = main.into_iter().chain(others).take(VALUES_SAID).collect();
         format!("{}: {}.", target.name, values.join(", "))
     }
 
@@ -287,6 +290,8 @@ mod tests {
             lamp("l.a", "Hall"),
             lamp("l.b", "Bath"),
             lamp("l.c", "Attic"),
+            json!({"id": "k", "name": "Door", "kind": "lock",
+                "state": {"battery": 80, "state": "locked"}}),
         ];
         for (name, targets) in [("home", &targets[..]), ("shed", &targets[1..2])] {
             let fields = json!({"tools": tools, "targets": targets});
@@ -399,6 +404,8 @@ mod tests {
             "Desk Lamp: colour temperature 2700, level 20,5, on ja.",
         ];
         assert_eq!(asked(&["l.desk", "l.a"]), expected);
+        let expected = ["Door: locked, battery 80."; 2];
+        assert_eq!(asked(&["k"]), expected);
         let expected = ["I don't know that about Hall.", "Das weiß ich nicht: Hall."];
         assert_eq!(asked(&["l.a"]), expected);
     }
