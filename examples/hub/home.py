@@ -6,10 +6,11 @@ A real hub has its devices in place of this file; `tools.py` says what can be do
 
 from dataclasses import dataclass, field
 
-from tools import TOOLS, Fault
+from tools import TOOLS, Fault, Words
 
 CLEANING_SECONDS = 1200
 NAMED_MAX = 3
+REST = Words("the rest is done", "der Rest ist erledigt")
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Home:
             except Fault as fault:
                 whose = f"{on.called(language)}: " if len(things) > 1 else ""
                 failed.append(whose + fault.words.text(language))
+        if failed and len(failed) < len(things):
+            failed.append(REST.text(language))
         speech = " ".join(words.text(language) for words in said if words)
         if language == "de" and 0 < len(things) <= NAMED_MAX and not failed:
             # Of itself hobd says the names that came first, which are English here.

@@ -251,9 +251,9 @@ class Hub:
 
     async def talk(self):
         """Says line after line, until there are no more."""
+        if self.registering:
+            await self.registering
         while (text := await self.terminal.line()) is not None:
-            if self.registering:
-                await self.registering
             if text and self.registered.is_set():
                 await self.say(text)
             elif text:

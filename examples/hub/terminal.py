@@ -101,6 +101,8 @@ class Terminal:
         finally:
             if entry in self.waiting:
                 self.waiting.remove(entry)
+            if self.waiting and self.typed:
+                self._put(self.waiting[-1][0])
         if not self.typed and line is not None:
             # What is typed is seen already; what comes through a pipe is not.
             self._put(f"{prompt}{view.clean(line)}\n")
