@@ -12,8 +12,8 @@ use super::{Client, ClientError, REPLY_TIMEOUT, named};
 const PROVIDERS: &str = "/hob/v1/providers";
 /// Longest wait for a provider's words to be read: a thousand targets on a slow board.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest wait for an utterance to be read: a model has half a minute for it.
-const READ_TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest wait for an utterance to be read: a model has two minutes for it.
+const READ_TIMEOUT: Duration = Duration::from_secs(130);
 
 impl Client {
     /// All of them, by name.

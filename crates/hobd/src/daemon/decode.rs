@@ -19,8 +19,9 @@ use crate::home;
 use crate::providers::Entry;
 use crate::request::{Caller, ValidHome, ValidRequest};
 
-/// How long an answer may take, the waiting for other requests included.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take, the waiting for other requests included: a slow board reads what a home
+/// begins with in a minute, the first time.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the model is asked.
 struct Question {
