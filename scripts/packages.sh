@@ -20,7 +20,11 @@ missing_packages() {
       gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;
       arm64-compiler) command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu ;;
       qemu-system-aarch64) command -v "$what" >/dev/null || echo qemu-system-arm ;;
-      tmux | shellcheck | cpio) command -v "$what" >/dev/null || echo "$what" ;;
+      dpkg-shlibdeps) command -v "$what" >/dev/null || echo dpkg-dev ;;
+      xmllint) command -v "$what" >/dev/null || echo libxml2-utils ;;
+      systemd-analyze) command -v "$what" >/dev/null || echo systemd ;;
+      systemd-nspawn) command -v "$what" >/dev/null || echo systemd-container ;;
+      tmux | shellcheck | cpio | lintian | debootstrap) command -v "$what" >/dev/null || echo "$what" ;;
       *) die "no package is known for $what" ;;
     esac
   done
@@ -95,6 +99,36 @@ require_own_tree() {
   local owner
   owner=$(stat -c %U .)
   [[ -O . ]] || die "this folder belongs to $owner; run this as $owner (sudo is asked for where it is needed)"
+}
+
+TOOLS=$PWD/target/tools
+
+# Installs a cargo tool of exactly this version below target/.
+cargo_tool() {
+  local name=$1 version=$2
+  if [[ $("$TOOLS/bin/$name" --version 2>/dev/null) != *"$version"* ]]; then
+    # Without optimization: compiling takes much longer than running.
+    cargo install --locked --debug --root "$TOOLS" "${@:3}" "$name@$version"
+  fi
+}
+
+ARM64=aarch64-unknown-linux-gnu
+ARM64_BUILD=$PWD/target/arm64
+ARM64_SYSROOT=/usr/aarch64-linux-gnu
+
+require_arm64() {
+  [[ -d $(rustc --print target-libdir --target "$ARM64") ]] || rustup target add "$ARM64"
+}
+
+# cargo for a board; $ARM64_BUILD is apart from target/release, so that neither waits for the other.
+cross() {
+  env \
+    CARGO_TARGET_DIR="$ARM64_BUILD" \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
+    CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ \
+    BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="--sysroot=$ARM64_SYSROOT -I$ARM64_SYSROOT/include" \
+    cargo "$@" --locked --release --workspace --target "$ARM64"
 }
 
 say() { printf '%s\n' "$*" >&2; }
