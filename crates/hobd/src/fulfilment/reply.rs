@@ -312,11 +312,11 @@ mod tests {
         }
     }
 
-    fn ended(status: CallStatus) -> Option<CallResult> {
-        Some(CallResult {
+    fn ended(status: CallStatus) -> CallResult {
+        CallResult {
             status,
             ..CallResult::default()
-        })
+        }
     }
 
     fn both(answer: &HomeAnswer) -> [String; 2] {
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_was_done_is_said_with_its_names_or_in_the_hubs_words() {
-        let done = || ended(CallStatus::Done);
+        let done = || Some(ended(CallStatus::Done));
         let said = acted(vec![
             call("turn_on", &["l.desk"], done()),
             call("turn_off", &["l.a", "l.gone"], done()),
