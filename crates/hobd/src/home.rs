@@ -10,11 +10,13 @@
 //! [`ValidCall`](crate::providers::ValidCall), so that what is answered exists whatever was said.
 //! All of it is pure; [`Index`] is what a provider's words say, computed once when it is registered.
 //!
-//! `words` makes text comparable, `lexicon` knows common words, `numbers` finds quantities,
-//! `clauses` parts several commands; `index` and `profile` are the provider's side, `heard` the
-//! utterance's, `evidence` compares both, `groups` finds several targets at once, `arguments` fills
-//! in the schema, `reading` decides, and `answer` speaks for several providers. `language` tells in
-//! which language a reply is understood.
+//! `words` makes text comparable, `inflection` knows forms of verbs, `lexicon` common words,
+//! `synonyms` both languages' names of rooms, `numbers` finds quantities, `clauses` parts several
+//! commands; `index` and `profile` are the provider's side, `heard` the utterance's, `matches` says
+//! which of one's words are the other's, `evidence` compares both, `groups` finds several targets at
+//! once, `arguments` fills in the schema, `question` tells what is asked from what is to be done,
+//! `reading` decides, and `answer` speaks for several providers. `language` tells in which language a
+//! reply is understood.
 
 mod answer;
 mod arguments;
