@@ -29,15 +29,9 @@ const POLITE: &[&[&str]] = &[
     &["wie", "waere", "es"],
 ];
 /// With these in it, something is asked, wherever they stand.
-const WONDERING: &[&str] = &[
+const CHECKING: &[&str] = &[
     "whether",
-    "wonder",
-    "wondering",
-    "know",
-    "curious",
-    "idea",
     "ob",
-    "wissen",
     "pruefen",
     "pruefe",
     "ueberpruefen",
@@ -46,6 +40,8 @@ const WONDERING: &[&str] = &[
     "kontrollieren",
     "informieren",
 ];
+/// With these, something is asked if it is said what, as in "I wonder if".
+const WONDERING: &[&str] = &["wonder", "wondering", "know", "curious", "idea", "wissen"];
 /// What a question begins with beside the lexicon's words.
 const BEGINNING: &[&str] = &[
     "any",
@@ -54,8 +50,6 @@ const BEGINNING: &[&str] = &[
     "werden",
     "spielt",
     "befindet",
-    "dreht",
-    "macht",
     "leuchtet",
     "liegt",
     "gibt",
@@ -107,10 +101,19 @@ pub(super) fn is_question(heard: &Heard) -> bool {
         // "Tell me", and not "tell the robot to start".
         "tell" => matches!(rest.first(), Some(&("me" | "us"))),
         first if BEGINNING.contains(&first) || lexicon::is_asking(first) => true,
-        _ if said.iter().any(|word| WONDERING.contains(word)) => true,
+        _ if said.iter().any(|word| CHECKING.contains(word)) || wonders(said) => true,
         "see" | "say" => said.contains(&"if"),
         _ => asks_to_be_told(heard, start.unwrap_or_default()),
     }
+}
+
+/// Whether somebody says that they want to know something.
+fn wonders(said: &[&str]) -> bool {
+    let Some(place) = said.iter().position(|word| WONDERING.contains(word)) else {
+        return false;
+    };
+    let asked = |word: &&str| matches!(*word, "if" | "about") || lexicon::is_asking(word);
+    said[place..].iter().any(asked)
 }
 
 /// Whether it is about how something is, and not about changing that.

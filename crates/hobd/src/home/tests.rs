@@ -278,6 +278,7 @@ fn what_is_forbidden_is_not_done_and_what_is_not_needed_is_off() {
         &[
             ("we don't need the desk lamp anymore", &["turn_off l.study"]),
             ("why don't you turn on the desk lamp", &["turn_on l.study"]),
+            ("you know, turn off the desk lamp", &["turn_off l.study"]),
         ],
     );
 }
