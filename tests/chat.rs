@@ -473,7 +473,7 @@ async fn what_a_model_thinks_is_no_part_of_its_answer() {
     assert_eq!(answer.answer().await.text, said);
     let path = format!("/hob/v1/conversations/{id}");
     let kept: Value = client.get(&path).await.json();
-    assert_eq!(kept["turns"][0]["messages"][1]["content"], said, "{kept}");
+    assert_eq!(kept["history"][0]["messages"][1]["content"], said, "{kept}");
 
     // A form of the caller's own is the whole answer's, and a text completion has no such thing.
     let formed = client
