@@ -609,7 +609,8 @@ async fn home_assistants_way_of_asking_works() {
     command
         .arg(folder)
         .arg(format!("http://{address}/v1"))
-        .arg(daemon.home().join("token"));
+        .arg(daemon.home().join("token"))
+        .arg("turn on the kitchen light");
     let output = tokio::process::Command::from(command).output();
     let output = patiently("the example", output).await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
