@@ -84,7 +84,7 @@ class ToolProvider(ServiceInterface):
 
     @dbus_method()
     def Release(self):
-        self.hub.terminal.log("hobd has forgotten this home")
+        self.hub.released()
 
 
 class Hub:
@@ -98,7 +98,7 @@ class Hub:
         self.telling = asyncio.Lock()
         self.told = None
         self.confirming = {}
-        self.confirmed = set()
+        self.confirmed = {}
 
     async def connect(self):
         kind = BusType.SYSTEM if self.arguments.system else BusType.SESSION
@@ -157,14 +157,18 @@ class Hub:
         self.registered.set()
         self.terminal.log(f"registered as {self.arguments.name}: {len(tools)} tools, {len(targets)} targets")
 
+    def released(self):
+        self.registered.clear()
+        self.terminal.log("hobd has forgotten the home")
+
     def invoke(self, call_id, tool, arguments, context):
         """Does what a call says, and tells hobd what has changed."""
-        if tool in TOOLS and TOOLS[tool].dangerous and call_id not in self.confirmed:
-            # Whoever asks for it, a door opens to what was confirmed here.
+        targets = context.get("targets", [])
+        confirmed = self.confirmed.pop(call_id, None) == (tool, targets)
+        if tool in TOOLS and TOOLS[tool].dangerous and not confirmed:
+            # A door opens to what was confirmed here, and nobody's word is taken for it.
             raise DBusError(ErrorType.ACCESS_DENIED, "it was not confirmed")
-        self.confirmed.discard(call_id)
-        language = context.get("language", "en")
-        result = self.home.invoke(tool, arguments, context.get("targets", []), language)
+        result = self.home.invoke(tool, arguments, targets, context.get("language", "en"))
         self.changed()
         answer = {"success": result.success, "speech": result.speech, "error": result.error}
         return {key: value for key, value in answer.items() if value != ""}
@@ -173,8 +177,8 @@ class Hub:
         """Asks the person at the terminal, for as long as hobd waits."""
         if tool not in TOOLS:
             return False
-        language = context.get("language")
-        known = [self.home.things[id] for id in context.get("targets", []) if id in self.home.things]
+        language, targets = context.get("language"), context.get("targets", [])
+        known = [self.home.things[id] for id in targets if id in self.home.things]
         whom = ", ".join(thing.called(language) for thing in known)
         self.terminal.log(f"{'Bestätigen' if language == 'de' else 'Please confirm'}: {tool} {whom}")
         prompt = "PIN: " if self.arguments.pin else "(ja/nein) " if language == "de" else "(yes/no) "
@@ -186,9 +190,10 @@ class Hub:
             return False
         finally:
             del self.confirming[call_id]
-        if self.is_yes(said or ""):
-            self.confirmed.add(call_id)
-        return call_id in self.confirmed
+        if not self.is_yes(said or ""):
+            return False
+        self.confirmed[call_id] = (tool, targets)
+        return True
 
     def is_yes(self, said):
         if self.arguments.pin:
@@ -196,7 +201,7 @@ class Hub:
         return said.lower() in ("yes", "ja")
 
     def cancel(self, call_id):
-        self.confirmed.discard(call_id)
+        self.confirmed.pop(call_id, None)
         if answer := self.confirming.get(call_id):
             answer.cancel()
 
