@@ -341,6 +341,8 @@ impl Assistant {
     /// `text` is at most 2000 bytes. `options`, each of which may be left out:
     ///   provider s          the name of the provider that is meant; default: all of the user's
     ///   area s              the room in which it was said
+    ///   reader s            who reads it: `words` (the default; no model takes part) or `model`,
+    ///                       which may fail as Ask does
     ///   min_probability d   the least probability of a call, 0 to 1
     ///
     /// `outcome` is `call` (do `calls`, in their order), `question` (about `targets` of `details`),
@@ -348,7 +350,8 @@ impl Assistant {
     ///
     /// A call is a dictionary: provider s, tool s, targets as, arguments a{sv}, probability d,
     /// needs_confirmation b. `details`: alternatives aa{sv}, targets as, read_us t, and reason s
-    /// unless there are calls or targets.
+    /// unless there are calls or targets; of a model also model s, forward_passes u and
+    /// completion_tokens u.
     #[zbus(out_args("outcome", "calls", "details"))]
     async fn interpret(
         &self,
