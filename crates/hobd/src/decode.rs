@@ -42,6 +42,7 @@ use std::sync::Arc;
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::ChatMessage;
 
+pub use self::prompt::plain;
 pub use self::scope::{Likely, SHORTLIST_MAX, Scope};
 use self::spelling::Spelling;
 pub use self::written::{Unreadable, Written};

@@ -14,7 +14,7 @@ use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use super::DaemonHandle;
 use super::home::computed;
 use crate::answer::Answer;
-use crate::decode::{ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
+use crate::decode::{self, ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
 use crate::home;
 use crate::providers::Entry;
 use crate::request::{Caller, ValidHome, ValidRequest};
@@ -52,13 +52,11 @@ impl DaemonHandle {
         .await?;
         self.providers().want(&entry);
         let asked = Instant::now();
-        let narrowed = question.narrowed;
-        let answer = self.submit_alone(request(uid, question)).await?;
-        let (text, done) = whole(answer).await?;
+        let (text, done) = self.asked(uid, &question).await?;
         let mut answer = written(&entry, &text, &done)?;
         answer.decoded = Some(Decoded {
             model: done.model,
-            narrowed,
+            narrowed: question.narrowed,
             text,
             asked_us: micros(asked.duration_since(started)),
             usage: done.usage,
@@ -66,6 +64,20 @@ impl DaemonHandle {
         });
         answer.read_us = micros(started.elapsed());
         Ok(answer)
+    }
+
+    /// What the model answers, in a conversation or, if it knows none, as text to go on from.
+    async fn asked(&self, uid: u32, question: &Question) -> Result<(String, Done), ApiError> {
+        let ask = async |prompt| {
+            let request = request(uid, prompt, question.grammar.clone());
+            whole(self.submit_alone(request).await?).await
+        };
+        match ask(Prompt::Chat(question.messages.clone())).await {
+            Err(error) if error.code == ErrorCode::Unsupported => {
+                ask(Prompt::Text(decode::plain(&question.messages))).await
+            }
+            answered => answered,
+        }
     }
 }
 
@@ -99,12 +111,12 @@ fn question(entry: &Entry, said: &ValidHome) -> Result<Question, ApiError> {
 }
 
 /// The likeliest tokens, for somebody who has spoken and stands there.
-fn request(uid: u32, question: Question) -> ValidRequest {
+fn request(uid: u32, prompt: Prompt, grammar: Constraint) -> ValidRequest {
     ValidRequest {
         caller: Caller { uid },
         model: None,
         conversation: None,
-        prompt: Prompt::Chat(question.messages),
+        prompt,
         max_tokens: ANSWER_TOKENS_MAX,
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
@@ -113,7 +125,7 @@ fn request(uid: u32, question: Question) -> ValidRequest {
         cache: true,
         keep_alive: None,
         drafts: true,
-        constraint: Some(question.grammar),
+        constraint: Some(grammar),
         calls: false,
     }
 }

@@ -158,6 +158,20 @@ pub(super) fn seen(text: &str) -> String {
     text.chars().map(seen).collect()
 }
 
+/// A conversation as text, for models that know no conversations: a line for each, and an empty one
+/// behind each answer. It ends where an answer begins.
+pub fn plain(messages: &[ChatMessage]) -> String {
+    let mut text = String::new();
+    for message in messages {
+        text += &message.content;
+        text += match message.role {
+            Role::Assistant => "\n\n",
+            _ => "\n",
+        };
+    }
+    text
+}
+
 fn said(text: &str) -> String {
     format!("Said: {text}")
 }

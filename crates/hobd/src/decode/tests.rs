@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use hob_api::chat::Role;
 use hob_api::provider::{ProviderFields, Scalar};
 use llguidance::Matcher;
 use llguidance::ParserFactory;
@@ -257,6 +258,22 @@ fn an_utterance_narrows_what_may_be_answered() {
     ] {
         assert_eq!(narrow.contains(answer), allowed, "{answer}");
     }
+}
+
+#[test]
+fn a_model_without_conversations_is_shown_one() {
+    let message = |role, content: &str| ChatMessage {
+        role,
+        content: content.to_owned(),
+    };
+    let messages = [
+        message(Role::System, "Tools:\n"),
+        message(Role::User, "Said: hi"),
+        message(Role::Assistant, "(talk)"),
+        message(Role::User, "Said: lamp on"),
+    ];
+    let text = "Tools:\n\nSaid: hi\n(talk)\n\nSaid: lamp on\n";
+    assert_eq!(plain(&messages), text);
 }
 
 fn assert_tail(tail: &str) {
