@@ -325,7 +325,8 @@ def latency(arguments):
                 first.append(seconds)
                 cached.append(answer["decoded"]["usage"]["prompt_tokens_details"]["cached_tokens"])
     for name in READERS:
-        table.compared(f"utterance to call, read by {name}, s", times[name], times["peer"])
+        ms = [[seconds * 1e3 for seconds in times[who]] for who in (name, "peer")]
+        table.compared(f"utterance to call, read by {name}, ms", *ms)
     for name in list(READERS)[1:]:
         passes = [passes / tokens for passes, tokens in written[name]]
         table.own(f"forward passes for a token, {name}", passes)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use hob_api::ErrorCode;
@@ -17,6 +18,8 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 
+/// How long an answer may take before somebody is told that it is waited for.
+const SOON: Duration = Duration::from_millis(700);
 /// Most alternatives that are shown.
 const ALTERNATIVES_SHOWN: usize = 4;
 
@@ -144,7 +147,7 @@ pub(crate) async fn run(
         execute: !arguments.dry_run,
         ..HomeRequest::default()
     };
-    let answer = match client.home(&request).await {
+    let answer = match told_of_waiting(client.home(&request), &request, output).await {
         Err(ClientError::Api(error)) if error.code == ErrorCode::NoHub => {
             request.execute = false;
             client.home(&request).await?
@@ -161,6 +164,25 @@ pub(crate) async fn run(
     } else {
         ExitStatus::Success
     })
+}
+
+/// The answer. Somebody who waits for long is told for what it may be.
+async fn told_of_waiting<T>(
+    answer: impl Future<Output = T>,
+    request: &HomeRequest,
+    output: &mut Output,
+) -> T {
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => return answer,
+        () = tokio::time::sleep(SOON) => {}
+    }
+    output.show_status(if request.execute {
+        "waiting for the home; it may ask somebody to confirm (Ctrl-C gives up)"
+    } else {
+        "waiting for the model (Ctrl-C gives up)"
+    });
+    answer.await
 }
 
 /// Whether something that was to be done is not known to be.
