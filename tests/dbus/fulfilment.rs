@@ -370,3 +370,34 @@ async fn names_of_any_script_are_understood_and_said() {
         assert!(hub.invoked().last().unwrap().contains(id));
     }
 }
+
+#[tokio::test]
+async fn two_things_of_one_name_are_asked_about() {
+    let daemon = without_model().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::unregistered(&caller).await;
+    let assistant = caller.assistant().await;
+    let lamp = |id, area: &'static str| {
+        let mut lamp = crate::hub::target(id, "Ceiling Lamp", "light");
+        lamp.insert("area", area.into());
+        lamp
+    };
+    let targets = vec![lamp("l.1", "Kitchen"), lamp("l.2", "Study")];
+    let registered = assistant.register_provider(
+        &crate::hub::PATH,
+        crate::hub::tools(),
+        targets,
+        Options::new(),
+    );
+    registered.await.unwrap();
+    let told = say(&caller, "turn on the ceiling lamp in the study").await;
+    assert_eq!(told.statuses(), ["done"]);
+    assert!(hub.invoked()[0].contains("l.2"), "{:?}", hub.invoked());
+    let told = say_with(
+        &caller,
+        "turn on the ceiling lamp",
+        [("area", "Kitchen".into())],
+    );
+    assert_eq!(told.await.unwrap().statuses(), ["done"]);
+    assert!(hub.invoked()[1].contains("l.1"), "{:?}", hub.invoked());
+}

@@ -203,6 +203,10 @@ impl House<'_> {
         if candidates.len() > 1 && differ(&short) {
             return short;
         }
+        let placed: Vec<String> = candidates.iter().map(|call| self.placed(call)).collect();
+        if candidates.len() > 1 && differ(&placed) {
+            return placed;
+        }
         let tool = |call: &Call| {
             if call.targets.is_empty() {
                 spoken(&call.tool)
@@ -231,6 +235,19 @@ impl House<'_> {
             spoken(&call.tool)
         } else {
             self.list(&names)
+        }
+    }
+
+    /// A call's targets with their room, if all are in one.
+    fn placed(&self, call: &Call) -> String {
+        let areas = call.targets.iter().map(|id| {
+            let target = self.target(&call.provider, id);
+            target.and_then(|target| target.area.as_deref())
+        });
+        let areas: BTreeSet<Option<&str>> = areas.collect();
+        match areas.first() {
+            Some(Some(area)) if areas.len() == 1 => format!("{} ({area})", self.what(call)),
+            _ => self.what(call),
         }
     }
 
@@ -290,6 +307,7 @@ mod tests {
             lamp("l.a", "Hall"),
             lamp("l.b", "Bath"),
             lamp("l.c", "Attic"),
+            json!({"id": "l.d", "name": "Hall", "kind": "light", "area": "Annex"}),
             json!({"id": "k", "name": "Door", "kind": "lock",
                 "state": {"battery": 80, "state": "locked"}}),
         ];
@@ -433,6 +451,9 @@ mod tests {
         let said = unsure(vec![of("turn_on", "l.a"), other]);
         let expected = "Do you mean turn on: Hall (home) or turn on: Hall (shed)?";
         assert_eq!(said[0], expected);
+        // Two of one name are told apart by their rooms.
+        let said = unsure(vec![of("turn_on", "l.a"), of("turn_on", "l.d")]);
+        assert_eq!(said[0], "Do you mean Hall or Hall (Annex)?");
         let many = ["l.desk", "l.a", "l.b", "l.c"].map(|id| of("turn_on", id));
         assert_eq!(
             unsure(many.to_vec())[0],
