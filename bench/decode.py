@@ -88,6 +88,14 @@ def random_home(rng):
     return {"tools": tools, "targets": targets}
 
 
+def random_utterance(rng, definition):
+    """Words, or something like a command for what is there."""
+    words = rng.choices(WORDS, k=rng.randint(1, 6))
+    if definition["targets"] and rng.random() < 0.7:
+        words = [rng.choice(definition["tools"])["name"].replace("_", " "), "the", rng.choice(definition["targets"])["name"], *words[:2]]
+    return " ".join(words)
+
+
 def fits(schema, value):
     kinds = {"string": str, "boolean": bool, "integer": int, "number": (int, float)}
     typed = isinstance(value, kinds[schema["type"]])
@@ -133,7 +141,7 @@ def some_homes(socket, rng, name, count):
         if call(socket, "PUT", f"/hob/v1/providers/{name}", definition)[0] != 200:
             continue
         for number in range(min(count, 10)):
-            text = " ".join(rng.choices(WORDS, k=rng.randint(1, 10)))
+            text = random_utterance(rng, definition)
             without = ["narrowing"] if number % 2 else []
             status, answer = read_home(socket, text, provider=name, without=without)
             count -= 1
