@@ -390,6 +390,12 @@ async fn two_things_of_one_name_are_asked_about() {
         Options::new(),
     );
     registered.await.unwrap();
+    let told = say(&caller, "turn on the ceiling lamp").await;
+    assert_eq!(told.outcome, "unsure", "{told:?}");
+    assert!(
+        told.reply.contains("Kitchen") && told.reply.contains("Study"),
+        "{told:?}"
+    );
     let told = say(&caller, "turn on the ceiling lamp in the study").await;
     assert_eq!(told.statuses(), ["done"]);
     assert!(hub.invoked()[0].contains("l.2"), "{:?}", hub.invoked());

@@ -12,6 +12,8 @@ use crate::providers::{CallError, Parameter, Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
 pub const MIN_PROBABILITY: f64 = 0.28;
+/// Of two calls one is as probable as the other from this part of its probability on.
+const TOSS: f64 = 0.9;
 /// Most candidates whose arguments are looked for.
 const CANDIDATES_MAX: usize = 24;
 /// Most alternatives that are answered.
@@ -375,6 +377,11 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
         return unsure(candidates, &error.to_string());
     }
     match candidates.split_first() {
+        Some((best, [next, ..]))
+            if best.probability >= least && is_toss(comparison, best, next) =>
+        {
+            unsure(candidates, "it is not clear which one is meant")
+        }
         Some((best, rest)) if best.probability >= least => Reading {
             outcome: Outcome::Call,
             calls: vec![best.clone()],
@@ -384,6 +391,21 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
         Some(_) => unsure(candidates, "several calls fit about as well"),
         None => Reading::without_call(Outcome::Cannot, "no call fits well enough"),
     }
+}
+
+/// Whether two calls are as probable and differ in what they are done to, so that somebody who is
+/// asked can tell which is meant. Two things of one name in one place can't be told apart by asking.
+fn is_toss(comparison: &Comparison<'_>, best: &Candidate, next: &Candidate) -> bool {
+    let provider = comparison.provider;
+    let labels = |candidate: &Candidate| {
+        let targets = candidate.call.targets().iter();
+        let targets = targets.map(|place| &provider.targets()[*place]);
+        let labels = targets.map(|target| (&target.name, &target.area, &target.floor));
+        labels.collect::<Vec<_>>()
+    };
+    next.probability >= TOSS * best.probability
+        && best.call.tool() == next.call.tool()
+        && labels(best) != labels(next)
 }
 
 fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {

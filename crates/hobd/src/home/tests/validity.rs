@@ -298,7 +298,7 @@ fn check(body: &Value, text: &str, options: &Options) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_call_exists(body in home(), text in phrase(1..12), area in any::<bool>()) {
