@@ -362,7 +362,11 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
         .unwrap_or(MIN_PROBABILITY);
     if !first.named || !first.acts || !first.covered {
         let at_home = first.named && (first.acts || !comparison.heard.meanings.is_empty());
-        return if !at_home {
+        // Somebody who is told to talk about it might be told that it is done.
+        let orders = first.acts && !comparison.heard.meanings.is_empty();
+        return if !at_home && orders {
+            Reading::without_call(Outcome::Cannot, "the home has no such thing")
+        } else if !at_home {
             Reading::without_call(Outcome::Talk, "nothing of the home was named")
         } else if first.covered {
             unsure(candidates, "it is not clear what is to be done")
@@ -393,19 +397,17 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
     }
 }
 
-/// Whether two calls are as probable and differ in what they are done to, so that somebody who is
-/// asked can tell which is meant. Two things of one name in one place can't be told apart by asking.
+/// Whether two calls are as probable, and are done to things of one name in different places: whoever
+/// is asked can tell which is meant.
 fn is_toss(comparison: &Comparison<'_>, best: &Candidate, next: &Candidate) -> bool {
-    let provider = comparison.provider;
-    let labels = |candidate: &Candidate| {
-        let targets = candidate.call.targets().iter();
-        let targets = targets.map(|place| &provider.targets()[*place]);
-        let labels = targets.map(|target| (&target.name, &target.area, &target.floor));
-        labels.collect::<Vec<_>>()
-    };
+    let targets = comparison.provider.targets();
+    let pairs = best.call.targets().iter().zip(next.call.targets());
+    let mut pairs = pairs.map(|(one, other)| (&targets[*one], &targets[*other]));
     next.probability >= TOSS * best.probability
         && best.call.tool() == next.call.tool()
-        && labels(best) != labels(next)
+        && best.call.targets().len() == next.call.targets().len()
+        && pairs.clone().all(|(one, other)| one.name == other.name)
+        && pairs.any(|(one, other)| (&one.area, &one.floor) != (&other.area, &other.floor))
 }
 
 fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
