@@ -164,14 +164,21 @@ async fn the_command_line_registers_reads_and_evaluates() {
     assert!(added.status.success(), "{added:?}");
     let listed = stdout(&hob(&daemon, &["providers", "list"]));
     assert!(listed.contains("9 tools, 12 targets"), "{listed}");
-    let said = stdout(&hob(
+    // Without a hub it is shown, and not done.
+    let output = hob(
         &daemon,
         &["home", "dim", "the", "desk", "lamp", "to", "30%"],
-    ));
+    );
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
     assert!(
         said.starts_with("call      set_brightness light.desk (brightness 30)"),
         "{said}"
     );
+    let neighbours = "unlock the front door of the neighbours in Paris";
+    let output = hob(&daemon, &["home", "--dry-run", neighbours]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    stdout(&hob(&daemon, &["home", "is the front door locked?"]));
     let json = stdout(&hob(
         &daemon,
         &["home", "--json", "--dry-run", "lock the front door"],

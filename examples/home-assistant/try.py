@@ -186,10 +186,18 @@ async def set_up(client):
             assert answer.choices[0].finish_reason, answer
 
 
+def read_token(path):
+    """The token, as it is in its file."""
+    try:
+        return pathlib.Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        sys.exit(f"the token can't be read from {path}: {error.strerror}")
+
+
 async def main():
     """Sets up, then asks."""
     base_url, token_file, *sentences = sys.argv[1:]
-    token = pathlib.Path(token_file).read_text(encoding="ascii").strip()
+    token = read_token(token_file)
     async with openai.AsyncOpenAI(base_url=base_url, api_key=token, timeout=120) as client:
         await set_up(client)
         for sentence in sentences or ["turn on the kitchen light", "which lights are on?"]:
@@ -205,4 +213,7 @@ async def main():
             raise AssertionError("a wrong token was taken")
 
 
-asyncio.run(main())
+try:
+    asyncio.run(main())
+except openai.AuthenticationError:
+    sys.exit("hob refuses this token: it must be the one in the file that hobd's settings name")

@@ -29,7 +29,7 @@ Examples:
   hob chat --continue                     go on with the last conversation
   hob ask -- status                       a question that is also a command's name
   hob models pull                         install the default model
-  hob home \"turn off the hall light\"      what that means to your home (hob providers)
+  hob home \"turn off the hall light\"      has your hub do it, or shows the call
   hob doctor                              find out why it does not work";
 
 const FILES: &str = "\
@@ -238,7 +238,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PinsCommand,
     },
-    /// Say something to your home: shows the call that is meant
+    /// Say something to your home: your hub does it, or the call is shown
     Home(HomeArguments),
     /// List, show, add and remove what your home can do
     Providers {

@@ -23,8 +23,22 @@ const SOON: Duration = Duration::from_millis(700);
 /// Most alternatives that are shown.
 const ALTERNATIVES_SHOWN: usize = 4;
 
+/// What stands below the options in `hob home --help`.
+const AFTER_HELP: &str = "\
+Examples:
+  hob home \"turn off the hall light\"            your hub does it, or shows the call
+  hob home --dry-run \"lock the front door\"      the call alone
+  hob home \"open the blinds\" || echo \"not done\"
+
+Exit codes:
+  0  done, answered, or not about the home; with --dry-run also a call that is shown
+  1  not done: by the hub, for want of one, as it is not clear what is meant, or as
+     the home can't do it
+  The others are those of `hob --help`.";
+
 /// What to read, and how.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct HomeArguments {
     /// What somebody said; several words are joined with spaces
     #[arg(value_name = "TEXT", value_hint = ValueHint::Other, required = true)]
@@ -159,7 +173,7 @@ pub(crate) async fn run(
     } else {
         output.write(&shown(&answer, request.execute, output.color()))?;
     }
-    Ok(if undone(&answer) {
+    Ok(if undone(&answer, arguments.dry_run) {
         ExitStatus::Failure
     } else {
         ExitStatus::Success
@@ -185,12 +199,17 @@ async fn told_of_waiting<T>(
     answer.await
 }
 
-/// Whether something that was to be done is not known to be.
-fn undone(answer: &HomeAnswer) -> bool {
-    let results = answer.calls.iter().filter_map(|call| call.result.as_ref());
-    results
-        .into_iter()
-        .any(|result| result.status != CallStatus::Done)
+/// Whether something that was said is not known to be done; in a dry run, whether it could not be.
+fn undone(answer: &HomeAnswer, dry_run: bool) -> bool {
+    let done = |call: &Call| {
+        let result = call.result.as_ref();
+        result.is_some_and(|result| result.status == CallStatus::Done)
+    };
+    match answer.outcome {
+        Outcome::Call => !dry_run && !answer.calls.iter().all(done),
+        Outcome::Unsure | Outcome::Cannot => true,
+        Outcome::Question | Outcome::Talk => false,
+    }
 }
 
 /// The answer for people; `executed` if a hub was there for what is a call.
@@ -343,7 +362,7 @@ mod tests {
                   no power␛[31m
         time      0.0 ms
         ");
-        assert!(undone(&answer));
+        assert!(undone(&answer, false));
         answer.reply = None;
         answer.calls[0].result = None;
         insta::assert_snapshot!(shown(&answer, false, false), @r"
@@ -351,7 +370,27 @@ mod tests {
         done      nothing
         time      0.0 ms
         ");
-        assert!(!undone(&answer));
+        // Without a hub it was to be done and is not; a dry run is to do nothing.
+        assert!(undone(&answer, false));
+        assert!(!undone(&answer, true));
+    }
+
+    #[test]
+    fn what_is_not_clear_or_not_possible_is_not_done() {
+        for (outcome, expected) in [
+            (Outcome::Unsure, true),
+            (Outcome::Cannot, true),
+            (Outcome::Question, false),
+            (Outcome::Talk, false),
+        ] {
+            let answer = HomeAnswer {
+                outcome,
+                ..HomeAnswer::default()
+            };
+            for dry_run in [false, true] {
+                assert_eq!(undone(&answer, dry_run), expected, "{outcome:?}");
+            }
+        }
     }
 
     #[test]

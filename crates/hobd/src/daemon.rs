@@ -17,6 +17,7 @@ use hob_models::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::fulfilment::Errands;
 use self::live::LiveRequests;
 use self::metrics::Metrics;
 pub use self::score::Scores;
@@ -71,6 +72,7 @@ pub struct DaemonHandle {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     memory: Tree,
+    errands: Errands,
     started: Instant,
 }
 
@@ -97,6 +99,7 @@ pub fn start(
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
         memory: memory.clone(),
+        errands: Errands::new(settings.limits.per_uid),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, providers, &notifier, shutdown);

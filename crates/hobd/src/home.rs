@@ -46,7 +46,7 @@ use hob_api::home::Aid;
 pub use self::answer::{answer, cut, nearest, written};
 pub use self::index::Index;
 pub use self::language::language;
-pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, read};
+pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, is_too_long, read};
 pub use self::shortlist::shortlist;
 
 /// How an utterance is to be read.

@@ -26,6 +26,8 @@ pub use self::schema::{ARGUMENT_BYTES_MAX, Parameter, Values};
 
 /// Most tools of a provider.
 pub const TOOLS_MAX: usize = 64;
+/// Longest definition of all tools of a provider, in bytes of JSON.
+pub const TOOLS_BYTES_MAX: usize = 2 << 20;
 /// Most targets of a provider.
 pub const TARGETS_MAX: usize = 1000;
 /// Most examples of one tool.

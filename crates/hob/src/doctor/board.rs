@@ -10,7 +10,7 @@ use crate::status::scarcity;
 
 /// CPU features without which a model runs at a fraction of its speed.
 #[cfg(target_arch = "x86_64")]
-const CPU_FEATURES: &[&str] = &["avx2", "fma", "f16c"];
+const CPU_FEATURES: &[&str] = &["avx2", "fma", "f16c", "bmi2"];
 /// CPU features without which a model runs at a fraction of its speed.
 #[cfg(target_arch = "aarch64")]
 const CPU_FEATURES: &[&str] = &["asimddp"];

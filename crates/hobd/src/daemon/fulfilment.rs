@@ -3,8 +3,9 @@
 //! The calls are made in a task of their own, which ends when its reader is dropped; a call under way
 //! is dropped with it, and the hub is told.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -18,9 +19,10 @@ use super::DaemonHandle;
 use crate::answer::{self, Answer};
 use crate::fulfilment::{Next, Plan, Standing, reply, standing};
 use crate::home::language;
-use crate::hub::{CallFailure, Hub, Invocation, Step, cleaned};
+use crate::hub::{Hub, Invocation, Place, Step, cleaned};
 use crate::providers::{Entry, ProviderName};
 use crate::request::ValidFulfilment;
+use crate::scheduler;
 
 /// The number of requests that no engine sees.
 const NO_REQUEST: RequestId = RequestId(0);
@@ -51,9 +53,13 @@ impl DaemonHandle {
         }
         let heard = || language(&request.said.text);
         let language = request.language.unwrap_or_else(heard);
-        let hub = match read.outcome {
-            Outcome::Call => Some(hub_of(&read.calls, &entries)?),
-            _ => None,
+        let (hub, under_way, entries) = match read.outcome {
+            Outcome::Call => {
+                let hub = hub_of(&read.calls, &entries)?;
+                // A home that has changed when the hub answers is not held until then.
+                (Some(hub), Some(self.errands.begin(uid)?), None)
+            }
+            _ => (None, None, Some(entries)),
         };
         let (sender, answer) = answer::relay(NO_REQUEST);
         let errand = Errand {
@@ -63,6 +69,7 @@ impl DaemonHandle {
             deadline,
         };
         tokio::spawn(async move {
+            let _under_way = under_way;
             let mut read = read;
             if let Some(hub) = hub {
                 let calls = errand.run(std::mem::take(&mut read.calls), &hub);
@@ -72,6 +79,7 @@ impl DaemonHandle {
                     Either::Right((calls, _)) => read.calls = calls,
                 }
             }
+            let entries = entries.unwrap_or_else(|| errand.daemon.providers().all(uid));
             let text = reply(&read, &entries, language);
             read.reply = Some(text.clone());
             // A reader that has gone meanwhile does not miss it.
@@ -115,6 +123,54 @@ fn too_late() -> ApiError {
     ApiError::new(ErrorCode::DeadlineExceeded, message).hint("nothing was done; allow more time")
 }
 
+/// How much is being done for each user.
+#[derive(Clone, Debug)]
+pub(super) struct Errands {
+    counts: Arc<Mutex<HashMap<u32, usize>>>,
+    per_uid: usize,
+}
+
+impl Errands {
+    /// Nothing yet, and at most `per_uid` of each user's.
+    pub(super) fn new(per_uid: usize) -> Self {
+        Self {
+            counts: Arc::default(),
+            per_uid,
+        }
+    }
+
+    fn begin(&self, uid: u32) -> Result<UnderWay, ApiError> {
+        let mut counts = self.counts();
+        let count = counts.entry(uid).or_default();
+        if *count >= self.per_uid {
+            return Err(scheduler::share_full(self.per_uid));
+        }
+        *count += 1;
+        Ok(UnderWay(self.clone(), uid))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        // Nothing panics with the lock held.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that is being done; it counts until it is dropped.
+#[derive(Debug)]
+struct UnderWay(Errands, u32);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts();
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
+}
+
 /// Who makes the calls, which are all of one provider.
 fn hub_of(calls: &[Call], entries: &[Arc<Entry>]) -> Result<Arc<Hub>, ApiError> {
     let provider = calls.first().map_or("", |call| call.provider.as_str());
@@ -142,54 +198,53 @@ impl Errand {
     async fn run(&self, calls: Vec<Call>, hub: &Arc<Hub>) -> Vec<Call> {
         let name = || format!("c{}", CALLS.fetch_add(1, Ordering::Relaxed));
         let mut plan = Plan::new(calls, self.request.rounds, name);
+        let mut place: Option<(Step, Place)> = None;
         while let Some(call) = plan.call() {
             let (stands, generation) = self.standing(call, hub);
-            match plan.next(stands) {
-                Next::Confirm => {
-                    let asked = async |hub: &Hub, call, place| hub.confirm(call, place).await;
-                    match self
-                        .step(Step::Confirm, &plan, hub, generation, asked)
-                        .await
-                    {
-                        Ok(answer) => plan.confirmed(answer),
-                        Err(begun) => plan.late(begun),
-                    }
-                }
-                Next::Invoke => {
-                    let made = async |hub: &Hub, call, place| hub.invoke(call, place).await;
-                    match self.step(Step::Invoke, &plan, hub, generation, made).await {
-                        Ok(answer) => plan.invoked(answer),
-                        Err(begun) => plan.late(begun),
-                    }
-                }
-                Next::Pass => {}
+            let step = match plan.next(stands) {
+                Next::Confirm => Step::Confirm,
+                Next::Invoke => Step::Invoke,
+                Next::Pass => continue,
                 Next::End => break,
+            };
+            match place.take() {
+                Some((of, place)) if of == step => {
+                    self.act(step, &mut plan, hub, generation, place).await;
+                }
+                // The home may change while others have the place: it is looked at once more.
+                _ => match timeout_at(self.deadline, hub.place(step)).await {
+                    Err(_) => plan.late(None),
+                    Ok(Err(failure)) => plan.failed(step, failure),
+                    Ok(Ok(taken)) => place = Some((step, taken)),
+                },
             }
         }
         plan.into_calls()
     }
 
-    /// One step of the plan's call at the hub; if the time is over before its end, whether it was
-    /// begun.
-    async fn step<T>(
+    /// One step of the plan's call at the hub, at a place there.
+    async fn act(
         &self,
         step: Step,
-        plan: &Plan,
+        plan: &mut Plan,
         hub: &Arc<Hub>,
         generation: u64,
-        act: impl AsyncFn(&Hub, Invocation, crate::hub::Place) -> Result<T, CallFailure>,
-    ) -> Result<Result<T, CallFailure>, Option<Step>> {
-        let place = match timeout_at(self.deadline, hub.place(step)).await {
-            Err(_) => return Err(None),
-            Ok(Err(failure)) => return Ok(Err(failure)),
-            Ok(Ok(place)) => place,
-        };
+        place: Place,
+    ) {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let Some(call) = self.invocation(plan, generation, left) else {
-            return Err(None);
+            return plan.late(None);
         };
-        let answer = timeout_at(self.deadline, act(hub, call, place)).await;
-        answer.map_err(|_| Some(step))
+        match step {
+            Step::Confirm => match timeout_at(self.deadline, hub.confirm(call, place)).await {
+                Ok(answer) => plan.confirmed(answer),
+                Err(_) => plan.late(Some(step)),
+            },
+            Step::Invoke => match timeout_at(self.deadline, hub.invoke(call, place)).await {
+                Ok(answer) => plan.invoked(answer),
+                Err(_) => plan.late(Some(step)),
+            },
+        }
     }
 
     /// How a call stands in the home as it is now, and which change made that so.

@@ -70,7 +70,7 @@ impl DaemonHandle {
                 "register what your home can do as a provider; hobd forgets it when it ends",
             ));
         }
-        if said.reader == Reader::Model {
+        if said.reader == Reader::Model && !home::is_too_long(&said.text) {
             return self.decode(uid, entries, said).await;
         }
         computed(move || {

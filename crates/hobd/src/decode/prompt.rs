@@ -14,7 +14,8 @@ use super::spelling::{Spelling, quoted, value_text};
 use super::{Utterance, examples};
 use crate::providers::{Parameter, Provider, Tool, Values, is_unseen};
 
-/// Longest list of tools and longest list of targets, in bytes, which is about 700 and 1,100 tokens.
+/// Longest list of tools with their descriptions, without them twice as long, and longest list of
+/// targets, in bytes: 2 KiB are about 700 tokens. Of more tools the names alone are told.
 /// A longer list of targets is left out: the grammar knows them.
 const TOOLS_BYTES_MAX: usize = 2 << 10;
 const TARGETS_BYTES_MAX: usize = 3 << 10;
@@ -50,7 +51,13 @@ fn system(provider: &Provider, spelling: &Spelling) -> String {
     if bytes <= TOOLS_BYTES_MAX {
         text.extend(lines);
     } else {
-        text.extend(tools().map(|tool| line(tool, false)));
+        let lines: Vec<String> = tools().map(|tool| line(tool, false)).collect();
+        let bytes: usize = lines.iter().map(String::len).sum();
+        if bytes <= 2 * TOOLS_BYTES_MAX {
+            text.extend(lines);
+        } else {
+            text.extend(tools().map(|tool| format!("{}\n", tool.name())));
+        }
     }
     text += &targets(provider, spelling);
     text

@@ -100,6 +100,14 @@ impl Plan {
         }
     }
 
+    /// The hub can't be asked for a step of the call whose turn it is.
+    pub fn failed(&mut self, step: Step, failure: CallFailure) {
+        match step {
+            Step::Confirm => self.confirmed(Err(failure)),
+            Step::Invoke => self.invoked(Err(failure)),
+        }
+    }
+
     /// What the hub said of the call whose turn it is.
     pub fn invoked(&mut self, answer: Result<ToolResult, CallFailure>) {
         let result = match answer {

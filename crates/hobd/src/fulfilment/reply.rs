@@ -76,9 +76,16 @@ impl House<'_> {
     }
 
     fn done(&self, calls: &[&Call]) -> String {
-        let names: Vec<String> = (calls.iter())
-            .flat_map(|call| call.targets.iter().map(|id| self.name(&call.provider, id)))
-            .collect();
+        let mut ids: Vec<(&String, &String)> = Vec::new();
+        for call in calls {
+            ids.extend(call.targets.iter().map(|id| (&call.provider, id)));
+        }
+        let mut seen = BTreeSet::new();
+        ids.retain(|id| seen.insert(*id));
+        let names = ids
+            .into_iter()
+            .map(|(provider, id)| self.name(provider, id));
+        let names: Vec<String> = names.collect();
         let all_named = calls.iter().all(|call| !call.targets.is_empty());
         match (self.language, all_named) {
             (Language::English, false) => "Done.".to_owned(),

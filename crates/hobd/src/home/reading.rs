@@ -79,10 +79,15 @@ impl Reading {
 /// Most words of an utterance: whoever says more gives no command.
 const WORDS_MAX: usize = 64;
 
+/// Whether an utterance is longer than a command.
+pub fn is_too_long(text: &str) -> bool {
+    words::words(text, false).len() > WORDS_MAX
+}
+
 /// Reads an utterance. Of several commands either all are calls, or none is done and the first that
 /// is none says why.
 pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
-    if words::words(text, false).len() > WORDS_MAX {
+    if is_too_long(text) {
         return Reading::without_call(Outcome::Talk, "it is longer than a command");
     }
     let clauses = clauses::split(text, index, options);

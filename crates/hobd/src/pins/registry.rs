@@ -93,7 +93,7 @@ impl Pins {
     pub fn figures(&self) -> CacheStatus {
         let ready = self.entries.values().filter(|e| e.state == PinState::Ready);
         CacheStatus {
-            pins: count(self.entries.len()),
+            pins: count(self.entries.values().filter(|e| !e.home.dormant).count()),
             pins_ready: count(ready.count()),
             ..self.figures.clone()
         }

@@ -11,7 +11,7 @@ use hob_api::{ApiError, ErrorCode};
 use super::schema;
 use super::{
     ALL_EXAMPLES_MAX, EXAMPLES_MAX, NAMES_BYTES_MAX, Provider, ProviderName, TARGETS_MAX,
-    TOOLS_MAX, Tool,
+    TOOLS_BYTES_MAX, TOOLS_MAX, Tool,
 };
 use crate::name::is_plain;
 
@@ -33,6 +33,14 @@ impl Provider {
         if !(1..=TOOLS_MAX).contains(&count) {
             let message = format!("`tools` must be 1 to {TOOLS_MAX}, not {count}");
             return Err(invalid(message, "tools").hint("register the rest as another provider"));
+        }
+        // Writing plain data into memory does not fail.
+        let bytes = serde_json::to_vec(&fields.tools).map_or(0, |json| json.len());
+        if bytes > TOOLS_BYTES_MAX {
+            let message = format!("`tools` have {bytes} bytes, and {TOOLS_BYTES_MAX} fit");
+            return Err(
+                invalid(message, "tools").hint("shorten choices, examples and descriptions")
+            );
         }
         let examples: usize = fields.tools.iter().map(|tool| tool.examples.len()).sum();
         if examples > ALL_EXAMPLES_MAX {

@@ -18,7 +18,7 @@ pub(super) fn queue_full(bound: usize) -> ApiError {
         .retry_after_ms(BUSY_RETRY_MS)
 }
 
-pub(super) fn share_full(bound: usize) -> ApiError {
+pub(crate) fn share_full(bound: usize) -> ApiError {
     let message = format!("you have {bound} requests under way, which is the limit for one user");
     ApiError::new(ErrorCode::Busy, message)
         .hint("wait for one of them to end, or cancel one")

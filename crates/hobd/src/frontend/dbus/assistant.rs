@@ -230,7 +230,7 @@ impl Assistant {
     /// replaced. `messages` are as those of Complete, usually one with the role `system`, at most
     /// 65536 bytes together. There are no `options` yet.
     ///
-    /// Returns when the pin is stored. Errors: org.hobd.Hob1.Error.QuotaExceeded (8 pins a user, 64
+    /// Returns when the pin is stored. Errors: org.hobd.Hob1.Error.QuotaExceeded (8 pins a user, 40
     /// in all), .Busy.
     async fn pin_prefix(
         &self,

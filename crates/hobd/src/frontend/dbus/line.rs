@@ -25,6 +25,8 @@ use crate::hub::{
 const REPLY_BYTES_MAX: usize = 64 << 10;
 /// Most levels of a value in a result: a dictionary, a variant in it, and what that holds.
 const LEVELS_MAX: usize = 3;
+/// The bus itself.
+const BUS: &str = "org.freedesktop.DBus";
 /// What a bus says of a name that nobody has any more.
 const GONE: [&str; 4] = [
     "org.freedesktop.DBus.Error.NoReply",
@@ -157,8 +159,14 @@ fn read(reply: &Message) -> Result<ToolResult, String> {
 }
 
 fn failure(error: &zbus::Error) -> CallFailure {
+    // A hub may pass on what it was told of somebody else: only the bus knows that the hub is gone.
+    let mut of_bus = true;
     let (name, text) = match error {
-        zbus::Error::MethodError(name, text, _) => (name.to_string(), text.clone()),
+        zbus::Error::MethodError(name, text, reply) => {
+            let reply = reply.header();
+            of_bus = reply.sender().is_some_and(|name| name.as_str() == BUS);
+            (name.to_string(), text.clone())
+        }
         zbus::Error::FDO(error) => {
             let text = error.description().map(ToOwned::to_owned);
             (error.name().to_string(), text)
@@ -166,7 +174,7 @@ fn failure(error: &zbus::Error) -> CallFailure {
         // The connection is gone.
         _ => return CallFailure::Lost,
     };
-    if GONE.contains(&name.as_str()) {
+    if of_bus && GONE.contains(&name.as_str()) {
         return CallFailure::Lost;
     }
     let text = text.filter(|text| !text.is_empty()).unwrap_or(name);

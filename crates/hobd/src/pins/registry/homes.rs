@@ -127,17 +127,19 @@ impl Pins {
     /// Makes a home's pin what the home is now.
     fn follow(&mut self, key: Key, home: &HomePrefix) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
-        let mut dormant = !home.wanted;
+        let before = self.entries.get(&key);
+        let awake = before.is_some_and(|entry| !entry.home.dormant);
+        let mut dormant = !home.wanted && !awake;
+        if !dormant && !awake && !self.has_room_for_home(key.0) {
+            tracing::debug!("there is no room for another home's pin");
+            dormant = true;
+        }
         if let Some(entry) = self.entries.get_mut(&key) {
             if *entry.definition.messages == *home.messages {
                 entry.home.dormant = dormant;
                 return self.tell_all();
             }
-            dormant &= entry.home.dormant;
             outgoing = self.forget(&key);
-        } else if !self.has_room_for_home(key.0) {
-            tracing::warn!("there is no room for another home's pin");
-            return outgoing;
         }
         let late = self.model.is_some();
         let entry = self.insert(Definition {
@@ -152,7 +154,8 @@ impl Pins {
     }
 
     fn has_room_for_home(&self, owner: Owner) -> bool {
-        let homes = self.entries.values().filter(|entry| entry.is_of_provider());
+        let homes = self.entries.values();
+        let homes = homes.filter(|entry| entry.is_of_provider() && !entry.home.dormant);
         let (mut all, mut own) = (0, 0);
         for entry in homes {
             all += 1;
