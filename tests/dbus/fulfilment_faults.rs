@@ -117,6 +117,50 @@ async fn a_hub_does_one_call_at_once_and_who_waits_too_long_has_none_begun() {
 }
 
 #[tokio::test]
+async fn who_waited_for_a_hub_is_held_to_the_home_as_it_is_then() {
+    let daemon = without_model().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let first = saying(&caller, LAMP);
+    hub.until_asked(1).await;
+    let waiting = saying(&caller, "turn on the hall light");
+    // Until it is read, and waits.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let assistant = caller.assistant().await;
+    let removed = assistant.update_targets(&PATH, vec![], &["l.hall"]);
+    removed.await.unwrap();
+    hub.does(Manner::Result(done()));
+    hub.go_on();
+    assert_eq!(first.await.unwrap().statuses(), ["done"]);
+    let told = waiting.await.unwrap();
+    assert_eq!(told.statuses(), ["skipped"], "{told:?}");
+    assert_eq!(hub.invoked().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_user_has_done_at_once_is_bounded() {
+    let daemon = started(Setup::empty().toml("[limits]\nper_uid = 2").bus()).await;
+    let caller = Caller::on(daemon.bus()).await;
+    let others = [
+        Caller::on(daemon.bus()).await,
+        Caller::on(daemon.bus()).await,
+    ];
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    let waiting = [saying(&others[0], LAMP), saying(&others[1], LAMP)];
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (name, words) = say_with(&caller, LAMP, []).await.unwrap_err();
+    assert!(name.ends_with("Busy"), "{name}: {words}");
+    hub.does(Manner::Result(done()));
+    hub.go_on();
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().statuses(), ["done"]);
+    }
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
 async fn what_a_hub_answers_is_bounded_and_must_make_sense() {
     let daemon = without_model().await;
     let caller = Caller::on(daemon.bus()).await;
