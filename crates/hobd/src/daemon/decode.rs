@@ -12,7 +12,7 @@ use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 
 use super::DaemonHandle;
-use super::home::computed;
+use super::home::{computed, micros};
 use crate::answer::Answer;
 use crate::decode::{self, ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
 use crate::home;
@@ -154,8 +154,4 @@ fn written(entry: &Arc<Entry>, text: &str, done: &Done) -> Result<HomeAnswer, Ap
             Err(super::internal("the model wrote what is no answer"))
         }
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Homes: what users register of them, and the reading of what is said there.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hob_api::home::{HomeAnswer, Reader};
 use hob_api::provider::{Provider, ProviderFields, TargetsPatch};
@@ -76,11 +76,16 @@ impl DaemonHandle {
         computed(move || {
             let started = Instant::now();
             let mut answer = home::answer(&entries, &said.text, &said.options)?;
-            answer.read_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            answer.read_us = micros(started.elapsed());
             Ok(answer)
         })
         .await
     }
+}
+
+/// A time in microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What takes a processor for some milliseconds, beside the thread on which everybody is answered.

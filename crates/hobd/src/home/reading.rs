@@ -125,20 +125,26 @@ pub(super) struct Pair {
 
 fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
     let heard = Heard::new(text, index, options);
-    let comparison = Comparison::new(provider, index, &heard, options);
-    let fits: Vec<TargetFit> = (0..provider.targets().len())
-        .map(|place| comparison.target(place))
-        .collect();
-    let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
-    let group = groups::group(&comparison, best);
     if heard.forbids {
         return Reading::without_call(Outcome::Talk, "it says what is not to be done");
     }
+    let comparison = Comparison::new(provider, index, &heard, options);
+    let (fits, group) = targets(&comparison);
     if question::is_question(&heard) {
         return question::read(&comparison, &fits, group);
     }
     let pairs = pairs(&comparison, &fits, group.as_ref());
     decide(&comparison, text, &pairs)
+}
+
+/// How well each target fits, and the group that is meant, if one is.
+pub(super) fn targets(comparison: &Comparison<'_>) -> (Vec<TargetFit>, Option<Group>) {
+    let fits: Vec<TargetFit> = (0..comparison.provider.targets().len())
+        .map(|place| comparison.target(place))
+        .collect();
+    let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+    let group = groups::group(comparison, best);
+    (fits, group)
 }
 
 /// Every tool on every target that it acts on, every tool that acts on none, and every tool on the

@@ -1,10 +1,10 @@
 //! The calls that an utterance may mean, for whoever chooses among them.
 
-use super::evidence::{Comparison, TargetFit};
+use super::evidence::Comparison;
 use super::heard::Heard;
 use super::index::Index;
-use super::reading::{judge, pairs};
-use super::{Options, clauses, groups};
+use super::reading::{judge, pairs, targets};
+use super::{Options, clauses};
 use crate::decode::Likely;
 use crate::providers::Provider;
 
@@ -22,11 +22,7 @@ pub fn shortlist(
     let likely = clauses.iter().flat_map(|clause| {
         let heard = Heard::new(clause, index, options);
         let comparison = Comparison::new(provider, index, &heard, options);
-        let fits: Vec<TargetFit> = (0..provider.targets().len())
-            .map(|place| comparison.target(place))
-            .collect();
-        let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
-        let group = groups::group(&comparison, best);
+        let (fits, group) = targets(&comparison);
         let mut pairs = pairs(&comparison, &fits, group.as_ref());
         pairs.truncate(each);
         let likely = pairs.into_iter().map(|pair| Likely {
