@@ -220,11 +220,15 @@ async fn nobody_gets_what_was_read_of_anothers_home() {
     register(&daemon, &house()).await;
     say(&daemon, SENTENCES[0], &[]).await;
     pinned(&daemon).await;
+    let own = cached(&say(&daemon, SENTENCES[0], &[]).await);
     let other = daemon.client().of_uid(OTHER);
     other.put("/hob/v1/providers/house", &house()).await;
     let body = json!({"text": SENTENCES[0], "reader": "model"});
     let answer: HomeAnswer = other.post("/hob/v1/home", &body).await.json();
-    assert_eq!(cached(&answer), 0);
+    // The question wakes the asker's own pin, of which a few pieces may have been read before it
+    // arrives. The other user's pin would have served nearly all of the prompt.
+    let foreign = cached(&answer);
+    assert!(foreign < own / 2, "{foreign} of {own}");
     // A home's pin is seen by its owner, and is no pin to be removed.
     let pins: PinList = eventually("the other home's pin is ready", async || {
         let pins: PinList = other.get("/hob/v1/pins").await.json();
@@ -233,6 +237,8 @@ async fn nobody_gets_what_was_read_of_anothers_home() {
     })
     .await;
     assert_eq!(pins.data[0].name, "provider:house");
+    let cache = daemon.status().await.cache;
+    assert_eq!((cache.restored, cache.computed), (0, 2), "{cache:?}");
     let reply = other.delete("/hob/v1/pins/provider:house").await;
     reply.error(400, ErrorCode::InvalidRequest);
 }
