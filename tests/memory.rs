@@ -22,11 +22,7 @@ const SLIDING_MODEL: &str = "gemma-3-270m";
 /// A machine with 8 GiB, and hobd in a control group of its own.
 fn machine() -> TempDir {
     let root = tempfile::tempdir().unwrap();
-    write(
-        root.path(),
-        "proc/meminfo",
-        "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n",
-    );
+    available(root.path(), 6_291_456);
     write(
         root.path(),
         "proc/self/cgroup",
@@ -44,7 +40,14 @@ fn write(root: &Path, path: &str, text: &str) {
     fs::rename(new, path).unwrap();
 }
 
+fn available(root: &Path, kib: u32) {
+    let text = format!("MemTotal: 8388608 kB\nMemAvailable: {kib} kB\n");
+    write(root, "proc/meminfo", &text);
+}
+
+/// Tasks wait so much for what little memory there is.
 fn pressure(root: &Path, some: f32, full: f32) {
+    available(root, 1_048_576);
     let line = |kind, share| format!("{kind} avg10={share:.2} avg60=0.00 avg300=0.00 total=0\n");
     let text = line("some", some) + &line("full", full);
     write(root, "proc/pressure/memory", &text);
@@ -216,8 +219,7 @@ async fn scarce_memory_stops_admission_and_unloads_and_ease_brings_the_model_bac
 async fn a_kernel_that_does_not_tell_of_pressure_is_judged_by_what_it_has_left() {
     let root = machine();
     let daemon = on(Setup::fake(), &root).ready().await;
-    let left = |kib: u64| format!("MemTotal: 8388608 kB\nMemAvailable: {kib} kB\n");
-    write(root.path(), "proc/meminfo", &left(300_000));
+    available(root.path(), 300_000);
     let wanted = |status: &hob_api::status::Status| status.memory.given_up == "admission";
     daemon.until_status("admission given up", wanted).await;
     daemon

@@ -73,15 +73,18 @@ impl Tree {
 
     /// How hard memory is to come by, for the machine or for hobd's control group, whichever is
     /// worse; `None` where the kernel does not say, as those of Raspberry Pi OS by default.
+    ///
+    /// Tasks that copy large files wait for pages, too, with nearly all memory available: what the
+    /// kernel says of the machine counts only while less than a quarter is.
     pub fn stall(&self) -> Option<Stall> {
-        let machine = self.root.join("proc/pressure/memory");
-        let group = self
-            .groups()
-            .first()
-            .map(|group| group.join("memory.pressure"));
-        let stalls = [Some(machine), group].into_iter().flatten();
-        let known = stalls.filter_map(|path| stall(&read(&path)));
-        known.reduce(|a, b| Stall {
+        let plenty = |machine: &Machine| machine.available >= machine.total / 4;
+        let plenty = self.supply().machine.as_ref().is_some_and(plenty);
+        let machine = stall(&read(&self.root.join("proc/pressure/memory")));
+        let machine = machine.map(|stall| if plenty { Stall::default() } else { stall });
+        let groups = self.groups();
+        let group = groups.first().map(|group| group.join("memory.pressure"));
+        let group = group.and_then(|path| stall(&read(&path)));
+        [machine, group].into_iter().flatten().reduce(|a, b| Stall {
             some: a.some.max(b.some),
             full: a.full.max(b.full),
         })
@@ -212,6 +215,23 @@ mod tests {
         std::fs::remove_dir_all(root.path()).unwrap();
         assert_eq!(tree.stall(), None);
         assert_eq!(tree.supply(), Supply::default());
+    }
+
+    #[test]
+    fn a_machine_with_plenty_that_waits_for_files_is_not_short_of_memory() {
+        let waits = "some avg10=60.00 avg60=0 total=1\nfull avg10=30.00 avg60=0 total=1\n";
+        let stalled = Stall {
+            some: 60.0,
+            full: 30.0,
+        };
+        for (left, stall) in [("250", Stall::default()), ("249", stalled)] {
+            let meminfo = format!("MemTotal: 1000 kB\nMemAvailable: {left} kB\n");
+            let (_root, tree) = tree(&[
+                ("proc/meminfo", meminfo.as_str()),
+                ("proc/pressure/memory", waits),
+            ]);
+            assert_eq!(tree.stall(), Some(stall), "{left}");
+        }
     }
 
     #[test]
