@@ -198,7 +198,9 @@ pub struct SamplingFields {
     /// hob's own: divides the logit of tokens that occurred, 0.5 to 2, 1 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat_penalty: Option<f64>,
-    /// The random generator's seed; the same seed gives the same answer on the same engine.
+    /// The random generator's seed; the same seed gives the same answer on the same engine, whatever
+    /// the prefix cache holds. Also where the most probable token is taken: the answer is not drafted,
+    /// and a conversation's earlier answers are read again for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
 }

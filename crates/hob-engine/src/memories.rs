@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::prompt::Token;
-use crate::shelf::{Owner, Shelf, TOKENS_MIN};
+use crate::shelf::{Entry, Owner, Shelf, TOKENS_MIN};
 use crate::slots::{GRID, PIECE_MIN};
 
 /// As many tokens are copied to or from the shelf in the time in which one is computed. Of the
@@ -25,12 +25,52 @@ pub struct Memory {
     pub tokens: Vec<Token>,
     /// How many of them are the prompt; the rest is the answer.
     pub prompt_len: usize,
+    /// How many of the prompt's are remembered as they would be had it been read whole: none behind
+    /// an earlier answer that was written.
+    pub read_len: usize,
 }
 
 impl Memory {
     /// Whether its end was written, and not read.
     pub fn is_written(&self) -> bool {
         self.tokens.len() > self.prompt_len
+    }
+
+    fn held(&self) -> Held<'_> {
+        Held {
+            tokens: &self.tokens,
+            read_len: self.read_len,
+            written: self.is_written(),
+        }
+    }
+}
+
+/// Who wants to go on from something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Whose request it is.
+    pub owner: Owner,
+    /// Whether its numbers have to be those of a prompt that is read whole, to the last digit.
+    pub exact: bool,
+}
+
+/// Tokens that something holds, as far as it matters for who goes on from them.
+#[derive(Clone, Copy, Debug)]
+struct Held<'a> {
+    tokens: &'a [Token],
+    /// As in [`Memory`].
+    read_len: usize,
+    /// Whether the last of them were written.
+    written: bool,
+}
+
+impl<'a> From<&'a Entry> for Held<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self {
+            tokens: &entry.tokens,
+            read_len: entry.read_len,
+            written: entry.written,
+        }
     }
 }
 
@@ -67,6 +107,8 @@ pub struct Choice {
     /// How many tokens of the prompt come from `source`: less than the prompt has, as the last
     /// one's logits are needed.
     pub common: usize,
+    /// How many of the prompt's tokens will be as in a prompt that is read whole, once all are read.
+    pub read_len: usize,
     /// Where they come from.
     pub source: Source,
     /// What the sequence holds that should be put on the shelf before it is overwritten.
@@ -123,7 +165,7 @@ impl Memories {
     /// before: they are superseded.
     pub fn choose(
         &mut self,
-        reader: Option<Owner>,
+        reader: Option<Reader>,
         prompt: &[Token],
         is_free: impl Fn(usize) -> bool,
         cuts: impl Fn(usize, usize) -> bool,
@@ -143,7 +185,7 @@ impl Memories {
         });
         let (sequence, start) = best?;
         let own = self.overlap(sequence, reader, prompt, &cuts);
-        Some(self.take(sequence, start, own, &cuts))
+        Some(self.take(sequence, prompt.len(), start, own, &cuts))
     }
 
     /// Remembers what a sequence without a request holds.
@@ -172,21 +214,23 @@ impl Memories {
     fn take(
         &mut self,
         sequence: usize,
+        prompt_len: usize,
         start: Start,
         own: Overlap,
         cuts: &impl Fn(usize, usize) -> bool,
     ) -> Choice {
         let lost = self.lost(sequence, start, own);
         let memory = self.of[sequence].take().map(|kept| kept.memory);
+        let own_read_len = memory.as_ref().map_or(0, |memory| memory.read_len);
         let displaced = memory.filter(|memory| {
             lost > 0
                 && memory.tokens.len() >= TOKENS_MIN
                 && self.shelf.bytes_max() > 0
                 && !self.shelf.covers(memory.owner, &memory.tokens, cuts)
         });
-        let (common, source) = match start {
-            Start::Own => (own.usable, Source::Sequence),
-            Start::Nothing => (0, Source::Nothing),
+        let (common, source_read_len, source) = match start {
+            Start::Own => (own.usable, own_read_len, Source::Sequence),
+            Start::Nothing => (0, 0, Source::Nothing),
             Start::Shelf { index, common } => {
                 self.shelf.touch(index);
                 let entry = &self.shelf.entries()[index];
@@ -195,12 +239,18 @@ impl Memories {
                     tokens: entry.tokens.len(),
                     state: Arc::clone(&entry.state),
                 };
-                (common, source)
+                (common, entry.read_len, source)
             }
         };
+        let whole = common <= source_read_len && is_cut(common, prompt_len);
         Choice {
             sequence,
             common,
+            read_len: if whole {
+                prompt_len
+            } else {
+                source_read_len.min(common)
+            },
             source,
             displaced,
         }
@@ -209,16 +259,16 @@ impl Memories {
     /// The entry that holds most of the prompt, and how much.
     fn best_of_shelf(
         &self,
-        reader: Option<Owner>,
+        reader: Option<Reader>,
         prompt: &[Token],
         cuts: &impl Fn(usize, usize) -> bool,
     ) -> Option<Start> {
         let reader = reader?;
         let entries = self.shelf.entries().iter().enumerate();
         let usable = entries
-            .filter(|(_, entry)| entry.owner.serves(reader))
+            .filter(|(_, entry)| entry.owner.serves(reader.owner))
             .map(|(index, entry)| {
-                let overlap = overlap(&entry.tokens, entry.written, prompt, cuts);
+                let overlap = overlap(entry.into(), reader.exact, prompt, cuts);
                 (index, overlap.usable)
             })
             .filter(|(_, usable)| *usable > 0);
@@ -229,15 +279,15 @@ impl Memories {
     fn overlap(
         &self,
         sequence: usize,
-        reader: Option<Owner>,
+        reader: Option<Reader>,
         prompt: &[Token],
         cuts: &impl Fn(usize, usize) -> bool,
     ) -> Overlap {
-        let kept = self.of[sequence].as_ref();
-        let usable = kept.filter(|k| reader.is_some_and(|r| k.memory.owner.serves(r)));
-        usable.map_or_else(Overlap::default, |kept| Overlap {
-            passes_on: reader != Some(kept.memory.owner),
-            ..overlap(&kept.memory.tokens, kept.memory.is_written(), prompt, cuts)
+        let kept = self.of[sequence].as_ref().zip(reader);
+        let usable = kept.filter(|(kept, reader)| kept.memory.owner.serves(reader.owner));
+        usable.map_or_else(Overlap::default, |(kept, reader)| Overlap {
+            passes_on: reader.owner != kept.memory.owner,
+            ..overlap(kept.memory.held(), reader.exact, prompt, cuts)
         })
     }
 
@@ -294,26 +344,34 @@ impl Memories {
     }
 }
 
-/// How much of `prompt` is held by what has seen `held`, whose end was `written` or read.
+/// Whether a prompt that is read whole may be cut into pieces there.
+fn is_cut(at: usize, prompt_len: usize) -> bool {
+    at == 0 || at.is_multiple_of(GRID) && at + PIECE_MIN <= prompt_len
+}
+
+/// How much of `prompt` something holds.
 ///
 /// What was only read is gone on from where a prompt that is read whole could have been cut, so that
-/// its numbers are the same. What was written has others anyway, and is gone on from its end.
+/// its numbers are the same. What was written has others anyway, and is gone on from its end, but by
+/// who is `exact`.
 fn overlap(
-    held: &[Token],
-    written: bool,
+    held: Held<'_>,
+    exact: bool,
     prompt: &[Token],
     cuts: &impl Fn(usize, usize) -> bool,
 ) -> Overlap {
-    let pairs = held.iter().zip(prompt);
+    let len = held.tokens.len();
+    let pairs = held.tokens.iter().zip(prompt);
     let raw = pairs.take_while(|(known, wanted)| known == wanted).count();
-    let common = raw.min(prompt.len().saturating_sub(1));
-    let exact = common.min(prompt.len().saturating_sub(PIECE_MIN));
-    let exact = exact - exact % GRID;
-    let can_cut = exact == held.len() || cuts(held.len(), exact);
-    let usable = if common == held.len() && (written || !can_cut) {
+    let known = if exact { raw.min(held.read_len) } else { raw };
+    let common = known.min(prompt.len().saturating_sub(1));
+    let cut = common.min(prompt.len().saturating_sub(PIECE_MIN));
+    let cut = cut - cut % GRID;
+    let can_cut = cut == len || cuts(len, cut);
+    let usable = if common == len && !exact && (held.written || !can_cut) {
         common
     } else if can_cut {
-        exact
+        cut
     } else {
         0
     };

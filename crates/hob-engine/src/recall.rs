@@ -3,10 +3,9 @@
 
 use hob_ipc::message::PinId;
 
-use crate::memories::{Choice, Memories, Memory, Source};
+use crate::memories::{Choice, Memories, Memory, Reader, Source};
 use crate::prompt::Token;
 use crate::serve::Model;
-use crate::shelf::Owner;
 
 /// A sequence for a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +14,8 @@ pub struct Place {
     pub sequence: usize,
     /// How many tokens of the prompt it holds.
     pub cached: usize,
+    /// How many of the prompt's tokens will be as in a prompt that is read whole, once all are read.
+    pub read_len: usize,
     /// A pinned prefix that turned out to be of no use and is gone.
     pub lost: Option<PinId>,
 }
@@ -30,7 +31,7 @@ pub fn sequence_id(place: usize) -> u32 {
 pub fn place<M: Model>(
     model: &mut M,
     memories: &mut Memories,
-    reader: Option<Owner>,
+    reader: Option<Reader>,
     prompt: &[Token],
     is_free: impl Fn(usize) -> bool,
 ) -> Option<Place> {
@@ -39,6 +40,7 @@ pub fn place<M: Model>(
     let Choice {
         sequence,
         common,
+        mut read_len,
         source,
         displaced,
     } = choice;
@@ -56,6 +58,7 @@ pub fn place<M: Model>(
         // It could not be cut after all: something whole may still be of use.
         let same = |free| free == sequence;
         if let Some(whole) = memories.choose(reader, prompt, same, |_, _| false) {
+            read_len = whole.read_len;
             let (again, spoilt) = fill(model, memories, id, whole.common, whole.source);
             cached = again;
             lost = lost.or(spoilt);
@@ -64,6 +67,7 @@ pub fn place<M: Model>(
     Some(Place {
         sequence,
         cached,
+        read_len: if cached == 0 { prompt.len() } else { read_len },
         lost,
     })
 }

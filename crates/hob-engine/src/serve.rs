@@ -18,7 +18,7 @@ use crate::embed::{self, Embedder};
 use crate::grammar::compiler::Compiling;
 use crate::grammar::{Grammar, GrammarError, TokenSet};
 use crate::inbox::{Inbound, Inbox};
-use crate::memories::{Memories, Memory};
+use crate::memories::{Memories, Memory, Reader};
 use crate::outgoing::Outgoing;
 use crate::pins::Pins;
 use crate::prompt::Token;
@@ -386,10 +386,13 @@ impl<M: Model> Server<'_, M> {
             });
         }
         let sampler = self.model.sampler(&request.sampling, &prompt);
-        // Drafts come and go with the board's pace, and the last digits of the model's numbers with
-        // them: who asks for the same answer again gets it without.
-        let seeded = request.sampling.seed.is_some() && request.sampling.temperature > 0.0;
-        let (place, cached) = self.place(request.cache_owner, &prompt)?;
+        // Drafts come and go with the board's pace, and what was written with what was asked before,
+        // and the last digits of the model's numbers with them: who asks for the same answer again
+        // gets it without.
+        let exact = request.sampling.seed.is_some();
+        let owner = request.cache_owner.map(Owner::User);
+        let reader = owner.map(|owner| Reader { owner, exact });
+        let place = self.place(reader, &prompt)?;
         self.arrivals += 1;
         let lead = match (&request.prompt, &request.constraint) {
             (Prompt::Chat(_), None) => self.lead(&prompt),
@@ -400,16 +403,17 @@ impl<M: Model> Server<'_, M> {
             id: request.id,
             owner: request.cache_owner,
             prompt_len: prompt.len(),
+            read_len: place.read_len,
             tokens: prompt,
-            cached,
-            seen: cached,
+            cached: place.cached,
+            seen: place.cached,
             fresh: 0,
             grammar,
             cut: false,
             forced: 0,
             passes: 0,
             class: request.class,
-            drafts: request.drafts && !seeded,
+            drafts: request.drafts && !exact,
             acceptance: Acceptance::default(),
             turn: self.turns.saturating_sub(1),
             owed: Duration::ZERO,
@@ -423,7 +427,7 @@ impl<M: Model> Server<'_, M> {
         };
         // What every such answer begins with is read with the prompt.
         slot.push_forced(&opening.unwrap_or_default(), self.limits.n_ctx as usize);
-        self.slots[place] = Some(slot);
+        self.slots[place.sequence] = Some(slot);
         Ok(())
     }
 
@@ -438,24 +442,16 @@ impl<M: Model> Server<'_, M> {
     }
 
     /// A sequence for a prompt, and how many of its tokens that holds already.
-    fn place(&mut self, owner: Option<u32>, prompt: &[Token]) -> Result<(usize, usize), Failure> {
+    fn place(&mut self, reader: Option<Reader>, prompt: &[Token]) -> Result<Place, Failure> {
         let (slots, scorings) = (&self.slots, &self.scorings);
         let is_free = |place: usize| slots[place].is_none() && !scorings.hold(place);
-        let reader = owner.map(Owner::User);
         let place = recall::place(self.model, &mut self.memories, reader, prompt, is_free);
-        let Some(Place {
-            sequence,
-            cached,
-            lost,
-        }) = place
-        else {
-            return Err(self.overcommitted());
-        };
-        if let Some(id) = lost {
+        let place = place.ok_or_else(|| self.overcommitted())?;
+        if let Some(id) = place.lost {
             // hobd is gone if this fails, and the next event tells.
             let _ = self.spoilt(id);
         }
-        Ok((sequence, cached))
+        Ok(place)
     }
 
     fn overcommitted(&self) -> Failure {
@@ -501,6 +497,7 @@ impl<M: Model> Server<'_, M> {
             owner: Owner::User(uid),
             tokens: slot.tokens[..slot.seen].to_vec(),
             prompt_len: slot.prompt_len,
+            read_len: slot.read_len.min(slot.seen),
         });
         recall::remember(self.model, &mut self.memories, place, slot.seen, memory);
         Some(slot)

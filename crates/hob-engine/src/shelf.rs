@@ -42,6 +42,8 @@ pub struct Entry {
     pub owner: Owner,
     /// What the model had seen.
     pub tokens: Vec<Token>,
+    /// How many of them are as in a prompt that is read whole.
+    pub read_len: usize,
     /// Whether the last of them were written, and not read.
     pub written: bool,
     /// What it remembered of them, in llama.cpp's own format.
@@ -145,12 +147,21 @@ impl Shelf {
     /// fit beside the pinned prefixes is left out. False if so.
     pub fn put(&mut self, memory: Memory, state: Vec<u8>) -> bool {
         let written = memory.is_written();
-        let Memory { owner, tokens, .. } = memory;
+        let Memory {
+            owner,
+            tokens,
+            read_len,
+            ..
+        } = memory;
         if !self.prepare(owner, &tokens, state.len()) {
             return false;
         }
         let entry = self.entry(owner, tokens, state, None);
-        self.entries.push(Entry { written, ..entry });
+        self.entries.push(Entry {
+            read_len,
+            written,
+            ..entry
+        });
         true
     }
 
@@ -228,6 +239,7 @@ impl Shelf {
         self.clock += 1;
         Entry {
             owner,
+            read_len: tokens.len(),
             tokens,
             written: false,
             state: Arc::new(state),
@@ -256,6 +268,7 @@ mod tests {
             owner,
             tokens,
             prompt_len,
+            read_len: prompt_len,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Slot<S> {
     pub tokens: Vec<Token>,
     /// How many of them are the prompt.
     pub prompt_len: usize,
+    /// How many of the prompt's will be as in a prompt that is read whole, once all are read.
+    pub read_len: usize,
     /// How many of the prompt's the model knew from before.
     pub cached: usize,
     /// How many of all the model has seen: the next one's position.

@@ -140,6 +140,60 @@ fn answers_are_the_same_when_a_window_slides_over_the_conversation() {
     assert_same_answers(&sliding_model(), 40, 2);
 }
 
+/// Rambling answers, whose every token hangs on the last digits of the model's numbers, in two
+/// conversations in turns: each answer, and how many tokens were known.
+fn seeded_talks(
+    model: &Path,
+    sentences: usize,
+    (parallel, cache_bytes_max): (u32, u64),
+    owner: Option<u32>,
+) -> (Vec<String>, u32) {
+    let mut engine = start_with(model, parallel, cache_bytes_max);
+    let mut texts = ["Alma", "Bruno"].map(|of| story(of, sentences));
+    let mut answers = Vec::new();
+    let mut cached = 0;
+    let mut id = 0;
+    for (turn, begin) in ["And then", "On day two", "At last"].iter().enumerate() {
+        for text in &mut texts {
+            id += 1;
+            *text = format!("{text}\n{begin}");
+            let request = |id| {
+                let mut request = complete(id, text, 40);
+                request.cache_owner = owner;
+                request.sampling.seed = Some(7);
+                request
+            };
+            if turn == 2 {
+                // The same, given up halfway, leaves a part of the answer.
+                engine.generate(request(100 + id));
+                while !matches!(engine.next_work(), Some(EngineEvent::Delta { .. })) {}
+                engine.send(&Command::Cancel {
+                    id: RequestId(100 + id),
+                });
+                engine.outcomes([100 + id]);
+            }
+            let outcome = engine.ask(request(id));
+            cached += outcome.finished().cached_tokens;
+            *text += &outcome.text;
+            answers.push(outcome.text);
+        }
+    }
+    (answers, cached)
+}
+
+#[test]
+fn who_gives_a_seed_gets_the_same_digits_whatever_is_remembered() {
+    for (model, sentences) in [(test_model(), 8), (sliding_model(), 40)] {
+        let (fresh, none) = seeded_talks(&model, sentences, (2, 0), None);
+        assert_eq!(none, 0);
+        for room in [(2, 0), (1, 0), (1, SHELF_BYTES)] {
+            let (answers, cached) = seeded_talks(&model, sentences, room, Some(OWNER));
+            assert_eq!(answers, fresh, "{room:?}");
+            assert!(room == (1, 0) || cached > 400, "{room:?}: {cached}");
+        }
+    }
+}
+
 #[test]
 fn a_prompt_cut_short_is_gone_on_from_where_that_is_possible() {
     // A window that has moved on a little still knows what the shorter prompt needs.

@@ -5,12 +5,28 @@ use proptest::prelude::*;
 const OWNER: Owner = Owner::User(1000);
 const OTHER: Owner = Owner::User(1001);
 
+const READER: Option<Reader> = Some(Reader {
+    owner: OWNER,
+    exact: false,
+});
+const EXACT: Option<Reader> = Some(Reader {
+    owner: OWNER,
+    exact: true,
+});
+
 /// A memory whose answer has one token.
 fn memory(owner: Owner, tokens: &[Token]) -> Memory {
+    with_answer(owner, tokens, 1)
+}
+
+/// A memory whose answer has so many tokens, behind a prompt that was read whole.
+fn with_answer(owner: Owner, tokens: &[Token], answer: usize) -> Memory {
+    let prompt_len = tokens.len().saturating_sub(answer);
     Memory {
         owner,
         tokens: tokens.to_vec(),
-        prompt_len: tokens.len().saturating_sub(1),
+        prompt_len,
+        read_len: prompt_len,
     }
 }
 
@@ -25,7 +41,7 @@ fn memories(shelf_bytes: usize, of: &[(Owner, &[Token])]) -> Memories {
 }
 
 fn choice(memories: &mut Memories, prompt: &[Token]) -> Choice {
-    let choice = memories.choose(Some(OWNER), prompt, |_| true, |_, _| true);
+    let choice = memories.choose(READER, prompt, |_| true, |_, _| true);
     choice.unwrap_or_else(|| panic!("all sequences are free"))
 }
 
@@ -72,17 +88,13 @@ fn what_is_cut_is_cut_on_the_grid_and_leaves_a_whole_piece() {
 fn what_was_only_read_is_gone_on_from_with_a_whole_piece() {
     let mut memories = memories(1 << 20, &[(OWNER, &[])]);
     for (prompt, common) in [(210, 144), (300, 192)] {
-        let held = Memory {
-            owner: OWNER,
-            tokens: tokens(200),
-            prompt_len: 200,
-        };
+        let held = with_answer(OWNER, &tokens(200), 0);
         memories.shelf.put(held.clone(), vec![0]);
         assert_eq!(choice(&mut memories, &tokens(prompt)).common, common);
         memories.keep(0, held);
         assert_eq!(choose(&mut memories, &tokens(prompt)), (0, common));
         // What can't be cut is better than nothing.
-        let choice = memories.choose(Some(OWNER), &tokens(prompt), |_| true, |_, _| false);
+        let choice = memories.choose(READER, &tokens(prompt), |_| true, |_, _| false);
         assert_eq!(choice.map(|choice| choice.common), Some(200));
     }
 }
@@ -90,11 +102,46 @@ fn what_was_only_read_is_gone_on_from_with_a_whole_piece() {
 #[test]
 fn what_can_not_be_cut_is_used_whole_or_not_at_all() {
     let mut memories = memories(0, &[(OWNER, &tokens(100))]);
-    let choice = memories.choose(Some(OWNER), &other(70, 80), |_| true, |_, _| false);
+    let choice = memories.choose(READER, &other(70, 80), |_| true, |_, _| false);
     assert_eq!(choice.map(|choice| choice.common), Some(0));
     memories.keep(0, memory(OWNER, &tokens(100)));
-    let choice = memories.choose(Some(OWNER), &tokens(120), |_| true, |_, _| false);
+    let choice = memories.choose(READER, &tokens(120), |_| true, |_, _| false);
     assert_eq!(choice.map(|choice| choice.common), Some(100));
+}
+
+#[test]
+fn who_is_exact_goes_on_from_what_was_read_alone() {
+    for on_shelf in [false, true] {
+        let mut memories = memories(1 << 20, &[(OWNER, &[])]);
+        let remember = |memories: &mut Memories, held: Memory| {
+            if on_shelf {
+                memories.shelf.put(held, vec![0]);
+            } else {
+                memories.keep(0, held);
+            }
+        };
+        // A turn of 100 tokens and an answer of 60, then the next.
+        remember(&mut memories, with_answer(OWNER, &tokens(160), 60));
+        let exact = memories.choose(EXACT, &tokens(300), |_| true, |_, _| true);
+        let exact = exact.unwrap_or_else(|| panic!("all are free"));
+        assert_eq!((exact.common, exact.read_len), (96, 300));
+        remember(&mut memories, with_answer(OWNER, &tokens(160), 60));
+        let usual = choice(&mut memories, &tokens(300));
+        assert_eq!((usual.common, usual.read_len), (160, 100));
+        // What is behind a written answer was not read as a whole prompt is.
+        let held = Memory {
+            prompt_len: 300,
+            read_len: usual.read_len,
+            ..memory(OWNER, &tokens(340))
+        };
+        remember(&mut memories, held);
+        let exact = memories.choose(EXACT, &tokens(500), |_| true, |_, _| true);
+        assert_eq!(exact.map(|choice| choice.common), Some(96));
+        // What can't be cut is of no use to who is exact.
+        remember(&mut memories, with_answer(OWNER, &tokens(160), 60));
+        let whole = memories.choose(EXACT, &tokens(300), |_| true, |_, _| false);
+        assert_eq!(whole.map(|choice| choice.common), Some(0));
+    }
 }
 
 #[test]
@@ -110,12 +157,7 @@ fn another_conversation_is_left_alone_while_there_is_room() {
 fn an_answer_that_reads_back_in_other_tokens_is_superseded() {
     // A prompt of 64 tokens and a long answer, of which the next turn's text has 6 in common.
     let mut memories = memories(0, &[(OWNER, &[]), (OWNER, &[])]);
-    let held = Memory {
-        owner: OWNER,
-        tokens: tokens(300),
-        prompt_len: 64,
-    };
-    memories.keep(0, held);
+    memories.keep(0, with_answer(OWNER, &tokens(300), 236));
     let choice = choice(&mut memories, &other(70, 330));
     assert_eq!((choice.sequence, choice.common), (0, 64));
     assert_eq!(choice.displaced, None);
@@ -156,9 +198,9 @@ fn what_everybody_has_stays_theirs_when_somebody_goes_on_from_it() {
 fn only_free_sequences_are_chosen() {
     let mut memories = memories(0, &[(OWNER, &tokens(70)), (OWNER, &tokens(32))]);
     let free = |sequence| sequence == 1;
-    let choice = memories.choose(Some(OWNER), &tokens(70), free, |_, _| true);
+    let choice = memories.choose(READER, &tokens(70), free, |_, _| true);
     assert_eq!(choice.map(|c| (c.sequence, c.common)), Some((1, 32)));
-    let none = memories.choose(Some(OWNER), &tokens(70), |_| false, |_, _| true);
+    let none = memories.choose(READER, &tokens(70), |_| false, |_, _| true);
     assert_eq!(none, None);
 }
 
@@ -233,6 +275,7 @@ proptest! {
         prompt in some_tokens(),
         shelf_bytes in prop_oneof![Just(0_usize), Just(100_000)],
         cuts in any::<bool>(),
+        exact in any::<bool>(),
     ) {
         prop_assume!(!prompt.is_empty());
         let pairs: Vec<_> = held.iter().map(|(o, t)| (*o, t.as_slice())).collect();
@@ -241,7 +284,8 @@ proptest! {
             memories.shelf.put(memory(owner, &tokens), vec![0; 50]);
         }
         let entries = memories.shelf.entries().to_vec();
-        let choice = memories.choose(Some(OWNER), &prompt, |_| true, |_, _| cuts);
+        let reader = if exact { EXACT } else { READER };
+        let choice = memories.choose(reader, &prompt, |_| true, |_, _| cuts);
         let choice = choice.ok_or_else(|| TestCaseError::fail("all are free"))?;
         prop_assert!(choice.common < prompt.len());
         let (owner, tokens) = match &choice.source {
@@ -261,6 +305,10 @@ proptest! {
         prop_assert_eq!(&tokens[..choice.common], &prompt[..choice.common]);
         let whole = choice.common == tokens.len();
         prop_assert!(whole || cuts && choice.common % GRID == 0);
+        if exact {
+            prop_assert!(choice.common < tokens.len() && is_cut(choice.common, prompt.len()));
+            prop_assert_eq!(choice.read_len, prompt.len());
+        }
         if let Some(displaced) = choice.displaced {
             prop_assert_eq!(&displaced.tokens, &held[choice.sequence].1);
         }

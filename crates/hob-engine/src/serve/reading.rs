@@ -9,7 +9,7 @@ use hob_ipc::EngineEvent;
 use hob_ipc::message::{PINS_MAX, Pin, PinFailure, PinId, PinState};
 
 use super::{Model, PREFILL_REPORT_INTERVAL, Row, Server, Step};
-use crate::memories::Memory;
+use crate::memories::{Memory, Reader};
 use crate::pins::{Reading, Stage};
 use crate::recall::{self, Place, sequence_id};
 use crate::saved::{self, Saved};
@@ -91,6 +91,7 @@ impl<M: Model> Server<'_, M> {
             owner: pin.owner,
             tokens: pin.tokens[..reading.seen].to_vec(),
             prompt_len: reading.seen,
+            read_len: reading.seen,
         });
         let Reading { sequence, seen, .. } = reading;
         recall::remember(self.model, &mut self.memories, sequence, seen, memory);
@@ -159,13 +160,15 @@ impl<M: Model> Server<'_, M> {
         let Some(pin) = self.pins.next_waiting() else {
             return Ok(None);
         };
-        let (id, reader) = (pin.id, Some(pin.owner));
+        let (id, owner) = (pin.id, pin.owner);
+        let reader = Some(Reader { owner, exact: true });
         let is_free = |_| true;
         let place = recall::place(self.model, &mut self.memories, reader, &pin.tokens, is_free);
         let Some(Place {
             sequence,
             cached,
             lost,
+            ..
         }) = place
         else {
             return Ok(None);

@@ -10,7 +10,7 @@ use hob_ipc::{EngineEvent, RequestId};
 
 use super::{Failure, Model, Row, Server, Step, cancelled, sequence_id};
 use crate::inbox::Ends;
-use crate::memories::Memory;
+use crate::memories::{Memory, Reader};
 use crate::recall;
 use crate::score::{Job, Part, Walk, Wanted};
 use crate::shelf::Owner;
@@ -65,7 +65,10 @@ impl<M: Model> Server<'_, M> {
         let parts = (0..).zip(&request.parts);
         let parts = parts.map(|(part, asked)| self.part(part, asked, wanted));
         let mut walk = Walk::new(parts.collect::<Result<_, _>>()?, wanted);
-        let (place, cached) = self.place(request.cache_owner, &walk.beginning())?;
+        let owner = request.cache_owner.map(Owner::User);
+        let reader = owner.map(|owner| Reader { owner, exact: true });
+        let place = self.place(reader, &walk.beginning())?;
+        let (place, cached) = (place.sequence, place.cached);
         walk.begin(cached);
         self.arrivals += 1;
         self.scorings.0.push(Job {
@@ -233,6 +236,7 @@ impl<M: Model> Server<'_, M> {
             owner: Owner::User(uid),
             tokens: job.walk.held(job.exact),
             prompt_len: job.exact,
+            read_len: job.exact,
         });
         recall::remember(self.model, &mut self.memories, job.place, job.exact, memory);
         Some(job)

@@ -8,6 +8,7 @@ fn slot(arrival: u64, prompt: usize, seen: usize, last: Option<Token>) -> Slot<(
         owner: None,
         tokens: (0..).take(prompt).chain(last).collect(),
         prompt_len: prompt,
+        read_len: prompt,
         cached: 0,
         seen,
         fresh: usize::from(last.is_some()),
