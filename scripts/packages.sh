@@ -15,6 +15,7 @@ missing_packages() {
       libclang) has_libclang || echo libclang-dev ;;
       pip) python3 -m pip --version >/dev/null 2>&1 || echo python3-pip ;;
       venv) python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv ;;
+      faketime) command -v faketime >/dev/null || echo faketime ;;
       dbus-daemon) command -v dbus-daemon >/dev/null || echo dbus ;;
       busctl) command -v busctl >/dev/null || echo systemd ;;
       gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;

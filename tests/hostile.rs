@@ -4,12 +4,15 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::print_stderr,
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
 
 #[path = "hostile/cancel.rs"]
 mod cancel;
+#[path = "hostile/clock.rs"]
+mod clock;
 #[path = "hostile/crowd.rs"]
 mod crowd;
 #[path = "hostile/deadline.rs"]

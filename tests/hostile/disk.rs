@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hob_api::ErrorCode;
 use hob_api::conversation::Conversation;
-use hob_e2e::{Answer, Client, Setup};
+use hob_e2e::{Answer, Client, Setup, ran_as_root};
 use serde_json::json;
 
 const PATH: &str = "/hob/v1/conversations";
@@ -54,6 +54,39 @@ async fn from_a_read_only_folder_of_conversations_answers_go_on() {
     let told = client.get(&format!("{PATH}/{}", opened.id)).await;
     assert!(told.text().contains("one"), "{}", told.text());
     drop(read_only);
+}
+
+#[tokio::test]
+async fn from_a_read_only_disk_all_answers_come_and_what_was_said_can_be_read() {
+    if ran_as_root("disk::from_a_read_only_disk_all_answers_come_and_what_was_said_can_be_read") {
+        return;
+    }
+    let mut daemon = Setup::fake().ready().await;
+    let client = daemon.client();
+    let opened: Conversation = client.post(PATH, &json!({})).await.json();
+    ask(&client, &opened.id, "one").await.done();
+    daemon.stop().await;
+    for folder in ["data", "state", "cache", "config"] {
+        std::fs::create_dir_all(daemon.home().join(folder)).unwrap();
+    }
+    daemon.mount_read_only(["data", "state", "cache", "config"]);
+    daemon.restart().await;
+    daemon.until_ready().await;
+
+    // Root may write whatever the mode says, but not here.
+    let seen = format!("/proc/{}/root{}", daemon.pid(), daemon.home().display());
+    let written = std::fs::write(Path::new(&seen).join("data/new"), "");
+    let error = written.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let answer = ask(&client, &opened.id, "two").await;
+    let kept = answer.done().kept.clone().unwrap();
+    assert!(!kept.stored && kept.store_problem.is_some(), "{kept:?}");
+    let told = client.get(&format!("{PATH}/{}", opened.id)).await;
+    assert!(told.text().contains("one"), "{}", told.text());
+    let pin = json!({"messages": [{"role": "system", "content": "Be brief."}]});
+    let pinned = client.put("/hob/v1/pins/persona", &pin).await;
+    pinned.error(500, ErrorCode::Internal);
+    assert_eq!(client.ask("three").await.answer().await.text, "three");
 }
 
 #[tokio::test]

@@ -193,6 +193,13 @@ impl Daemon {
         self.ended().await
     }
 
+    /// Mounts folders of its home read-only where it sees them, from its next start on. Needs root.
+    pub fn mount_read_only<'a>(&mut self, folders: impl IntoIterator<Item = &'a str>) {
+        let home = self.setup.home().to_owned();
+        let folders = folders.into_iter().map(|folder| home.join(folder));
+        self.setup.mount_read_only(folders);
+    }
+
     /// Starts it anew with the same settings and folders, after it ended, and waits until its
     /// socket answers.
     ///

@@ -38,6 +38,8 @@ pub struct Setup {
     file_limit: Option<u32>,
     /// Whether modes of files bind hobd even if it is root.
     bound_by_modes: bool,
+    /// Folders that are on a file system mounted read-only, for hobd.
+    read_only: Vec<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -82,6 +84,7 @@ impl Setup {
             bus: None,
             file_limit: None,
             bound_by_modes: false,
+            read_only: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -161,6 +164,11 @@ impl Setup {
         self
     }
 
+    /// Mounts folders read-only where hobd sees them, from its next start on. Needs root.
+    pub fn mount_read_only(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
+        self.read_only.extend(folders);
+    }
+
     /// Lets hobd believe that systemd connected its standard error to the journal.
     ///
     /// # Panics
@@ -227,24 +235,7 @@ impl Setup {
         let config = self.home.path().join("hobd.toml");
         let dbus = self.bus.is_some();
         std::fs::write(&config, format!("dbus = {dbus}\n{}", self.toml)).unwrap();
-        let mut command = match self.file_limit {
-            None if self.bound_by_modes && rustix::process::geteuid().is_root() => {
-                let mut setpriv = self.command(Path::new("setpriv"));
-                setpriv.arg("--bounding-set=-dac_override,-dac_read_search");
-                setpriv.arg(binary("hobd"));
-                setpriv
-            }
-            None => self.command(&binary("hobd")),
-            Some(kib) => {
-                // With the signal ignored, a write beyond the limit fails. `ulimit` counts in
-                // blocks of 512 bytes.
-                let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
-                let mut shell = self.command(Path::new("sh"));
-                shell.args(["-c", script]).arg((2 * kib).to_string());
-                shell.arg(binary("hobd"));
-                shell
-            }
-        };
+        let mut command = self.hobd_within_limits();
         command
             .arg("--user")
             .arg("--config")
@@ -253,6 +244,46 @@ impl Setup {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
+    }
+
+    /// hobd without arguments, behind what takes from it what this setup does not grant.
+    fn hobd_within_limits(&self) -> Command {
+        if let Some(kib) = self.file_limit {
+            // With the signal ignored, a write beyond the limit fails. `ulimit` counts in blocks of
+            // 512 bytes.
+            let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+            let mut shell = self.command(Path::new("sh"));
+            shell.args(["-c", script]).arg((2 * kib).to_string());
+            shell.arg(binary("hobd"));
+            return shell;
+        }
+        if !self.read_only.is_empty() {
+            let script = "for folder in \"$@\"; do
+                    [ \"$folder\" = -- ] && break
+                    mount --bind \"$folder\" \"$folder\" && mount -o remount,bind,ro \"$folder\" || exit
+                    shift
+                done
+                shift; exec \"$@\"";
+            let mut unshare = self.command(Path::new("unshare"));
+            unshare.args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                script,
+                "sh",
+            ]);
+            unshare.args(&self.read_only).arg("--").arg(binary("hobd"));
+            return unshare;
+        }
+        if self.bound_by_modes && rustix::process::geteuid().is_root() {
+            let mut setpriv = self.command(Path::new("setpriv"));
+            setpriv.arg("--bounding-set=-dac_override,-dac_read_search");
+            setpriv.arg(binary("hobd"));
+            return setpriv;
+        }
+        self.command(&binary("hobd"))
     }
 
     /// Starts hobd, and waits until its socket answers.
