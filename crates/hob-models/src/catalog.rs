@@ -3,6 +3,7 @@
 //! `models.toml` is compiled in; a file can take its place. Unknown keys are refused, and
 //! errors give file, line and cause.
 
+mod dimensions;
 mod entry;
 mod error;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use dimensions::{Dimensions, Window};
 pub use entry::{Entry, HttpsUrl, Licence, Package, Parameters, PipMember, Source, ToolFormat};
 pub use error::CatalogError;
 

@@ -2,10 +2,11 @@
 //!
 //! The [`catalog`] names models with their digests; [`source`] fetches them; the
 //! [`store`] keeps what is whole and verified; [`gguf`] reads a model file's header
-//! without trusting it. Everything blocks, and nothing here runs a model.
+//! without trusting it; [`mod@fit`] says how a model fits into memory. Everything blocks, and nothing here runs a model.
 
 pub mod catalog;
 pub mod digest;
+pub mod fit;
 pub mod gguf;
 pub mod locations;
 pub mod name;

@@ -29,6 +29,25 @@ pub fn models_dir(scope: Scope) -> Result<PathBuf, NoHome> {
     }
 }
 
+/// What `hob models COMMAND` needs behind it to work in this folder, with a blank in front: nothing
+/// for the user's own models, `--system` for the board's.
+pub fn models_option(folder: &Path) -> String {
+    if models_dir(Scope::System).as_deref() == Ok(folder) {
+        " --system".to_owned()
+    } else if models_dir(Scope::User).as_deref() == Ok(folder) {
+        String::new()
+    } else {
+        // Quoted as a shell takes it.
+        let path = folder.display().to_string();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        if path.chars().all(plain) {
+            format!(" --models-dir {path}")
+        } else {
+            format!(" --models-dir '{}'", path.replace('\'', r"'\''"))
+        }
+    }
+}
+
 /// The folder of hobd's database of conversations.
 ///
 /// # Errors
@@ -130,6 +149,18 @@ mod tests {
         );
         assert_eq!(state_dir(Scope::System), Ok(PathBuf::from("/var/lib/hob")));
         assert_eq!(config_dir(Scope::System), Ok(PathBuf::from("/etc/hob")));
+    }
+
+    #[test]
+    fn commands_say_which_models_they_mean() {
+        let option = |folder: &Path| models_option(folder);
+        assert_eq!(option(Path::new("/var/lib/hob/models")), " --system");
+        assert_eq!(
+            models_dir(Scope::User).map(|own| option(&own)),
+            Ok(String::new())
+        );
+        assert_eq!(option(Path::new("/a/b-1")), " --models-dir /a/b-1");
+        assert_eq!(option(Path::new("/it's")), r" --models-dir '/it'\''s'");
     }
 
     #[test]

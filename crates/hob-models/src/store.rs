@@ -26,6 +26,7 @@ pub use verify::{OpenModel, Verified, Witness};
 
 use crate::ModelName;
 use crate::catalog::nearest;
+use crate::locations;
 
 /// A folder of models. Opening it touches nothing; a folder that is not there is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ impl Store {
     /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What `hob models COMMAND` needs behind it to mean this store; see
+    /// [`locations::models_option`].
+    pub fn option(&self) -> String {
+        locations::models_option(&self.root)
     }
 
     fn path(&self, name: &ModelName, part: Part) -> PathBuf {
@@ -130,6 +137,7 @@ impl Store {
         StoreError::NotInstalled {
             name: name.clone(),
             nearest: nearest(name.as_str(), others).cloned(),
+            option: self.option(),
         }
     }
 
@@ -148,6 +156,7 @@ impl Store {
             (Some(only), 0) => Ok(only.name),
             (last, others) => Err(StoreError::NoDefault {
                 installed: others + usize::from(last.is_some()),
+                option: self.option(),
             }),
         }
     }

@@ -281,8 +281,10 @@ impl Chat<'_> {
     fn list_models(&mut self) -> Result<(), Failure> {
         let list = self.runtime.block_on(self.client.models())?;
         if list.data.is_empty() {
-            return Err(Failure::new("no model is installed")
-                .hint("install the default one with `hob models pull`"));
+            let option = self.client.models_option();
+            return Err(Failure::new("no model is installed").hint(format!(
+                "install the default one with `hob models pull{option}`"
+            )));
         }
         let mut text = String::new();
         for model in &list.data {

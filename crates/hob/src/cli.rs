@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::home::{EvaluateCommand, HomeArguments};
 use crate::models::{ModelsCommand, ModelsOptions};
 use crate::pins::PinsCommand;
+use crate::plan::PlanOptions;
 use crate::providers::ProvidersCommand;
 
 /// Longest file with a schema, in bytes: the daemon takes no longer one.
@@ -265,9 +266,12 @@ pub(crate) enum Command {
     },
     /// Check everything that an answer needs, with a hint for each problem
     Doctor {
-        /// Write one JSON object
+        /// Write JSON
         #[arg(long)]
         json: bool,
+        /// Whether to plan instead, and for what.
+        #[command(flatten)]
+        plan: PlanOptions,
     },
     /// List, download, import, verify and choose models
     Models {

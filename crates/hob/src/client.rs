@@ -23,6 +23,7 @@ use hob_api::error::ErrorBody;
 use hob_api::model::{LoadRequest, ModelList};
 use hob_api::status::Status;
 use hob_api::{ApiError, Event};
+use hob_models::locations::{Scope, socket_path};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -167,6 +168,17 @@ impl Client {
     /// The daemon's socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// What `hob models COMMAND` needs behind it to mean this daemon's models, as far as its socket
+    /// tells.
+    pub(crate) fn models_option(&self) -> &'static str {
+        let board = socket_path(Scope::System);
+        if board.as_deref() == Ok(self.socket.as_path()) {
+            " --system"
+        } else {
+            ""
+        }
     }
 
     /// `GET /hob/v1/status`.

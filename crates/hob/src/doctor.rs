@@ -3,6 +3,8 @@
 mod board;
 mod daemon;
 
+pub(crate) use board::meminfo_bytes;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
 //! [`mod@decide`], [`chat`], [`mod@conversations`], [`mod@pins`],
-//! [`mod@home`], [`providers`], [`evaluate`], [`status`] and [`doctor`] are the commands. Whatever others made (the model, the
+//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`] and [`mod@plan`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -24,11 +24,13 @@ mod lines;
 mod models;
 mod output;
 mod pins;
+mod plan;
 mod providers;
 mod question;
 mod render;
 mod source;
 mod status;
+mod table;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -104,7 +106,12 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Evaluate { command }) => {
             runtime()?.block_on(evaluate::run(command, &global, output))
         }
-        Some(Command::Doctor { json }) => runtime()?.block_on(doctor::run(json, &global, output)),
+        Some(Command::Doctor { json, plan }) if plan.plan => {
+            runtime()?.block_on(plan::run(&plan, json, &global, output))
+        }
+        Some(Command::Doctor { json, .. }) => {
+            runtime()?.block_on(doctor::run(json, &global, output))
+        }
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;
             if let Some(name) = outcome.default_changed {

@@ -12,10 +12,11 @@ mod show;
 mod tests;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueHint};
 use hob_models::catalog::{Catalog, CatalogError};
+use hob_models::gguf::Header;
 use hob_models::locations::{self, Scope};
 use hob_models::source::FetchError;
 use hob_models::store::{Store, StoreError};
@@ -170,7 +171,19 @@ fn run_for(
     Ok(Outcome::default())
 }
 
-fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
+/// The header of a GGUF file.
+///
+/// # Errors
+/// When it can't be read, or is none of a language model.
+pub(crate) fn read_header(path: &Path) -> Result<Header, Failure> {
+    show::read(path)
+}
+
+/// The folder of models that the options mean.
+///
+/// # Errors
+/// When no home folder is known.
+pub(crate) fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
     let scope = match &options.models_dir {
         _ if options.system => Scope::System,
         Some(folder) => return Ok(folder.clone()),

@@ -4,7 +4,8 @@
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::PARALLEL_MAX;
-use hob_models::gguf::{Header, Kernels, Memory, Shape};
+use hob_models::fit::{self, Fit, PARALLEL_AUTO_MAX, TooLarge};
+use hob_models::gguf::{Header, Kernels, Memory};
 
 use crate::settings::{EngineSettings, WeightsSetting};
 use crate::supply::Supply;
@@ -12,23 +13,11 @@ use crate::supply::Supply;
 #[cfg(test)]
 mod tests;
 
-/// Most requests at once that hobd chooses by itself: more gain little on a board's processor, as
-/// each slows the others down.
-const PARALLEL_AUTO_MAX: u32 = 4;
-/// Contexts of this size are proposed in steps, and none below is: a prompt with a few lines of
-/// instructions would not fit.
-const N_CTX_STEP: u32 = 256;
 /// Reserved, not used: the stack of each thread, and what allocators keep together.
 /// `RLIMIT_DATA` counts it all, and a healthy engine must never meet it.
 const RESERVED_BYTES: u64 = 512 << 20;
-/// How often what the cache holds may be in memory at once: snapshots on their way to or from the
-/// disk lie, together as large as the cache at most, in memory that hobd and the engine share.
-const CACHE_COPIES: u64 = 2;
-/// What stays free of the machine's memory, at the least and at the most: room for a burst of
-/// other programs before the kernel has to swap or kill.
-const RESERVE: (u64, u64) = (64 << 20, 512 << 20);
-/// The part of the machine's memory that stays free within these bounds.
-const RESERVE_PART: u64 = 16;
+/// What hobd chooses by itself may be asked for, too.
+const _: () = assert!(PARALLEL_AUTO_MAX <= PARALLEL_MAX);
 
 /// Who set the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +69,7 @@ impl Budget {
             return Self { bytes, source };
         }
         let machine = supply.machine.map(|machine| {
-            let reserve = (machine.total / RESERVE_PART).clamp(RESERVE.0, RESERVE.1);
+            let reserve = fit::reserve(machine.total);
             (machine.available.saturating_sub(reserve), Source::Machine)
         });
         let cgroup = supply.cgroup_left.map(|bytes| (bytes, Source::Cgroup));
@@ -126,11 +115,14 @@ impl Wish {
         }
     }
 
-    fn shape(&self, n_ctx: u32, parallel: u32) -> Shape {
-        Shape {
-            n_ctx,
-            parallel,
+    /// What of it decides how much memory is needed.
+    fn of_memory(&self) -> fit::Wish {
+        fit::Wish {
+            n_ctx: self.n_ctx,
+            parallel: self.parallel,
+            processors: self.processors,
             kv_block: self.kv_type.block(),
+            cache: self.cache,
         }
     }
 }
@@ -176,14 +168,8 @@ pub enum Refusal {
     TooLarge {
         /// What there is.
         budget: Budget,
-        /// What it needs.
-        needed: Memory,
-        /// Tokens of context of each request.
-        n_ctx: u32,
-        /// Requests at once.
-        parallel: u32,
-        /// A context that would fit with one request at a time.
-        fits: Option<u32>,
+        /// What it needs, and what would fit.
+        too_large: TooLarge,
     },
     /// A head is not made of whole blocks of this type.
     KvType {
@@ -200,38 +186,18 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`].
 pub fn plan(header: &Header, wish: &Wish, budget: Budget) -> Result<Plan, Refusal> {
-    let (block, _) = wish.kv_type.block();
-    let heads = [header.key_length, header.value_length];
-    if let Some(head) = heads.into_iter().find(|length| length % block != 0) {
+    if let Some(head) = fit::odd_head(header, wish.kv_type.block()) {
         let kv_type = wish.kv_type;
         return Err(Refusal::KvType { kv_type, head });
     }
-    let n_ctx = wish.n_ctx.min(header.n_ctx_train.max(1));
-    let needed = |n_ctx, parallel| header.memory_of(&wish.shape(n_ctx, parallel));
-    let parallel = wish.parallel.unwrap_or_else(|| {
-        let most = wish
-            .processors
-            .clamp(1, PARALLEL_AUTO_MAX.min(PARALLEL_MAX));
-        let fits = |parallel: &u32| {
-            let needed = needed(n_ctx, *parallel);
-            needed.total() <= budget.bytes && needed.kv <= budget.bytes / 2
-        };
-        (1..=most).rev().find(fits).unwrap_or(1)
-    });
-    let needs = needed(n_ctx, parallel);
-    if needs.total() > budget.bytes {
-        let smaller = (1..=n_ctx / N_CTX_STEP).rev().map(|n| n * N_CTX_STEP);
-        let fits = smaller
-            .filter(|tokens| *tokens < n_ctx || parallel > 1)
-            .find(|tokens| needed(*tokens, 1).total() <= budget.bytes);
-        return Err(Refusal::TooLarge {
-            budget,
-            needed: needs,
-            n_ctx,
-            parallel,
-            fits,
-        });
-    }
+    let fit = fit::fit(header, &wish.of_memory(), budget.bytes);
+    let Fit {
+        needed,
+        embeddings,
+        cache,
+        n_ctx,
+        parallel,
+    } = fit.map_err(|too_large| Refusal::TooLarge { budget, too_large })?;
     let (weights, lock) = match wish.weights {
         WeightsSetting::Mapped => (Weights::Mapped, false),
         WeightsSetting::Copied => (Weights::Copied, false),
@@ -246,14 +212,11 @@ pub fn plan(header: &Header, wish: &Wish, budget: Budget) -> Result<Plan, Refusa
             (weights, choice == WeightsSetting::Locked)
         }
     };
-    let left = budget.bytes - needs.total();
-    let embeddings = Some(header.embeddings_memory(n_ctx)).filter(|bytes| *bytes <= left);
-    let embeddings = embeddings.unwrap_or(0);
     Ok(Plan {
         budget,
-        needed: needs,
+        needed,
         embeddings,
-        cache: wish.cache.min((left - embeddings) / CACHE_COPIES),
+        cache,
         n_ctx,
         parallel,
         kv_type: wish.kv_type,
@@ -263,7 +226,8 @@ pub fn plan(header: &Header, wish: &Wish, budget: Budget) -> Result<Plan, Refusa
 }
 
 impl Refusal {
-    /// What callers are told. `instead` is an installed model that would fit.
+    /// What callers are told. `instead` is what `hob models use` needs to choose an installed model
+    /// that would fit.
     pub fn error(&self, model: &str, instead: Option<&str>) -> ApiError {
         match self {
             Self::KvType { kv_type, head } => {
@@ -275,13 +239,13 @@ impl Refusal {
                 );
                 ApiError::new(ErrorCode::ModelFailed, message).hint("set engine.kv_type = \"f16\"")
             }
-            Self::TooLarge {
-                budget,
-                needed,
-                n_ctx,
-                parallel,
-                fits,
-            } => {
+            Self::TooLarge { budget, too_large } => {
+                let TooLarge {
+                    needed,
+                    n_ctx,
+                    parallel,
+                    fits,
+                } = too_large;
                 let requests = if *parallel == 1 {
                     "one request"
                 } else {
@@ -308,7 +272,9 @@ impl Refusal {
                     ));
                 }
                 if let Some(name) = instead {
-                    ways.push(format!("{name} would fit: `hob models use {name}`"));
+                    ways.push(format!(
+                        "`hob models use {name}` chooses one that would fit"
+                    ));
                 }
                 if ways.is_empty() {
                     ways.push("free memory, or install a smaller model".to_owned());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Dimensions;
 use crate::{ModelName, Sha256};
 
 /// One model of the catalog.
@@ -26,6 +27,8 @@ pub struct Entry {
     pub licence: Licence,
     /// Tokens of context it was trained for, where known.
     pub context: Option<u32>,
+    /// Its dimensions, where known; the file's own count once it is here.
+    pub dimensions: Option<Dimensions>,
     /// How it writes tool calls, where known.
     pub tool_format: Option<ToolFormat>,
     /// One sentence for people.
@@ -231,6 +234,7 @@ pub(super) struct Raw {
     quantization: String,
     licence: String,
     context: Option<u32>,
+    dimensions: Option<Dimensions>,
     tool_format: Option<ToolFormat>,
     description: String,
     sources: Vec<Source>,
@@ -255,6 +259,7 @@ impl Raw {
             quantization: self.quantization,
             licence: licence.clone(),
             context: self.context,
+            dimensions: self.dimensions,
             tool_format: self.tool_format,
             description: self.description,
             sources: self.sources,

@@ -46,13 +46,36 @@ fn the_built_in_catalog_is_whole() {
     assert!(matches!(&gemma.sources[0], Source::Pip(members) if members.len() == 4));
 }
 
+/// What the files of the catalog that can be had say of themselves (`hob models show`): tensors'
+/// bytes. The estimate leaves out norms and biases, which are thousandths.
+#[test]
+fn dimensions_tell_what_the_file_will_hold() {
+    let catalog = Catalog::built_in().unwrap();
+    for (file, bytes) in [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", 96_576_768),
+        ("gemma-3-270m-q4_k_m.gguf", 246_587_904),
+    ] {
+        let expected = catalog.by_file(file).unwrap().expected_header().unwrap();
+        let estimate = expected.weights_bytes;
+        assert!(
+            estimate <= bytes && bytes - estimate < bytes / 100,
+            "{file}: {estimate}"
+        );
+    }
+    let gemma = catalog.by_file("gemma-3-270m-q4_k_m.gguf").unwrap();
+    let windowed = gemma.expected_header().unwrap().windowed;
+    // Every sixth layer looks back on everything.
+    assert_eq!(windowed.iter().filter(|windowed| !**windowed).count(), 3);
+    assert!(!windowed[5]);
+}
+
 #[test]
 fn errors_give_file_and_line() {
     assert_eq!(
         refusal("quantization", "quantisation"),
         "x.toml:12: unknown field `quantisation`, expected one of `name`, `file`, `sha256`, \
-         `size`, `parameters`, `quantization`, `licence`, `context`, `tool_format`, \
-         `description`, `sources`"
+         `size`, `parameters`, `quantization`, `licence`, `context`, `dimensions`, \
+         `tool_format`, `description`, `sources`"
     );
     assert!(refusal("\"a\"", "\"b\"").starts_with("x.toml:1: there is no model `b`"));
     assert!(refusal("name = \"a\"", "name = \"../a\"").starts_with("x.toml:8: "));

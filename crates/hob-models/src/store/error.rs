@@ -17,12 +17,16 @@ pub enum StoreError {
         name: ModelName,
         /// An installed model whose name is close.
         nearest: Option<ModelName>,
+        /// As [`crate::locations::models_option`] says it.
+        option: String,
     },
     /// Nothing to choose from, or too much.
     #[error("{}", match installed { 0 => "no model is installed".to_owned(), n => format!("{n} models are installed and none is chosen") })]
     NoDefault {
         /// How many models are installed.
         installed: usize,
+        /// As [`crate::locations::models_option`] says it.
+        option: String,
     },
     /// Another process is at work.
     #[error("another process is installing or removing `{name}`")]
@@ -136,14 +140,16 @@ impl StoreError {
                 nearest: Some(nearest),
                 ..
             } => format!("Did you mean `{nearest}`?"),
-            Self::NotInstalled { .. } => {
-                "`hob models list` shows what is installed, and with --available what can be."
-                    .to_owned()
+            Self::NotInstalled { option, .. } => format!(
+                "`hob models list{option}` shows what is installed, and with --available what can be."
+            ),
+            Self::NoDefault {
+                installed: 0,
+                option,
+            } => format!("Run `hob models pull smollm2-135m-instruct{option}`."),
+            Self::NoDefault { option, .. } => {
+                format!("Choose one with `hob models use NAME{option}`.")
             }
-            Self::NoDefault { installed: 0 } => {
-                "Run `hob models pull smollm2-135m-instruct`.".to_owned()
-            }
-            Self::NoDefault { .. } => "Choose one with `hob models use NAME`.".to_owned(),
             Self::Busy { .. } => "Wait until it is done.".to_owned(),
             Self::AlreadyInstalled { name, .. } => {
                 format!("Give another name with --name, or first run `hob models remove {name}`.")

@@ -231,14 +231,17 @@ fn leftovers_of_the_dead_are_swept() {
 fn the_default_is_the_chosen_or_the_only_one() {
     let (_folder, store) = store();
     let none = store.default_model();
-    assert!(matches!(none, Err(StoreError::NoDefault { installed: 0 })));
+    assert!(matches!(
+        none,
+        Err(StoreError::NoDefault { installed: 0, .. })
+    ));
     install(&store, "a");
     assert_eq!(store.default_model().unwrap(), name("a"));
     install(&store, "b");
     let several = store.default_model();
     assert!(matches!(
         several,
-        Err(StoreError::NoDefault { installed: 2 })
+        Err(StoreError::NoDefault { installed: 2, .. })
     ));
     store.set_default(&name("b")).unwrap();
     assert_eq!(store.default_model().unwrap(), name("b"));

@@ -118,7 +118,7 @@ fn memory(meminfo: &str, status: Option<&Status>) -> Check {
 }
 
 /// A figure of `/proc/meminfo`, which counts in KiB.
-fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
+pub(crate) fn meminfo_bytes(meminfo: &str, name: &str) -> Option<u64> {
     let line = meminfo
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

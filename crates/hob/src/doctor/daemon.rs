@@ -94,8 +94,12 @@ fn readiness(status: &Status) -> Check {
 
 async fn models(client: &Client) -> Check {
     match client.models().await {
-        Ok(list) if list.data.is_empty() => Check::problem("models", "none is installed")
-            .hint("install the default one with `hob models pull`"),
+        Ok(list) if list.data.is_empty() => {
+            Check::problem("models", "none is installed").hint(format!(
+                "install the default one with `hob models pull{}`",
+                client.models_option()
+            ))
+        }
         Ok(list) => {
             let size = list.data.iter().map(|model| model.size_bytes).sum();
             Check::ok(

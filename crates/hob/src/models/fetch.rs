@@ -145,7 +145,8 @@ pub(super) fn not_installed(name: &ModelName, error: StoreError, place: &Place<'
     );
     let failure = Failure::from(error);
     if place.catalog.get(name).is_some() {
-        return failure.hint(format!("Run `hob models pull {name}`."));
+        let option = place.store.option();
+        return failure.hint(format!("Run `hob models pull {name}{option}`."));
     }
     match place.catalog.nearest(name.as_str()) {
         Some(near) if !installed_is_near => failure.hint(format!("Did you mean `{near}`?")),
@@ -198,7 +199,8 @@ fn done(
         .default_model()
         .is_ok_and(|default| default == *name);
     let advice = if new && !is_default {
-        format!("\n`hob models use {name}` makes it the default.")
+        let option = place.store.option();
+        format!("\n`hob models use {name}{option}` makes it the default.")
     } else {
         String::new()
     };

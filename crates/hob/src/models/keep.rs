@@ -81,7 +81,10 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<(),
     let next_default = match &next {
         _ if !was_default => String::new(),
         Some(next) => format!("\nIt was the default; now {next} is."),
-        None => "\nIt was the default; choose another with `hob models use NAME`.".to_owned(),
+        None => format!(
+            "\nIt was the default; choose another with `hob models use NAME{}`.",
+            place.store.option()
+        ),
     };
     let sentence = format!("{name} is removed.{next_default}");
     let json = json!({ "name": name, "was_default": was_default, "default": next });

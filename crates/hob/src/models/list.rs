@@ -7,6 +7,7 @@ use super::Place;
 use crate::clean::clean_line;
 use crate::failure::Failure;
 use crate::render::bytes;
+use crate::table::Table;
 
 /// Lists what is installed; the default has a star.
 pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
@@ -37,11 +38,12 @@ pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
     }
     if models.is_empty() {
         let folder = place.store.root().display().to_string();
+        let option = place.store.option();
         place
             .output
             .remark(&format!("No model is installed in {folder}."));
         place.output.remark(&format!(
-            "`hob models pull` installs {}; `hob models list --available` shows more.",
+            "`hob models pull{option}` installs {}; `hob models list --available` shows more.",
             place.catalog.default_name()
         ));
         return Ok(());
@@ -58,7 +60,7 @@ pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
             manifest.context.to_string(),
         ]);
     }
-    place.output.write(&table.text([2, 3, 5]))
+    place.output.write(&table.text(&[2, 3, 5]))
 }
 
 /// Lists the catalog.
@@ -106,59 +108,5 @@ pub(super) fn available(place: &mut Place<'_>) -> Result<(), Failure> {
             clean_line(&entry.description),
         ]);
     }
-    place.output.write(&table.text([1, 2, 2]))
-}
-
-/// Rows of text whose columns are as wide as they need to be.
-struct Table<const N: usize> {
-    rows: Vec<[String; N]>,
-}
-
-impl<const N: usize> Table<N> {
-    fn new(heads: [&str; N]) -> Self {
-        Self {
-            rows: vec![heads.map(str::to_owned)],
-        }
-    }
-
-    fn add(&mut self, row: [String; N]) {
-        self.rows.push(row);
-    }
-
-    /// The table, with these columns flush right and no blanks at the ends of lines.
-    fn text<const R: usize>(&self, right: [usize; R]) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or(0)
-        };
-        let cell = |(column, cell): (usize, &String)| {
-            let width = width(column);
-            if right.contains(&column) {
-                format!("{cell:>width$}  ")
-            } else {
-                format!("{cell:<width$}  ")
-            }
-        };
-        let line = |row: &[String; N]| {
-            let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
-            format!("{}\n", cells.concat().trim_end())
-        };
-        self.rows.iter().map(line).collect::<Vec<_>>().concat()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up() {
-        let mut table = Table::new(["", "NAME", "SIZE"]);
-        table.add(["*", "a", "1"].map(str::to_owned));
-        table.add(["", "long-name", "1000"].map(str::to_owned));
-        assert_eq!(
-            table.text([2]),
-            "   NAME       SIZE\n*  a             1\n   long-name  1000\n"
-        );
-    }
+    place.output.write(&table.text(&[1, 2]))
 }

@@ -76,7 +76,8 @@ fn is_path(model: &str) -> bool {
         || path.is_file()
 }
 
-fn read(path: &Path) -> Result<Header, Failure> {
+/// The header of a GGUF file.
+pub(super) fn read(path: &Path) -> Result<Header, Failure> {
     let shown = path.display();
     let unreadable = |error| Failure::io(&format!("{shown} cannot be read"), &error);
     // Opening a FIFO would wait for a writer.

@@ -160,7 +160,9 @@ fn wrong_names_are_answered_with_near_ones() {
     assert_eq!(hint(&["pull", "bond"]), "Did you mean `bound`?");
     assert!(hint(&["pull", "zzz"]).contains("--available"));
     for command in ["show", "use", "verify"] {
-        assert_eq!(hint(&[command, "free"]), "Run `hob models pull free`.");
+        let hint = hint(&[command, "free"]);
+        let other = "Run `hob models pull free --models-dir /";
+        assert!(hint.starts_with(other), "{hint}");
     }
     desk.run(&["pull"]).unwrap();
     assert_eq!(hint(&["show", "fre"]), "Did you mean `free`?");

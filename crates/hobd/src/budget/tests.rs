@@ -107,7 +107,10 @@ fn the_cache_shrinks_first_and_then_the_requests_at_once() {
     assert_eq!(cache, 5);
     assert!(matches!(
         at(needed(1) - 1),
-        Err(Refusal::TooLarge { parallel: 1, .. })
+        Err(Refusal::TooLarge {
+            too_large: TooLarge { parallel: 1, .. },
+            ..
+        })
     ));
     // What somebody set is not changed.
     let set = Wish {
@@ -118,8 +121,11 @@ fn the_cache_shrinks_first_and_then_the_requests_at_once() {
     assert!(matches!(
         refusal,
         Refusal::TooLarge {
-            parallel: 3,
-            fits: Some(4096),
+            too_large: TooLarge {
+                parallel: 3,
+                fits: Some(4096),
+                ..
+            },
             ..
         }
     ));
@@ -141,12 +147,13 @@ fn a_refusal_says_what_is_needed_what_there_is_and_what_would_fit() {
     );
     let hint = error.hint.unwrap();
     assert!(
-        hint.ends_with("small would fit: `hob models use small`"),
+        hint.ends_with("`hob models use small` chooses one that would fit"),
         "{hint}"
     );
-    let Refusal::TooLarge { fits, .. } = refusal else {
+    let Refusal::TooLarge { too_large, .. } = refusal else {
         panic!("{refusal:?}");
     };
+    let fits = too_large.fits;
     let fitting = Wish {
         n_ctx: fits.unwrap(),
         parallel: Some(1),
@@ -154,7 +161,7 @@ fn a_refusal_says_what_is_needed_what_there_is_and_what_would_fit() {
     };
     assert!(plan(&header(), &fitting, budget(200)).is_ok());
     let larger = Wish {
-        n_ctx: fits.unwrap() + N_CTX_STEP,
+        n_ctx: fits.unwrap() + 256,
         ..fitting
     };
     assert!(plan(&header(), &larger, budget(200)).is_err());
@@ -207,6 +214,13 @@ fn weights_are_copied_where_most_of_them_have_a_faster_order() {
     assert_eq!(placed(&mostly, Mapped, true), (Weights::Mapped, false));
     assert_eq!(placed(&header(), Copied, true), (Weights::Copied, false));
     assert_eq!(placed(&mostly, Locked, true), (Weights::Copied, true));
+}
+
+#[test]
+fn what_is_planned_for_boards_is_what_the_engine_is_told() {
+    let told = KvType::ALL.map(|kv_type| (kv_type.as_str(), kv_type.block()));
+    let planned = fit::KV_TYPES.map(|choice| (choice.name, choice.block));
+    assert_eq!(told, planned);
 }
 
 proptest! {

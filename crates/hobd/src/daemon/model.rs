@@ -46,7 +46,9 @@ pub(super) fn open(
                 Refusal::TooLarge { .. } => instead(&store, &wish, budget),
                 Refusal::KvType { .. } => None,
             };
-            refusal.error(name.as_str(), instead.as_ref().map(ModelName::as_str))
+            // The command that would choose it.
+            let instead = instead.map(|name| format!("{name}{}", store.option()));
+            refusal.error(name.as_str(), instead.as_deref())
         })?;
         Ok(Box::new(Opened { model, plan }))
     })
@@ -102,19 +104,23 @@ fn refused(error: &StoreError) -> ApiError {
 }
 
 /// The error of a request for a model that is not installed.
-pub(super) fn not_found(name: &str) -> ApiError {
+pub(super) fn not_found(name: &str, store: &Store) -> ApiError {
     let message = format!("the model {name:?} is not installed");
-    ApiError::new(ErrorCode::ModelNotFound, message)
-        .param("model")
-        .hint("`hob models list` shows what is; leave the model out to use the one that is loaded")
+    let hint = format!(
+        "`hob models list{}` shows what is; leave the model out to use the one that is loaded",
+        store.option()
+    );
+    let error = ApiError::new(ErrorCode::ModelNotFound, message);
+    error.param("model").hint(hint)
 }
 
 /// The error of a request for a model other than the loaded one.
-pub(super) fn not_loaded(name: &str, loaded: &str) -> ApiError {
+pub(super) fn not_loaded(name: &str, loaded: &str, store: &Store) -> ApiError {
     let message = format!("the model {name:?} is not loaded; {loaded:?} is");
     ApiError::new(ErrorCode::ModelNotFound, message)
         .param("model")
         .hint(format!(
-            "leave the model out, or load the other one with `hob models use {name}`"
+            "leave the model out, or load the other one with `hob models use {name}{}`",
+            store.option()
         ))
 }

@@ -257,9 +257,9 @@ impl Daemon {
             Some(current) => {
                 let installed = model::resolve(&self.store, Some(wanted)).is_ok();
                 Err(if installed {
-                    model::not_loaded(wanted, &current.name)
+                    model::not_loaded(wanted, &current.name, &self.store)
                 } else {
-                    model::not_found(wanted)
+                    model::not_found(wanted, &self.store)
                 })
             }
             None => model::resolve(&self.store, Some(wanted)).map(drop),

@@ -91,7 +91,7 @@ pub(super) fn model_changed() -> ApiError {
 pub(super) fn model_overwritten() -> ApiError {
     let message = "the model's file was written to while it was loaded";
     ApiError::new(ErrorCode::ModelFailed, message)
-        .hint("check it with `hob models verify`; models are replaced by `hob models pull`")
+        .hint("check it with `hob models verify`, with --system for the board's; models are replaced by `hob models pull`")
 }
 
 pub(super) fn model_unloaded() -> ApiError {

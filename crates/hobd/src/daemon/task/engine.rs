@@ -116,7 +116,7 @@ impl Daemon {
         });
         let name = self.shown.model_name();
         for (id, wanted) in self.live.insisting_on_other_than(&name) {
-            self.abort(id, model::not_loaded(&wanted, &name));
+            self.abort(id, model::not_loaded(&wanted, &name, &self.store));
         }
         let parallel = ready.parallel as usize;
         self.step(Input::Ready { parallel });

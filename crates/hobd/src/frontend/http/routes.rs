@@ -215,7 +215,7 @@ fn unhealthy(status: &Status) -> Option<ApiError> {
         .hint("try again in a second")
         .retry_after_ms(1000),
         ModelState::NoModel => not_ready("no model is installed or chosen".to_owned())
-            .hint("`hob models pull` installs one"),
+            .hint("`hob doctor` tells which command installs one"),
         ModelState::Failed => {
             not_ready("the model can't be loaded".to_owned()).hint("`hob status` tells why")
         }
