@@ -129,7 +129,7 @@ cross() {
     CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc \
     CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ \
     BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu="--sysroot=$ARM64_SYSROOT -I$ARM64_SYSROOT/include" \
-    cargo "$@" --locked --release --workspace --target "$ARM64"
+    cargo "$@" --locked --release --target "$ARM64"
 }
 
 say() { printf '%s\n' "$*" >&2; }

@@ -43,6 +43,9 @@ pub struct Status {
     pub model: Option<ModelStatus>,
     /// The engine process, while there is one.
     pub engine: Option<EngineStatus>,
+    /// Which engine is started, of those that are installed.
+    #[serde(default)]
+    pub kernels: KernelsStatus,
     /// Engine processes that ended without being asked to, since hobd started.
     pub engine_losses: u64,
     /// Why the state is `no_model` or `failed`.
@@ -74,6 +77,16 @@ pub struct Status {
     /// The address on loopback where clients with a token are served; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loopback: Option<String>,
+}
+
+/// Kernels are what computes, compiled for the instructions of some processors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelsStatus {
+    /// The instructions that they use, such as `x86-64-v3`; empty before an engine tells, or if they
+    /// are of none of the kinds that packages have.
+    pub level: String,
+    /// Why these, in words for people; empty if there is no engine to start.
+    pub reason: String,
 }
 
 /// What memory is used for, in bytes. What the engine needs is computed from the model's header

@@ -4,23 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Instructions that this build's C++ code uses without asking, and that the processor lacks.
-pub fn missing_features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    let needed = [
-        ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
-        ("FMA", std::arch::is_x86_feature_detected!("fma")),
-        ("F16C", std::arch::is_x86_feature_detected!("f16c")),
-        ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
-    ];
-    // aarch64 is built for armv8-a, which every 64-bit board has.
-    #[cfg(not(target_arch = "x86_64"))]
-    let needed: [(&str, bool); 0] = [];
-    needed
-        .into_iter()
-        .filter(|(_, there)| !there)
-        .map(|(name, _)| name)
-        .collect()
+use hob_ipc::kernels::Features;
+
+use crate::raw;
+
+/// What the kernels use without asking and this processor lacks, in words; `None` if it has all.
+pub fn missing_features() -> Option<String> {
+    Features::here().lack(&raw::kernel_features())
 }
 
 /// Threads worth starting: the physical cores that this process may use, at least 1.

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use hob_ipc::RequestId;
 use hob_ipc::constraint::Constraint;
+use hob_ipc::kernels::Level;
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
 use llama_cpp_2::DecodeError;
@@ -235,6 +236,7 @@ impl<'m> Llama<'m> {
             chat: template.is_some(),
             threads,
             parallel: load.parallel,
+            kernels: Level::of(&raw::kernel_features()),
             state_format: state_format(load.kv_type, load.parallel),
         };
         Ok(Self {
@@ -309,11 +311,12 @@ impl<'m> Llama<'m> {
 /// the numbers in them mean, must change this.
 fn state_format(kv_type: KvType, parallel: u32) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
-    let processor = std::env::consts::ARCH;
+    // Kernels of another level round otherwise.
+    let kernels = Level::of(&raw::kernel_features()).map_or(std::env::consts::ARCH, Level::as_str);
     // Flash attention, which lays values out otherwise, follows from model and processor.
     let kv_type = kv_type.as_str();
     // The state of one sequence names the number of all, and llama.cpp refuses another.
-    format!("binding {binding}, protocol {protocol}, {processor}, kv {kv_type}, of {parallel}")
+    format!("binding {binding}, protocol {protocol}, {kernels}, kv {kv_type}, of {parallel}")
 }
 
 fn compile_template(

@@ -20,6 +20,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::inbox::Interrupt;
 use crate::pulse::Pulse;
+use hob_ipc::kernels::{Feature, Features};
 use hob_ipc::memory::Weights;
 
 /// The version of llama.cpp's binding: the format of a saved state may change with it. A test
@@ -41,6 +42,37 @@ pub fn close_inherited() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// What ggml's kernels were compiled for: they use it without asking.
+pub fn kernel_features() -> Features {
+    let all = Feature::ALL.into_iter();
+    all.filter(|feature| uses(*feature)).collect()
+}
+
+fn uses(feature: Feature) -> bool {
+    // SAFETY: each takes nothing and returns a constant of its compilation.
+    let used = unsafe {
+        match feature {
+            // ggml tells of no more than SSSE3, and only the switch for SSE 4.2 gives it that.
+            Feature::Sse42 => sys::ggml_cpu_has_ssse3(),
+            Feature::Avx => sys::ggml_cpu_has_avx(),
+            Feature::Avx2 => sys::ggml_cpu_has_avx2(),
+            Feature::Fma => sys::ggml_cpu_has_fma(),
+            Feature::F16c => sys::ggml_cpu_has_f16c(),
+            Feature::Bmi2 => sys::ggml_cpu_has_bmi2(),
+            Feature::AvxVnni => sys::ggml_cpu_has_avx_vnni(),
+            Feature::Avx512 => sys::ggml_cpu_has_avx512(),
+            Feature::Avx512Vbmi => sys::ggml_cpu_has_avx512_vbmi(),
+            Feature::Avx512Vnni => sys::ggml_cpu_has_avx512_vnni(),
+            Feature::Avx512Bf16 => sys::ggml_cpu_has_avx512_bf16(),
+            Feature::Dotprod => sys::ggml_cpu_has_dotprod(),
+            Feature::Fp16 => sys::ggml_cpu_has_fp16_va(),
+            Feature::I8mm => sys::ggml_cpu_has_matmul_int8(),
+            Feature::Sve => sys::ggml_cpu_has_sve(),
+        }
+    };
+    used != 0
 }
 
 /// Keeps all memory in RAM, that of today and of later, from the moment that it is used.

@@ -102,9 +102,8 @@ fn tell(reason: &str) -> u8 {
 
 fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(), StartError> {
     let handshake = wire::receive_load(&socket)?;
-    let missing = cpu::missing_features();
-    if !missing.is_empty() {
-        return Err(StartError::Cpu(missing.join(", ")));
+    if let Some(missing) = cpu::missing_features() {
+        return Err(StartError::Cpu(missing));
     }
     let load = handshake.load;
     let (backend, threads) = enter_sandbox(&load, outbox, closed)?;

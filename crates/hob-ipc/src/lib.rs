@@ -26,6 +26,7 @@
 pub mod constraint;
 pub mod embedding;
 pub mod frame;
+pub mod kernels;
 pub mod memory;
 pub mod message;
 pub mod score;
@@ -34,4 +35,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
+use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
 use crate::score::{Score, ScoreFailure, Scored};
 
@@ -382,6 +383,8 @@ pub struct Ready {
     pub threads: u32,
     /// Requests worked on at once.
     pub parallel: u32,
+    /// What its kernels were compiled for; `None` if for less than the least level.
+    pub kernels: Option<Level>,
     /// What a saved state depends on beside the model's file: versions, processor, number formats,
     /// requests at once. Printable ASCII, at most [`STATE_FORMAT_BYTES_MAX`].
     pub state_format: String,

@@ -3,7 +3,9 @@
 mod watch;
 
 use hob_api::conversation::ConversationsStatus;
-use hob_api::status::{CacheStatus, EngineStatus, MemoryStatus, ModelStatus, State, Status};
+use hob_api::status::{
+    CacheStatus, EngineStatus, KernelsStatus, MemoryStatus, ModelStatus, State, Status,
+};
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
@@ -77,6 +79,7 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
     );
     if let Some(engine) = &status.engine {
         rows.push(("engine", self::engine(engine)));
+        rows.extend(kernels(&status.kernels).map(|kernels| ("kernels", kernels)));
         rows.push(("sandbox", sandbox(engine, &status.sandbox_setting)));
         rows.extend(memory(&status.memory));
     }
@@ -144,6 +147,12 @@ fn engine(engine: &EngineStatus) -> String {
         counted(engine.threads.into(), "thread"),
         engine.parallel,
     )
+}
+
+/// What computes, and why; nothing before that is known.
+pub(crate) fn kernels(kernels: &KernelsStatus) -> Option<String> {
+    let KernelsStatus { level, reason } = kernels;
+    (!level.is_empty()).then(|| format!("{level} ({reason})"))
 }
 
 /// What the engine's memory is for; nothing before that is known.
@@ -260,6 +269,10 @@ mod tests {
             uptime_s: 3700,
             hobd_rss_bytes: 9_000_000,
             sandbox_setting: "required".to_owned(),
+            kernels: KernelsStatus {
+                level: "x86-64-v3".to_owned(),
+                reason: "the best for this processor of x86-64-v2, x86-64-v3".to_owned(),
+            },
             ..Default::default()
         }
     }

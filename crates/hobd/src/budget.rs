@@ -94,15 +94,15 @@ pub struct Wish {
     pub kv_type: KvType,
     /// Where the weights are to lie.
     pub weights: WeightsSetting,
-    /// The processor's kernels.
+    /// The engine's kernels.
     pub kernels: Kernels,
     /// The prefix cache, in bytes; the first to be cut.
     pub cache: u64,
 }
 
 impl Wish {
-    /// What the settings ask for on this machine.
-    pub fn of(settings: &EngineSettings) -> Self {
+    /// What the settings ask for on this machine, of an engine with `kernels`.
+    pub fn of(settings: &EngineSettings, kernels: Kernels) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             n_ctx: settings.n_ctx,
@@ -110,7 +110,7 @@ impl Wish {
             processors: u32::try_from(processors).unwrap_or(u32::MAX),
             kv_type: settings.kv_type,
             weights: settings.weights,
-            kernels: Kernels::here(),
+            kernels,
             cache: settings.cache_bytes,
         }
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::fulfilment::Errands;
 use self::live::LiveRequests;
 use self::metrics::Metrics;
+use self::publication::Publication;
 pub use self::score::Scores;
 use crate::answer::Answer;
 use crate::conversations::Conversations;
@@ -72,6 +73,7 @@ pub struct DaemonHandle {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     memory: Tree,
+    engine_memory: figures::EngineMemory,
     errands: Errands,
     started: Instant,
 }
@@ -90,6 +92,7 @@ pub fn start(
     let store = Arc::new(store);
     let metrics = Arc::new(Metrics::new());
     let memory = Tree::from_env();
+    let engine_memory = figures::EngineMemory::default();
     let providers = Providers::default();
     let handle = DaemonHandle {
         messages,
@@ -99,6 +102,7 @@ pub fn start(
         store: Arc::clone(&store),
         metrics: Arc::clone(&metrics),
         memory: memory.clone(),
+        engine_memory: engine_memory.clone(),
         errands: Errands::new(settings.limits.per_uid),
         started: Instant::now(),
     };
@@ -108,9 +112,8 @@ pub fn start(
         store,
         memory,
         LiveRequests::new(metrics),
-        status_sender,
+        Publication::new(status_sender, engine_memory, notifier),
         cancelled,
-        notifier,
     );
     (handle, tokio::spawn(daemon.run(inputs)))
 }
@@ -180,9 +183,9 @@ impl DaemonHandle {
         let machine = self.memory.supply().machine;
         status.memory.available_bytes = machine.map_or(0, |machine| machine.available);
         status.work = self.metrics.work();
-        status.hobd_rss_bytes = figures::rss_bytes("self");
+        status.hobd_rss_bytes = figures::rss_bytes();
         if let Some(engine) = &mut status.engine {
-            engine.rss_bytes = figures::rss_bytes(&engine.pid.to_string());
+            engine.rss_bytes = self.engine_memory.rss_bytes();
         }
         status
     }

@@ -48,14 +48,23 @@ pub struct Launch {
 /// What an engine says, or what became of it.
 #[derive(Debug)]
 pub enum Report {
-    /// It runs, with this process id.
-    Started(u32),
+    /// It runs.
+    Started(Started),
     /// A message that is well formed; whether it is plausible is for [`Ledger`] to say.
     Event(EngineEvent),
     /// It sent something that is no message.
     Malformed(FrameError),
     /// It could not be started, or it ended. The last report.
     Gone(Exit),
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process id.
+    pub pid: u32,
+    /// Its `/proc/PID/statm`, for its memory; `None` without `/proc`.
+    pub statm: Option<std::fs::File>,
 }
 
 /// How an engine ended.
@@ -168,10 +177,14 @@ async fn serve(
         mut child,
         socket,
         stderr,
+        statm,
     } = process;
     let tail = tokio::spawn(stderr::tail(stderr));
     let _ = reports
-        .send(Report::Started(child.id().unwrap_or_default()))
+        .send(Report::Started(Started {
+            pid: child.id().unwrap_or_default(),
+            statm,
+        }))
         .await;
     let conversation = async {
         let frame = hob_ipc::encode(&Command::Load(launch.load), COMMAND_BYTES_MAX);

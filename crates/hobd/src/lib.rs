@@ -17,6 +17,7 @@ pub mod frontend;
 pub mod fulfilment;
 pub mod home;
 pub mod hub;
+pub mod kernels;
 pub mod listen;
 mod name;
 pub mod notify;

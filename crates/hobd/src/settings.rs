@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hob_ipc::kernels::Level;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 pub use hob_models::locations::Scope;
@@ -19,11 +20,13 @@ mod problem;
 mod tests;
 mod value;
 
+use crate::kernels::ENGINE;
+
 pub use load::{Layers, Loaded, load};
 pub use problem::{Problem, Problems, Source};
 
-/// The engine's place in a package, used if none lies beside hobd.
-pub const ENGINE_PATH: &str = "/usr/libexec/hob/hob-engine";
+/// The folder of a package's engines, used if none lies beside hobd.
+pub const ENGINE_PATH: &str = "/usr/libexec/hob";
 
 /// Longest path of a Unix socket in bytes: the kernel's address holds 108, the last one a NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -37,7 +40,7 @@ pub struct Settings {
     pub socket: PathBuf,
     /// The folder of installed models.
     pub models_dir: PathBuf,
-    /// The engine's binary; beside hobd's own unless set.
+    /// The engine's binary, or a folder of engines; beside hobd's own unless set.
     pub engine_path: PathBuf,
     /// Whether to own the bus name.
     pub dbus: bool,
@@ -76,6 +79,8 @@ pub struct HttpSettings {
 pub struct EngineSettings {
     /// What the sandbox must achieve.
     pub sandbox: SandboxPolicy,
+    /// The engine that is taken of those in a folder; `None` for the best that the processor runs.
+    pub kernels: Option<Level>,
     /// Tokens of context for each request, 256 to 131072.
     pub n_ctx: u32,
     /// Requests worked on at once, 1 to 16; `None` for what processors and memory allow.
@@ -216,7 +221,7 @@ pub struct Places {
     pub pins_dir: PathBuf,
     /// The folder of snapshots.
     pub snapshots_dir: PathBuf,
-    /// The engine's binary.
+    /// The engine's binary, or the folder of engines.
     pub engine: PathBuf,
 }
 
@@ -268,6 +273,7 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             sandbox: SandboxPolicy::Required,
+            kernels: None,
             n_ctx: 4096,
             parallel: None,
             memory: None,
@@ -320,9 +326,9 @@ impl Default for SamplingDefaults {
 }
 
 /// The engine that belongs to the hobd at `hobd`: the one beside it in a build folder, else the
-/// packaged one.
+/// packaged ones.
 pub fn engine_beside(hobd: &Path) -> PathBuf {
-    let beside = hobd.with_file_name("hob-engine");
+    let beside = hobd.with_file_name(ENGINE);
     if beside.is_file() {
         beside
     } else {

@@ -34,6 +34,7 @@ pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>
     checks.push(version(&status));
     checks.push(readiness(&status));
     checks.push(models(&client).await);
+    checks.extend(kernels(&status));
     checks.extend(sandbox(&status));
     checks.extend(losses(&status));
     (checks, Some(status))
@@ -112,6 +113,11 @@ async fn models(client: &Client) -> Check {
             Check::problem("models", failure.message).maybe_hint(failure.hint)
         }
     }
+}
+
+/// What computes; nothing before that is known.
+fn kernels(status: &Status) -> Option<Check> {
+    crate::status::kernels(&status.kernels).map(|kernels| Check::ok("kernels", kernels))
 }
 
 /// The sandbox in force; nothing while there is no engine to be in it.

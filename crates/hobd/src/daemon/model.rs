@@ -10,15 +10,17 @@ use hob_models::store::{OpenModel, Store, StoreError, Verified};
 use tokio::task::JoinHandle;
 
 use crate::budget::{self, Budget, Plan, Refusal, Wish};
+use crate::kernels::Choice;
 use crate::settings::Settings;
 use crate::supply::Tree;
 
 /// Most installed models that are looked at for one that fits instead.
 const INSTEAD_MAX: usize = 64;
 
-/// An open, verified model, and how to load it.
+/// An open, verified model, how to load it, and what loads it.
 #[derive(Debug)]
 pub(super) struct Opened {
+    pub(super) engine: Choice,
     pub(super) model: OpenModel,
     pub(super) plan: Plan,
 }
@@ -32,13 +34,14 @@ pub(super) fn open(
     store: Arc<Store>,
     verified: Arc<Verified>,
     name: ModelName,
+    engine: Choice,
     memory: Tree,
     settings: Arc<Settings>,
 ) -> Opening {
     tokio::task::spawn_blocking(move || {
         let opened = store.open_verified(&name, &verified);
         let model = opened.map_err(|error| refused(&error))?;
-        let wish = Wish::of(&settings.engine);
+        let wish = Wish::of(&settings.engine, engine.kernels());
         let budget = Budget::of(settings.engine.memory, &memory.supply());
         let plan = budget::plan(&model.header, &wish, budget);
         let plan = plan.map_err(|refusal| {
@@ -50,7 +53,11 @@ pub(super) fn open(
             let instead = instead.map(|name| format!("{name}{}", store.option()));
             refusal.error(name.as_str(), instead.as_deref())
         })?;
-        Ok(Box::new(Opened { model, plan }))
+        Ok(Box::new(Opened {
+            engine,
+            model,
+            plan,
+        }))
     })
 }
 

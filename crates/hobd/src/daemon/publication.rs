@@ -1,11 +1,13 @@
 //! What the daemon tells about itself: its status, to watchers, load callers and systemd; and
 //! why a load failed.
 
-use hob_api::status::{CacheStatus, ModelStatus, State, Status};
+use hob_api::status::{CacheStatus, EngineStatus, ModelStatus, State, Status};
 use hob_api::{ApiError, ErrorCode};
 use hob_ipc::message::LoadFailure;
 use tokio::sync::{oneshot, watch};
 
+use super::figures::EngineMemory;
+use crate::engine::Started;
 use crate::notify::Notifier;
 use crate::scheduler::Scheduler;
 
@@ -19,14 +21,20 @@ pub(super) type LoadWaiter = oneshot::Sender<Result<(), ApiError>>;
 #[derive(Debug)]
 pub(super) struct Publication {
     status: watch::Sender<Status>,
+    engine_memory: EngineMemory,
     waiters: Vec<LoadWaiter>,
     notifier: Notifier,
 }
 
 impl Publication {
-    pub(super) fn new(status: watch::Sender<Status>, notifier: Notifier) -> Self {
+    pub(super) fn new(
+        status: watch::Sender<Status>,
+        engine_memory: EngineMemory,
+        notifier: Notifier,
+    ) -> Self {
         Self {
             status,
+            engine_memory,
             waiters: Vec::new(),
             notifier,
         }
@@ -39,6 +47,35 @@ impl Publication {
 
     pub(super) fn modify(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// Shows the engine's process.
+    pub(super) fn engine_started(&self, started: Started) {
+        let Started { pid, statm } = started;
+        self.engine_memory.replace(statm);
+        self.modify(|status| {
+            status.engine = Some(EngineStatus {
+                pid,
+                ..EngineStatus::default()
+            });
+        });
+    }
+
+    /// Shows no longer what was true of the engine.
+    pub(super) fn engine_gone(&self) {
+        self.engine_memory.replace(None);
+        self.modify(|status| {
+            status.engine = None;
+            status.load_percent = 0;
+            if let Some(model) = status.model.take() {
+                status.model = Some(ModelStatus {
+                    name: model.name,
+                    sha256: model.sha256,
+                    size_bytes: model.size_bytes,
+                    ..ModelStatus::default()
+                });
+            }
+        });
     }
 
     /// Shows figures of the cache, if they have changed.
@@ -123,7 +160,7 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
     let (message, hint) = match code {
         LoadFailure::Protocol => (
             "hobd and its engine are of different versions",
-            "install both from one build, and check engine_path",
+            "install both from one build, and check engine.path",
         ),
         LoadFailure::Sandbox => (
             "the engine's sandbox can't be put in force on this machine",
@@ -131,7 +168,7 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
         ),
         LoadFailure::Cpu => (
             "this processor lacks instructions that the engine was built for",
-            "run `hob doctor`, and build hob on this machine or install the package for it",
+            "set engine.kernels = \"auto\", and install hob's package or build hob on this machine",
         ),
         LoadFailure::Model => (
             "llama.cpp refuses the model's file",

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
-use hob_api::status::{EngineStatus, MemoryStatus, State, Status};
+use hob_api::status::{MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState, Prompt};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::store::{Store, Verified, Witness};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::live::{self, LiveRequests};
 use super::memory::Watch;
@@ -19,7 +19,6 @@ use super::wake::{Inputs, Wake};
 use super::{Message, model};
 use crate::answer;
 use crate::engine::{Engine, Ledger, Report};
-use crate::notify::Notifier;
 use crate::pins::Pins;
 use crate::pressure::Level;
 use crate::request::ValidRequest;
@@ -76,9 +75,8 @@ impl Daemon {
         store: Arc<Store>,
         memory: Tree,
         live: LiveRequests,
-        status: watch::Sender<Status>,
+        shown: Publication,
         cancelled: mpsc::UnboundedSender<RequestId>,
-        notifier: Notifier,
     ) -> Self {
         let bounds = Bounds {
             queue: settings.limits.queue,
@@ -91,16 +89,18 @@ impl Daemon {
         };
         let pins = Pins::open(&settings);
         let queue_max = u32::try_from(settings.limits.queue).unwrap_or(u32::MAX);
-        status.send_replace(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            queue_max,
-            memory: MemoryStatus {
-                given_up: Level::None.as_str().to_owned(),
-                ..MemoryStatus::default()
-            },
-            sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
-            loopback: settings.http.listen.map(|address| address.to_string()),
-            ..Status::default()
+        shown.modify(|status| {
+            *status = Status {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                queue_max,
+                memory: MemoryStatus {
+                    given_up: Level::None.as_str().to_owned(),
+                    ..MemoryStatus::default()
+                },
+                sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
+                loopback: settings.http.listen.map(|address| address.to_string()),
+                ..Status::default()
+            }
         });
         Self {
             chosen: settings.model.clone(),
@@ -120,7 +120,7 @@ impl Daemon {
             progress: 0,
             engine_started: Instant::now(),
             memory: Watch::new(memory),
-            shown: Publication::new(status, notifier),
+            shown,
             exit: false,
         }
     }
@@ -304,12 +304,7 @@ impl Daemon {
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Started(pid) => self.shown.modify(|status| {
-                status.engine = Some(EngineStatus {
-                    pid,
-                    ..EngineStatus::default()
-                });
-            }),
+            Report::Started(started) => self.shown.engine_started(started),
             Report::Event(event) => match self.ledger.check(&event) {
                 Ok(()) => self.event(event),
                 Err(violation) => {

@@ -1,5 +1,6 @@
 //! Starting an engine process and handing it its model.
 
+use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,6 +20,9 @@ pub(super) struct Process {
     pub(super) child: Child,
     pub(super) socket: UnixStream,
     pub(super) stderr: ChildStderr,
+    /// What tells its memory, opened before it hides behind its sandbox; it closes that no earlier than
+    /// it gets its model.
+    pub(super) statm: Option<File>,
 }
 
 impl Process {
@@ -45,10 +49,13 @@ impl Process {
             .stderr
             .take()
             .ok_or_else(|| std::io::Error::other("the child has no standard error"))?;
+        let pid = child.id();
+        let statm = pid.and_then(|pid| File::open(format!("/proc/{pid}/statm")).ok());
         Ok(Self {
             child,
             socket: UnixStream::from_std(ours)?,
             stderr,
+            statm,
         })
     }
 }

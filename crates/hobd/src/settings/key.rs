@@ -115,8 +115,14 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "engine.path",
         variable: "HOB_ENGINE_PATH",
-        about: "The engine's binary. A hob-engine beside hobd's own binary is preferred to this default.",
+        about: "The engine's binary, or a folder that holds one for each kind of processor, as packages have. A hob-engine beside hobd's own binary is preferred to this default.",
         slot: |s| Slot::Path(&mut s.engine_path),
+    },
+    Key {
+        name: "engine.kernels",
+        variable: "HOB_ENGINE_KERNELS",
+        about: "Which engine of that folder is started. \"auto\" takes the one with the fastest kernels that this processor can run; `hob status` shows which that is. Another name takes that one, and no model is loaded if the processor lacks what it uses.",
+        slot: |s| Slot::Kernels(&mut s.engine.kernels),
     },
     Key {
         name: "engine.sandbox",

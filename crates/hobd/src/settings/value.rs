@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::model::DEFAULT_MODEL;
+use hob_ipc::kernels::Level;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 
@@ -62,6 +63,8 @@ pub enum Slot<'a> {
     Model(&'a mut Option<String>),
     /// What the sandbox must achieve.
     Sandbox(&'a mut SandboxPolicy),
+    /// A level of kernels, or "auto" for `None`: the best.
+    Kernels(&'a mut Option<Level>),
     /// When to write by drafts.
     Drafts(&'a mut Drafts),
     /// How keys and values are kept.
@@ -101,6 +104,7 @@ impl Slot<'_> {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Model(_) => format!("a model's name, or \"{DEFAULT_MODEL}\""),
             Self::Sandbox(_) => "\"required\", \"degraded\" or \"off\"".to_owned(),
+            Self::Kernels(_) => format!("\"{AUTO}\", {}", one_of(Level::ALL, Level::as_str)),
             Self::Drafts(_) => "\"auto\", \"off\" or \"always\"".to_owned(),
             Self::KvType(_) => one_of(KvType::ALL, KvType::as_str),
             Self::Weights(_) => one_of(WeightsSetting::ALL, WeightsSetting::as_str),
@@ -134,6 +138,7 @@ impl Slot<'_> {
             Self::Switch(on) => on.to_string(),
             Self::Model(model) => quoted(model.as_deref().unwrap_or(DEFAULT_MODEL)),
             Self::Sandbox(policy) => quoted(policy.as_str()),
+            Self::Kernels(level) => quoted(level.map_or(AUTO, Level::as_str)),
             Self::Drafts(mode) => quoted(mode.as_str()),
             Self::KvType(kind) => quoted(kind.as_str()),
             Self::Weights(weights) => quoted(weights.as_str()),
@@ -200,6 +205,13 @@ impl Slot<'_> {
                 let text = given.text()?;
                 let named = |policy: &SandboxPolicy| policy.as_str() == text;
                 **policy = SandboxPolicy::ALL.into_iter().find(named)?;
+            }
+            Self::Kernels(level) => {
+                **level = if given.text() == Some(AUTO) {
+                    None
+                } else {
+                    Some(named(Level::ALL, Level::as_str, given)?)
+                };
             }
             Self::Drafts(mode) => {
                 let text = given.text()?;

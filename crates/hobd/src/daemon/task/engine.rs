@@ -4,17 +4,27 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hob_api::status::{ModelStatus, State, Status};
+use hob_api::status::{KernelsStatus, ModelStatus, State};
 use hob_ipc::Command;
+use hob_ipc::kernels::{Features, Level};
 use hob_ipc::message::{Load, Ready};
 
 use super::Daemon;
 use crate::daemon::{memory, model};
 use crate::engine::{Engine, Exit, Launch, Ledger};
+use crate::kernels::{self, Choice, Engines, NoEngine};
 use crate::scheduler::Input;
 
 impl Daemon {
     pub(super) fn start(&mut self) -> Option<Input> {
+        let engine = match self.choose_engine() {
+            Ok(engine) => engine,
+            Err(refused) => {
+                tracing::error!(error = %refused, "there is no engine to start");
+                let error = refused.error();
+                return Some(Input::StartFailed { error });
+            }
+        };
         let name = match model::resolve(&self.store, self.chosen.as_deref()) {
             Ok(name) => name,
             Err(error) => {
@@ -33,12 +43,33 @@ impl Daemon {
         let (store, verified) = (Arc::clone(&self.store), Arc::clone(&self.verified));
         let memory = self.memory.tree().clone();
         let settings = Arc::clone(&self.settings);
-        self.opening = Some(model::open(store, verified, name, memory, settings));
+        self.opening = Some(model::open(store, verified, name, engine, memory, settings));
         None
     }
 
+    /// The engine for this processor, of those that are installed now.
+    fn choose_engine(&self) -> Result<Choice, NoEngine> {
+        let installed = Engines::at(&self.settings.engine_path);
+        let wanted = self.settings.engine.kernels;
+        let chosen = kernels::choose(&installed, wanted, &Features::here());
+        self.shown.modify(|status| {
+            status.kernels = chosen.as_ref().map_or_else(
+                |_| KernelsStatus::default(),
+                |choice| KernelsStatus {
+                    level: choice.level.map_or("", Level::as_str).to_owned(),
+                    reason: choice.reason.clone(),
+                },
+            );
+        });
+        chosen
+    }
+
     pub(super) fn start_engine(&mut self, opened: model::Opened) {
-        let model::Opened { model, plan } = opened;
+        let model::Opened {
+            engine: chosen,
+            model,
+            plan,
+        } = opened;
         self.cache_planned = plan.cache;
         let cache = self.cache_allowed();
         // There is no engine to tell yet: it is loaded with this bound.
@@ -74,7 +105,7 @@ impl Daemon {
         self.progress = 0;
         self.engine_started = Instant::now();
         self.engine = Some(Engine::start(Launch {
-            binary: self.settings.engine_path.clone(),
+            binary: chosen.binary,
             model: model.file,
             load,
         }));
@@ -92,15 +123,18 @@ impl Daemon {
 
     pub(super) fn ready(&mut self, ready: &Ready) {
         let load_ms = u64::try_from(self.engine_started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let kernels = ready.kernels.map_or("", Level::as_str);
         tracing::info!(
             model = self.shown.model_name(),
             architecture = ready.architecture.as_str(),
             n_ctx = ready.n_ctx,
             threads = ready.threads,
+            kernels,
             load_ms,
             "ready"
         );
         self.shown.modify(|status| {
+            kernels.clone_into(&mut status.kernels.level);
             if let Some(model) = &mut status.model {
                 model.architecture.clone_from(&ready.architecture);
                 model.parameters = ready.parameters;
@@ -127,7 +161,7 @@ impl Daemon {
         self.witness = None;
         self.pins.engine_gone();
         self.memory.engine_gone();
-        self.shown.modify(forget_engine);
+        self.shown.engine_gone();
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");
         } else {
@@ -142,19 +176,5 @@ impl Daemon {
         if self.scheduler.state().0 == State::Sleeping {
             self.shown.modify(|status| status.model = None);
         }
-    }
-}
-
-/// What is no longer true when the engine is gone.
-fn forget_engine(status: &mut Status) {
-    status.engine = None;
-    status.load_percent = 0;
-    if let Some(model) = status.model.take() {
-        status.model = Some(ModelStatus {
-            name: model.name,
-            sha256: model.sha256,
-            size_bytes: model.size_bytes,
-            ..ModelStatus::default()
-        });
     }
 }
