@@ -20,12 +20,13 @@ missing_packages() {
       busctl) command -v busctl >/dev/null || echo systemd ;;
       gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;
       arm64-compiler) command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu ;;
+      qemu-x86_64-static) command -v "$what" >/dev/null || echo qemu-user-static ;;
       qemu-system-aarch64) command -v "$what" >/dev/null || echo qemu-system-arm ;;
       dpkg-shlibdeps) command -v "$what" >/dev/null || echo dpkg-dev ;;
       xmllint) command -v "$what" >/dev/null || echo libxml2-utils ;;
       systemd-analyze) command -v "$what" >/dev/null || echo systemd ;;
       systemd-nspawn) command -v "$what" >/dev/null || echo systemd-container ;;
-      tmux | shellcheck | cpio | lintian | debootstrap) command -v "$what" >/dev/null || echo "$what" ;;
+      tmux | shellcheck | cpio | curl | lintian | debootstrap) command -v "$what" >/dev/null || echo "$what" ;;
       *) die "no package is known for $what" ;;
     esac
   done

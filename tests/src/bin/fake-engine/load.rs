@@ -42,6 +42,7 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
         chat: true,
         threads: 1,
         parallel: load.parallel,
+        kernels: None,
         state_format: "fake".to_owned(),
     };
     match words.as_slice() {

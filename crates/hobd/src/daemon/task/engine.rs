@@ -134,7 +134,10 @@ impl Daemon {
             "ready"
         );
         self.shown.modify(|status| {
-            kernels.clone_into(&mut status.kernels.level);
+            // What the engine says of itself is nearer the truth than its folder's name.
+            if !kernels.is_empty() {
+                kernels.clone_into(&mut status.kernels.level);
+            }
             if let Some(model) = &mut status.model {
                 model.architecture.clone_from(&ready.architecture);
                 model.parameters = ready.parameters;
