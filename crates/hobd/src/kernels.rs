@@ -105,8 +105,7 @@ impl NoEngine {
                 "leave engine.kernels at \"auto\", or set engine.path to the package's folder".to_owned()
             }
             Self::Lacking { .. } => {
-                "set engine.kernels = \"auto\", and install hob's package or build hob on this machine"
-                    .to_owned()
+                "engine.kernels = \"auto\" takes one that it can run, if any is installed".to_owned()
             }
         };
         ApiError::new(ErrorCode::ModelFailed, self.to_string()).hint(hint)
