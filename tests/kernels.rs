@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::unwrap_used,
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
 

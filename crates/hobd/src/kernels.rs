@@ -99,13 +99,18 @@ impl NoEngine {
         let hint = match self {
             Self::NoneInstalled => "install hob's package again, or check engine.path".to_owned(),
             Self::NotInstalled { installed, .. } => {
-                format!("set engine.kernels to \"auto\", or to one of: {}", names(installed))
+                format!(
+                    "set engine.kernels to \"auto\", or to one of: {}",
+                    names(installed)
+                )
             }
             Self::NoFolder(_) => {
-                "leave engine.kernels at \"auto\", or set engine.path to the package's folder".to_owned()
+                "leave engine.kernels at \"auto\", or set engine.path to the package's folder"
+                    .to_owned()
             }
             Self::Lacking { .. } => {
-                "engine.kernels = \"auto\" takes one that it can run, if any is installed".to_owned()
+                "engine.kernels = \"auto\" takes one that it can run, if any is installed"
+                    .to_owned()
             }
         };
         ApiError::new(ErrorCode::ModelFailed, self.to_string()).hint(hint)
