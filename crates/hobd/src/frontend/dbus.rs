@@ -280,16 +280,24 @@ fn sender<'h>(header: &Header<'h>) -> Result<UniqueName<'h>, ApiError> {
     sender.ok_or_else(|| ApiError::new(ErrorCode::AccessDenied, "the call has no sender"))
 }
 
+/// What the bus says, if it does in time. It is asked in a task of its own: a question that was given
+/// up half written would be the last that gets through.
+async fn told_by_bus<T: Send + 'static>(
+    ask: impl Future<Output = zbus::Result<T>> + Send + 'static,
+) -> Option<T> {
+    let asked = tokio::time::timeout(BUS_TIMEOUT, tokio::spawn(ask)).await;
+    asked.ok()?.ok()?.ok()
+}
+
 /// The uid behind a unique name, as the bus got it from the kernel.
 async fn uid_of(connection: &Connection, name: &UniqueName<'_>) -> Result<u32, ApiError> {
-    let ask = async {
-        let bus = DBusProxy::new(connection).await?;
-        let name = BusName::Unique(name.as_ref());
-        let credentials = bus.get_connection_credentials(name).await?;
-        zbus::Result::Ok(credentials.unix_user_id())
-    };
-    let uid = tokio::time::timeout(BUS_TIMEOUT, ask).await;
-    uid.ok().and_then(Result::ok).flatten().ok_or_else(|| {
+    let (connection, name) = (connection.clone(), name.to_owned());
+    let uid = told_by_bus(async move {
+        let bus = DBusProxy::new(&connection).await?;
+        let credentials = bus.get_connection_credentials(name.into()).await?;
+        Ok(credentials.unix_user_id())
+    });
+    uid.await.flatten().ok_or_else(|| {
         ApiError::new(
             ErrorCode::AccessDenied,
             "the bus does not say who the caller is",

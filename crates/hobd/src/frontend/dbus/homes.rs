@@ -17,7 +17,7 @@ use super::hubs::Claimed;
 use super::line::{Address, BusLine, scalars};
 use super::options::Dict;
 use super::request::Details;
-use super::{BUS_TIMEOUT, Front, sender, uid_of, values};
+use super::{Front, sender, told_by_bus, uid_of, values};
 use crate::hub::Hub;
 use crate::providers::ProviderName;
 use crate::request::{self, ValidHome};
@@ -185,7 +185,8 @@ fn read_request(text: String, options: Dict<'_>) -> Result<HomeRequest, ApiError
     Ok(request)
 }
 
-fn reader(name: &str) -> Result<Reader, ApiError> {
+/// Who is to read what is said.
+pub(super) fn reader(name: &str) -> Result<Reader, ApiError> {
     let mut readers = Reader::ALL.into_iter();
     readers.find(|known| known.as_str() == name).ok_or_else(|| {
         let message = format!("`reader` is `{}`, which reads nothing", request::echo(name));
@@ -315,11 +316,11 @@ fn answer_details(answer: HomeAnswer) -> Details {
 
 /// Whether a hub is still on the bus. One that the bus does not tell of counts as gone.
 async fn is_there(connection: &Connection, hub: &Address) -> bool {
-    let ask = async {
-        let bus = zbus::fdo::DBusProxy::new(connection).await?;
+    let (connection, hub) = (connection.clone(), hub.clone());
+    let there = told_by_bus(async move {
+        let bus = zbus::fdo::DBusProxy::new(&connection).await?;
         let name = BusName::Unique(hub.owner.as_ref());
-        zbus::Result::Ok(bus.name_has_owner(name).await?)
-    };
-    let there = tokio::time::timeout(BUS_TIMEOUT, ask).await;
-    matches!(there, Ok(Ok(true)))
+        Ok(bus.name_has_owner(name).await?)
+    });
+    there.await == Some(true)
 }

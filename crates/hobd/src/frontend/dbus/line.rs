@@ -16,7 +16,7 @@ use zbus::{Connection, DBusError as _, OwnedObjectPath, Variant};
 
 use super::failure::without_nul;
 use super::request::Details;
-use super::{LAST_WORDS, values};
+use super::values;
 use crate::hub::{
     CallFailure, Invocation, Line, Place, RESULT_TEXT_BYTES_MAX, ToolResult, cleaned,
 };
@@ -74,6 +74,8 @@ impl BusLine {
                 answer = &mut called => { let _ = reply.send(answer); return; }
                 () = reply.closed() => {}
             }
+            // Messages go one after another: when this one has gone, so has the call, whole. However
+            // long the bus takes, neither is given up half written, as nothing else would get through.
             let cancelled = (id,);
             let mut told = std::pin::pin!(line.tell("Cancel", &cancelled));
             tokio::select! {
@@ -92,7 +94,8 @@ impl BusLine {
         .boxed()
     }
 
-    /// Tells the hub something that it need not reply to. It may be gone.
+    /// Tells the hub something that it need not reply to. It may be gone. What is begun must be
+    /// awaited to its end, which comes when the bus has the message, or is gone.
     async fn tell<B: Serialize + DynamicType>(&self, member: &'static str, body: &B) {
         let Address { owner, path } = &self.address;
         let message = Message::method_call(path, member)
@@ -101,9 +104,7 @@ impl BusLine {
             .with_flags(Flags::NO_REPLY_EXPECTED)
             .build(body);
         match message {
-            Ok(message) => {
-                let _ = tokio::time::timeout(LAST_WORDS, self.connection.send(&message)).await;
-            }
+            Ok(message) => drop(self.connection.send(&message).await),
             Err(error) => tracing::warn!(%error, member, "a hub can't be told"),
         }
     }
@@ -136,7 +137,9 @@ impl Line for BusLine {
 
     fn release(&self) -> BoxFuture<'static, ()> {
         let line = self.clone();
-        async move { line.tell("Release", &()).await }.boxed()
+        // Whoever waits for it may give up.
+        async move { drop(tokio::spawn(async move { line.tell("Release", &()).await }).await) }
+            .boxed()
     }
 }
 
@@ -216,4 +219,108 @@ pub(super) fn scalars(values: &BTreeMap<String, Scalar>) -> HashMap<String, Vari
     values
         .map(|(name, scalar)| (name.clone(), value(scalar)))
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::io;
+    use std::os::fd::{BorrowedFd, OwnedFd};
+    use std::time::Duration;
+
+    use futures_util::StreamExt as _;
+    use hob_api::home::Language;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+    use tokio::time::{sleep, timeout};
+    use zbus::MessageStream;
+    use zbus::connection::{Builder, socket};
+    use zbus::export::async_trait::async_trait;
+
+    use super::*;
+    use crate::hub::{Hub, Step};
+
+    /// One end of a way to the bus that holds a few bytes.
+    #[derive(Debug)]
+    struct Narrow(DuplexStream);
+
+    #[derive(Debug)]
+    struct Reading(ReadHalf<DuplexStream>);
+
+    #[derive(Debug)]
+    struct Writing(WriteHalf<DuplexStream>);
+
+    impl socket::Socket for Narrow {
+        type ReadHalf = Reading;
+        type WriteHalf = Writing;
+
+        fn split(self) -> socket::Split<Reading, Writing> {
+            let (read, write) = tokio::io::split(self.0);
+            socket::Split::new(Reading(read), Writing(write))
+        }
+    }
+
+    #[async_trait]
+    impl socket::ReadHalf for Reading {
+        async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+            Ok((self.0.read(buffer).await?, Vec::new()))
+        }
+    }
+
+    #[async_trait]
+    impl socket::WriteHalf for Writing {
+        async fn sendmsg(&mut self, buffer: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<usize> {
+            self.0.write(buffer).await
+        }
+
+        async fn close(&mut self) -> io::Result<()> {
+            self.0.shutdown().await
+        }
+    }
+
+    fn call() -> Invocation {
+        Invocation {
+            call_id: "c1".to_owned(),
+            tool: "turn_on".to_owned(),
+            arguments: BTreeMap::new(),
+            targets: Vec::new(),
+            provider: "home".to_owned(),
+            generation: 1,
+            text: "turn it on".to_owned(),
+            area: None,
+            device: None,
+            language: Language::English,
+            left: Duration::from_secs(10),
+            confirmed: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_slow_bus_has_half_of_is_sent_to_its_end() {
+        let (ours, bus) = tokio::io::duplex(64);
+        let guid = zbus::Guid::from_static_str("0123456789abcdef0123456789abcdef").unwrap();
+        let connection = Builder::authenticated_socket(Narrow(ours), guid.clone());
+        let hub = Hub::new(BusLine {
+            connection: connection.build().await.unwrap(),
+            address: Address {
+                owner: OwnedUniqueName::try_from(":1.1").unwrap(),
+                path: OwnedObjectPath::try_from("/hub").unwrap(),
+            },
+        });
+        // Nobody reads at the other end, and everybody here gives up.
+        let place = hub.place(Step::Invoke).await.unwrap();
+        let asked = hub.invoke(call(), place);
+        timeout(Duration::from_secs(10), asked).await.unwrap_err();
+        let parting = hub.release();
+        timeout(Duration::from_secs(10), parting).await.unwrap_err();
+        sleep(Duration::from_secs(3600)).await;
+        let bus = Builder::authenticated_socket(Narrow(bus), guid);
+        let bus = bus.build().await.unwrap();
+        let mut heard = MessageStream::from(&bus);
+        let mut members = Vec::new();
+        for _ in 0..3 {
+            let message = heard.next().await.unwrap().unwrap();
+            members.push(message.header().member().unwrap().to_string());
+        }
+        assert_eq!(members, ["Invoke", "Cancel", "Release"]);
+    }
 }
