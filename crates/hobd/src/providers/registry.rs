@@ -49,7 +49,9 @@ pub struct Providers {
 
 #[derive(Debug, Default)]
 struct State {
-    generation: u64,
+    /// How often each user has changed theirs. It goes on when all of them are gone, so that no two
+    /// definitions have the same; a user's count tells nobody what others do.
+    generations: BTreeMap<u32, u64>,
     entries: BTreeMap<(u32, ProviderName), Arc<Entry>>,
 }
 
@@ -220,12 +222,14 @@ impl State {
         world: World,
         hub: Option<Arc<Hub>>,
     ) -> (ProviderEntry, Option<Arc<Entry>>) {
-        self.generation += 1;
+        let generation = self.generations.entry(uid).or_default();
+        *generation += 1;
+        let generation = *generation;
         let key = (uid, provider.name().clone());
         let before = self.entries.get(&key);
         let wanted = before.is_some_and(|entry| entry.wanted.load(Ordering::Relaxed));
         let entry = Entry {
-            generation: self.generation,
+            generation,
             provider,
             index,
             world,
@@ -258,5 +262,5 @@ fn part_with(hub: &Hub) {
 
 fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "you have no provider of that name")
-        .hint("GET /hob/v1/providers lists yours")
+        .hint("`hob providers list` or GET /hob/v1/providers lists yours")
 }

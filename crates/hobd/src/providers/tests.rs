@@ -234,6 +234,19 @@ fn calls_exist_or_are_none() {
 }
 
 #[test]
+fn generations_count_a_users_own_changes_and_never_again() {
+    let providers = Providers::default();
+    let put = |uid| {
+        let fields = parse(&changed(|_| {})).unwrap();
+        let shown = providers.put(uid, name("home"), fields, None);
+        shown.unwrap().generation
+    };
+    assert_eq!((put(1), put(1), put(2), put(1), put(2)), (1, 2, 1, 3, 2));
+    providers.remove(1, &name("home")).unwrap();
+    assert_eq!((put(1), put(2)), (4, 3));
+}
+
+#[test]
 fn targets_change_as_a_whole_or_not_at_all() {
     let providers = Providers::default();
     let home = name("home");
