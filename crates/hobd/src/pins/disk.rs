@@ -57,6 +57,7 @@ pub(super) enum Job {
     /// Write a snapshot of what this memory holds.
     Write {
         id: PinId,
+        owner: Owner,
         header: Header,
         memory: File,
     },
@@ -178,10 +179,15 @@ impl Worker {
                 text,
                 bytes_max,
             } => Some(Done::Read(id, self.read(&model, &text, bytes_max))),
-            Job::Write { id, header, memory } => Some(Done::Written {
+            Job::Write {
+                id,
+                owner,
+                header,
+                memory,
+            } => Some(Done::Written {
                 id,
                 taken: header.bytes,
-                result: self.write(&header, &memory),
+                result: self.write(owner, &header, &memory),
             }),
         }
     }
@@ -217,7 +223,7 @@ impl Worker {
     }
 
     /// Writes a snapshot, deleting the oldest of other models if the bound asks for it.
-    fn write(&mut self, header: &Header, memory: &File) -> io::Result<u64> {
+    fn write(&mut self, owner: Owner, header: &Header, memory: &File) -> io::Result<u64> {
         definitions::make_private(&self.snapshots)?;
         let path = self.path(&header.model, &header.text);
         // The header is a few hundred bytes.
@@ -236,9 +242,9 @@ impl Worker {
         if free.saturating_add(freed) < needed.saturating_add(FREE_MARGIN) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        if !self.wear.take(Instant::now(), needed) {
+        if !self.wear.take(Instant::now(), owner, needed) {
             return Err(io::Error::other(
-                "as much as the disk may bear in a day was written",
+                "as much as the disk may bear of this user's in a day was written",
             ));
         }
         for (_, path) in leaving {

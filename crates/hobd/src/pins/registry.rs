@@ -260,7 +260,12 @@ impl Pins {
         };
         // A disk that hangs must not make one engine after another leave as much as it can keep.
         let fits = self.unwritten.saturating_add(bytes) <= self.cache_bytes;
-        let job = Job::Write { id, header, memory };
+        let job = Job::Write {
+            id,
+            owner: entry.definition.owner,
+            header,
+            memory,
+        };
         if fits && self.disk.submit(job).is_ok() {
             self.unwritten += bytes;
         } else {
