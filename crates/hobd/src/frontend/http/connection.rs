@@ -239,6 +239,8 @@ impl Connection {
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         };
         let ended = tokio::select! {
+            // What has arrived is read before anybody has to make room.
+            biased;
             ended = served => ended,
             // What was under way is dropped with the connection, and so cancelled.
             () = hang_up.wait() => return debug!("a client hung up"),

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::places::{Place, Places};
@@ -80,9 +81,15 @@ impl Stranger {
         self.place.set(place).is_ok()
     }
 
-    /// Returns when the client has to make room, which no known one has to.
+    /// Returns when the client has to make room, which no known one has to. What it has sent until
+    /// then is read first, if the connection is looked at before this: it may show the token.
     pub(super) async fn turned_away(&self) {
         self.turned_away.cancelled().await;
+        // The runtime asks the kernel what has arrived before it goes on here.
+        yield_now().await;
+        if self.place.get().is_some() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -93,8 +100,18 @@ impl Drop for Stranger {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use axum::Router;
+    use axum::extract::Extension;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::super::connection::{Client, Connection};
+    use super::super::hangup::HangUp;
     use super::*;
+    use crate::settings::Limits;
 
     const UID: u32 = 1000;
 
@@ -115,6 +132,48 @@ mod tests {
         assert_eq!(strangers.lock().queue.len(), STRANGERS_MAX);
         drop(crowd);
         assert!(strangers.lock().queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_has_sent_the_token_is_heard_though_others_come_in_crowds() {
+        let strangers = Arc::new(Strangers::default());
+        let places = Places::new(100, UID);
+        let router = Router::new().route(
+            "/",
+            get(|Extension(client): Extension<Arc<Stranger>>| async move {
+                // As one who shows the token.
+                let known = client.becomes_known(UID, &places);
+                yield_now().await;
+                known.to_string()
+            }),
+        );
+        for _ in 0..20 {
+            let (mut client, ours) = UnixStream::pair().unwrap();
+            let stranger = strangers.come();
+            let crowd: Vec<_> = (0..STRANGERS_MAX).map(|_| strangers.come()).collect();
+            let sent = client.try_write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            sent.unwrap();
+            assert!(is_away(&stranger) && !crowd.iter().any(is_away));
+            let hang_up = HangUp::of(&ours);
+            let connection =
+                Connection::new(router.clone(), &Limits::default(), CancellationToken::new());
+            tokio::spawn(connection.run(ours, hang_up, Client::Stranger(Arc::new(stranger))));
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("true"), "{answer}");
+            // Who has sent nothing has to go.
+            let (mut silent, ours) = UnixStream::pair().unwrap();
+            let stranger = strangers.come();
+            drop(crowd);
+            let crowd: Vec<_> = (0..STRANGERS_MAX).map(|_| strangers.come()).collect();
+            let hang_up = HangUp::of(&ours);
+            let connection =
+                Connection::new(router.clone(), &Limits::default(), CancellationToken::new());
+            tokio::spawn(connection.run(ours, hang_up, Client::Stranger(Arc::new(stranger))));
+            assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+            silent.shutdown().await.unwrap();
+            drop(crowd);
+        }
     }
 
     #[test]
