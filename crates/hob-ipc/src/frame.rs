@@ -42,6 +42,35 @@ pub fn encode<T: Serialize>(message: &T, max: usize) -> Result<Vec<u8>, FrameErr
     }
 }
 
+/// Whether `message` is a frame of at most `max` bytes, found without making it.
+///
+/// # Errors
+/// As of [`encode`].
+pub fn check<T: Serialize>(message: &T, max: usize) -> Result<(), FrameError> {
+    let mut counted = Counted(0);
+    serde_json::to_writer(&mut counted, message)?;
+    let Counted(bytes) = counted;
+    if bytes <= max {
+        Ok(())
+    } else {
+        Err(FrameError::TooLong { bytes, max })
+    }
+}
+
+/// Counts what is written.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Cuts a byte stream into frames. It buffers at most one frame and one read beyond it.
 #[derive(Debug)]
 pub struct Decoder {
@@ -126,6 +155,11 @@ mod tests {
             encode(&"0123456789", 4),
             Err(FrameError::TooLong { bytes: 12, max: 4 })
         ));
+        assert!(matches!(
+            check(&"0123456789", 11),
+            Err(FrameError::TooLong { bytes: 12, max: 11 })
+        ));
+        check(&"0123456789", 12).unwrap();
     }
 
     #[test]

@@ -263,8 +263,7 @@ async fn write(mut writer: OwnedWriteHalf, mut commands: mpsc::Receiver<Outgoing
                     return;
                 }
             }
-            // What requests may have is bounded so that they can't get there (1 MiB in JSON): this is
-            // a fault in hobd, and its request ends at its deadline.
+            // Requests that don't fit are refused before, and all else is short: a fault in hobd.
             Err(error) => tracing::error!(%error, "a command does not fit a frame"),
         }
     }

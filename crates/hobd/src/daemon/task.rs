@@ -28,6 +28,7 @@ use crate::supply::Tree;
 
 mod embedding;
 mod engine;
+mod length;
 mod memory;
 mod pins;
 mod score;
@@ -233,10 +234,12 @@ impl Daemon {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
+        let command = command(id);
+        length::check(&command)?;
         let now = Instant::now();
         let (sender, answer) = answer::channel(id, self.cancelled.clone());
         self.live
-            .admit(now, (id, command(id)), (uid, class), model, sender);
+            .admit(now, (id, command), (uid, class), model, sender);
         let input = Input::Submit {
             id,
             uid,
