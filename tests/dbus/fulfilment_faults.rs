@@ -10,7 +10,7 @@ use hob_e2e::{Bus, Setup, eventually, ran_as_root};
 use serde_json::json;
 use zbus::Variant;
 
-use crate::caller::{Caller, Options, name_and_text};
+use crate::caller::{Caller, Options, name_and_text, number};
 use crate::hub::{
     Asked, Hub, Manner, NAME, PATH, Told, done, say, say_with, started, still_does, target,
     targets, tools, without_model,
@@ -52,6 +52,59 @@ async fn a_hub_that_never_answers_is_told_when_nobody_waits_any_more() {
     hub.does(Manner::Error("no power"));
     hub.go_on();
     assert_eq!(say(&caller, LAMP).await.statuses(), ["failed"]);
+    still_does(&daemon, &caller, &hub).await;
+}
+
+#[tokio::test]
+async fn a_hub_has_its_own_time_and_its_place_is_free_afterwards() {
+    let home = "[home]\ninvoke_timeout = \"1s\"\nconfirm_timeout = \"1500ms\"";
+    let daemon = started(Setup::empty().toml(home).bus()).await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    hub.does(Manner::Waits);
+    // The request itself has five minutes.
+    let told = say(&caller, BOTH).await;
+    assert_eq!(told.statuses(), ["unanswered", "skipped"], "{told:?}");
+    assert_eq!(
+        told.reply,
+        "I got no answer in time, so I don't know whether that worked: Desk Lamp. \
+         I did not do that: Hall Light."
+    );
+    assert!((1..=1000).contains(&number(&hub.context(), "deadline_ms")));
+    hub.until_asked(2).await;
+    hub.does(Manner::Result(done()));
+    assert_eq!(say(&caller, LAMP).await.statuses(), ["done"]);
+    // The first one answers now, which is no answer to anything else.
+    hub.does(Manner::Error("no power"));
+    hub.go_on();
+    assert_eq!(say(&caller, LAMP).await.statuses(), ["failed"]);
+
+    // A person who thinks for too long confirms nothing, and keeps nothing else from being done.
+    hub.does(Manner::Result(done()));
+    hub.confirms(None);
+    let told = say(&caller, "unlock the front door and turn on the desk lamp").await;
+    assert_eq!(told.statuses(), ["refused", "done"], "{told:?}");
+    assert_eq!(told.ends[0].1, "nobody confirmed it in time");
+    // The request's own time ends it earlier.
+    hub.does(Manner::Waits);
+    let hurried = [
+        ("language", "de".into()),
+        ("timeout_ms", Variant::from(300_u32)),
+    ];
+    let told = say_with(&caller, LAMP, hurried).await.unwrap();
+    assert_eq!(told.statuses(), ["unanswered"], "{told:?}");
+    assert_eq!(
+        told.reply,
+        "Ich bekam rechtzeitig keine Antwort und weiß nicht, ob das geklappt hat: Desk Lamp."
+    );
+    assert!((1..=300).contains(&number(&hub.context(), "deadline_ms")));
+    let mut command = daemon.hob();
+    command.args(["home", "--timeout", "300ms", LAMP]);
+    let output = tokio::process::Command::from(command).output().await;
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("unanswered"), "{said}");
     still_does(&daemon, &caller, &hub).await;
 }
 
@@ -208,6 +261,13 @@ async fn what_a_hub_answers_is_bounded_and_must_make_sense() {
     hub.does(Manner::Result(lie));
     let told = say(&caller, LAMP).await;
     assert_eq!(told.reply, "That did not work: Desk Lamp (All done!).");
+    // That it both worked and did not is no success.
+    let mut both = done();
+    both.extend([("speech", "All done!".into()), ("error", "no power".into())]);
+    hub.does(Manner::Result(both));
+    let told = say(&caller, LAMP).await;
+    assert_eq!(told.statuses(), ["failed"]);
+    assert_eq!(told.reply, "That did not work: Desk Lamp (no power).");
     still_does(&daemon, &caller, &hub).await;
 }
 
@@ -271,6 +331,69 @@ async fn what_changes_meanwhile_is_looked_at_again() {
     hub.go_on();
     assert_eq!(asked.await.unwrap().statuses(), ["done"]);
     assert_eq!(u64::try_from(&hub.context()["generation"]).unwrap(), 5);
+}
+
+#[tokio::test]
+async fn what_is_confirmed_is_what_is_done() {
+    let daemon = without_model().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let assistant = caller.assistant().await;
+    let hub = Hub::on(&caller).await;
+    let said = "unlock the front door";
+    let confirmations = |hub: &Hub| {
+        let asked = hub.asked();
+        let confirmed = asked.iter().filter(|a| matches!(a, Asked::Confirmed(_)));
+        confirmed.count()
+    };
+    let described = |words: &'static str| {
+        let mut changed = tools();
+        changed[3].insert("description", words.into());
+        changed
+    };
+    let changes = async |words| {
+        let again = assistant.register_provider(&PATH, described(words), targets(), Options::new());
+        again.await.unwrap();
+    };
+    // The tool becomes another one while a person thinks: that person is asked again.
+    hub.confirms(None);
+    let asked = saying(&caller, said);
+    hub.until_asked(1).await;
+    changes("opens every door of the house").await;
+    hub.go_on();
+    hub.until_asked(2).await;
+    assert_eq!((confirmations(&hub), hub.invoked().len()), (2, 0));
+    hub.go_on();
+    assert_eq!(asked.await.unwrap().statuses(), ["done"]);
+    assert_eq!(hub.invoked().len(), 1);
+
+    // So it is when what has the target's id is something else.
+    let asked = saying(&caller, said);
+    hub.until_asked(4).await;
+    let door = vec![target("k.front", "Vault", "lock")];
+    assistant.update_targets(&PATH, door, &[]).await.unwrap();
+    hub.go_on();
+    hub.until_asked(5).await;
+    // And when that changes as well, nothing is done.
+    changes("opens the vault").await;
+    hub.go_on();
+    let told = asked.await.unwrap();
+    assert_eq!(told.statuses(), ["refused"], "{told:?}");
+    assert!(told.ends[0].1.contains("changed"), "{told:?}");
+    assert_eq!((confirmations(&hub), hub.invoked().len()), (4, 1));
+
+    // How the target is at the moment is no other target.
+    let asked = saying(&caller, said);
+    hub.until_asked(6).await;
+    let mut door = target("k.front", "Front Door", "lock");
+    let state = Options::from([("state", "locked".into())]);
+    door.insert("state", state.into());
+    assistant
+        .update_targets(&PATH, vec![door], &[])
+        .await
+        .unwrap();
+    hub.go_on();
+    assert_eq!(asked.await.unwrap().statuses(), ["done"]);
+    assert_eq!((confirmations(&hub), hub.invoked().len()), (5, 2));
 }
 
 #[tokio::test]
@@ -458,8 +581,13 @@ async fn another_user_neither_uses_nor_removes_a_hub() {
                 .ends_with("UnknownObject")
         );
     }
-    // Its own of the same name is another one, and its calls go to it.
+    // Its own of the same name is another one, and its calls go to it. How often others have changed
+    // theirs can't be told from it.
+    hub.register(&caller.assistant().await, Options::new())
+        .await;
     let second = Hub::on(&other).await;
+    let list = other.assistant().await;
+    assert_eq!(list.update_targets(&PATH, vec![], &[]).await.unwrap(), 2);
     assert_eq!(say(&other, LAMP).await.statuses(), ["done"]);
     assert_eq!((hub.asked().len(), second.asked().len()), (0, 1));
     daemon.open_to_everybody();

@@ -103,7 +103,7 @@ pub fn start(
         metrics: Arc::clone(&metrics),
         memory: memory.clone(),
         engine_memory: engine_memory.clone(),
-        errands: Errands::new(settings.limits.per_uid),
+        errands: Errands::new(settings.limits.per_uid, &settings.home),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, providers, &notifier, shutdown);

@@ -14,4 +14,4 @@ mod standing;
 
 pub use self::plan::{Next, Plan};
 pub use self::reply::reply;
-pub use self::standing::{Standing, standing};
+pub use self::standing::{Standing, Terms, standing};

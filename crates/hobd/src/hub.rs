@@ -60,7 +60,8 @@ pub struct Invocation {
 /// What a hub says of a call that it was given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolResult {
-    /// Whether it is done.
+    /// Whether it is done: the hub says so, and names no error. One that does both is not sure
+    /// itself, and nobody is to be told that a door is locked which may not be.
     pub success: bool,
     /// What is to be said.
     pub speech: Option<String>,
@@ -87,10 +88,11 @@ impl ToolResult {
         };
         let data = fields.get("data").and_then(Value::as_object);
         let data = data.into_iter().flatten();
+        let error = text("error");
         Ok(Self {
-            success: *success,
+            success: *success && error.is_none(),
             speech: text("speech"),
-            error: text("error"),
+            error,
             data: data
                 .filter(|(name, _)| is_plain(name, DATA_NAME_BYTES_MAX))
                 .filter_map(|(name, value)| Some((name.clone(), scalar(value)?)))
@@ -136,6 +138,8 @@ pub(crate) fn cleaned(text: &str, bytes: usize) -> String {
 pub enum CallFailure {
     /// The hub is gone.
     Lost,
+    /// The hub took longer than it may.
+    Silent,
     /// The hub answered with an error, or what can't be understood.
     Failed(String),
 }
@@ -281,6 +285,14 @@ mod tests {
         assert!(!result.success);
         assert_eq!(result.error.as_deref(), Some("no power"));
         assert_eq!(result.speech, None);
+        // What is done and is not is not; an error without a word is none.
+        let both = read(json!({"success": true, "error": "no power", "speech": "Done."})).unwrap();
+        assert!(!both.success);
+        assert!(
+            read(json!({"success": true, "error": "\n"}))
+                .unwrap()
+                .success
+        );
     }
 
     #[test]
@@ -291,7 +303,7 @@ mod tests {
             .collect();
         let long = "😀".repeat(10_000);
         let result = read(json!({
-            "success": true,
+            "success": false,
             "speech": long,
             "error": "a\u{1b}[31mb\u{202e}c\0d\r\ne\u{2028}f",
             "data": many,

@@ -97,6 +97,28 @@ impl Tool {
         self.fields.dangerous || self.fields.needs_confirmation
     }
 
+    /// Its definition, but for what people say when they want it.
+    pub fn terms(&self) -> ToolFields {
+        let ToolFields {
+            name,
+            description,
+            parameters,
+            acts_on,
+            dangerous,
+            needs_confirmation,
+            examples: _,
+        } = &self.fields;
+        ToolFields {
+            name: name.clone(),
+            description: description.clone(),
+            parameters: parameters.clone(),
+            acts_on: acts_on.clone(),
+            dangerous: *dangerous,
+            needs_confirmation: *needs_confirmation,
+            examples: Vec::new(),
+        }
+    }
+
     /// Whether it acts on `target`.
     pub fn accepts(&self, target: &Target) -> bool {
         let Some(acts_on) = &self.fields.acts_on else {

@@ -52,6 +52,8 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// Conversations that hobd keeps.
     pub conversations: ConversationSettings,
+    /// What is done at home.
+    pub home: HomeSettings,
     /// Pinned prefixes.
     pub pins: PinSettings,
     /// Snapshots of pinned prefixes.
@@ -103,6 +105,16 @@ pub struct EngineSettings {
     pub keep_alive: Duration,
     /// Most bytes of what sequences held before that are kept beside them.
     pub cache_bytes: u64,
+}
+
+/// What is done at home: how long a hub may take for one call. A request's own deadline ends it
+/// earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeSettings {
+    /// Until it has done it.
+    pub invoke_timeout: Duration,
+    /// Until somebody has confirmed it.
+    pub confirm_timeout: Duration,
 }
 
 /// Pinned prefixes.
@@ -238,6 +250,7 @@ impl Settings {
             http: HttpSettings::default(),
             engine: EngineSettings::default(),
             conversations: ConversationSettings::in_folder(places.conversations_dir),
+            home: HomeSettings::default(),
             pins: PinSettings {
                 dir: places.pins_dir,
             },
@@ -262,6 +275,17 @@ impl ConversationSettings {
             retention_days: 0,
             per_uid: 200,
             bytes_per_uid: 16 << 20,
+        }
+    }
+}
+
+impl Default for HomeSettings {
+    /// Who spoke stands there and waits; a radio that tries a sleeping device again and again has
+    /// given up by then. A person has to come to a screen and read.
+    fn default() -> Self {
+        Self {
+            invoke_timeout: Duration::from_secs(10),
+            confirm_timeout: Duration::from_secs(60),
         }
     }
 }

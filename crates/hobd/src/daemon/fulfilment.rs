@@ -19,10 +19,11 @@ use super::DaemonHandle;
 use crate::answer::{self, Answer};
 use crate::fulfilment::{Next, Plan, Standing, reply, standing};
 use crate::home::language;
-use crate::hub::{Hub, Invocation, Place, Step, cleaned};
+use crate::hub::{CallFailure, Hub, Invocation, Place, Step, cleaned};
 use crate::providers::{Entry, ProviderName};
 use crate::request::ValidFulfilment;
 use crate::scheduler;
+use crate::settings::HomeSettings;
 
 /// The number of requests that no engine sees.
 const NO_REQUEST: RequestId = RequestId(0);
@@ -123,19 +124,29 @@ fn too_late() -> ApiError {
     ApiError::new(ErrorCode::DeadlineExceeded, message).hint("nothing was done; allow more time")
 }
 
-/// How much is being done for each user.
+/// How much is being done for each user, and how long a hub may take for it.
 #[derive(Clone, Debug)]
 pub(super) struct Errands {
     counts: Arc<Mutex<HashMap<u32, usize>>>,
     per_uid: usize,
+    home: HomeSettings,
 }
 
 impl Errands {
     /// Nothing yet, and at most `per_uid` of each user's.
-    pub(super) fn new(per_uid: usize) -> Self {
+    pub(super) fn new(per_uid: usize, home: &HomeSettings) -> Self {
         Self {
             counts: Arc::default(),
             per_uid,
+            home: home.clone(),
+        }
+    }
+
+    /// How long a hub may take for one step.
+    fn patience(&self, step: Step) -> Duration {
+        match step {
+            Step::Confirm => self.home.confirm_timeout,
+            Step::Invoke => self.home.invoke_timeout,
         }
     }
 
@@ -200,6 +211,10 @@ impl Errand {
         let mut plan = Plan::new(calls, self.request.rounds, name);
         let mut place: Option<(Step, Place)> = None;
         while let Some(call) = plan.call() {
+            if Instant::now() >= self.deadline {
+                plan.late();
+                break;
+            }
             let (stands, generation) = self.standing(call, hub);
             let step = match plan.next(stands) {
                 Next::Confirm => Step::Confirm,
@@ -213,7 +228,7 @@ impl Errand {
                 }
                 // The home may change while others have the place: it is looked at once more.
                 _ => match timeout_at(self.deadline, hub.place(step)).await {
-                    Err(_) => plan.late(None),
+                    Err(_) => plan.late(),
                     Ok(Err(failure)) => plan.failed(step, failure),
                     Ok(Ok(taken)) => place = Some((step, taken)),
                 },
@@ -222,7 +237,9 @@ impl Errand {
         plan.into_calls()
     }
 
-    /// One step of the plan's call at the hub, at a place there.
+    /// One step of the plan's call at the hub, at a place there. The hub has as long for it as the
+    /// settings say, if the request has; the place is free afterwards, as dropping what it was asked
+    /// for tells it so.
     async fn act(
         &self,
         step: Step,
@@ -231,19 +248,22 @@ impl Errand {
         generation: u64,
         place: Place,
     ) {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let patience = self.daemon.errands.patience(step);
+        let now = Instant::now();
+        let until = self.deadline.min(now + patience);
+        let left = until.saturating_duration_since(now);
         let Some(call) = self.invocation(plan, generation, left) else {
-            return plan.late(None);
+            return plan.late();
         };
         match step {
-            Step::Confirm => match timeout_at(self.deadline, hub.confirm(call, place)).await {
-                Ok(answer) => plan.confirmed(answer),
-                Err(_) => plan.late(Some(step)),
-            },
-            Step::Invoke => match timeout_at(self.deadline, hub.invoke(call, place)).await {
-                Ok(answer) => plan.invoked(answer),
-                Err(_) => plan.late(Some(step)),
-            },
+            Step::Confirm => {
+                let answer = timeout_at(until, hub.confirm(call, place)).await;
+                plan.confirmed(answer.unwrap_or(Err(CallFailure::Silent)));
+            }
+            Step::Invoke => {
+                let answer = timeout_at(until, hub.invoke(call, place)).await;
+                plan.invoked(answer.unwrap_or(Err(CallFailure::Silent)));
+            }
         }
     }
 

@@ -2,13 +2,19 @@
 
 use hob_api::home::{Call, CallResult, CallStatus};
 
-use super::Standing;
+use super::{Standing, Terms};
 use crate::hub::{CallFailure, Step, ToolResult};
+
+/// How often a person is asked to confirm one call whose terms change while they think.
+const CONFIRMATIONS_MAX: usize = 2;
+/// Why it is not done then.
+const UNSETTLED: &str = "the home changed each time that it was confirmed";
 
 /// Calls, one after the other. Each ends in exactly one way.
 ///
 /// Whoever asks for several things at once asks for each: a call that fails or is refused keeps
-/// nothing else from being done. When the hub is gone or the time over, nothing more is begun.
+/// nothing else from being done. When the hub is gone or silent, or the time over, nothing more is
+/// begun: of one call at most it is not known whether it was done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     calls: Vec<Call>,
@@ -16,8 +22,12 @@ pub struct Plan {
     at: usize,
     /// How many calls may be made.
     most: usize,
-    /// Whether a person has confirmed that call.
-    confirmed: bool,
+    /// How often a person was asked to confirm that call.
+    asked: usize,
+    /// What that person is asked about.
+    asks: Option<Terms>,
+    /// What that person confirmed.
+    confirmed: Option<Terms>,
 }
 
 /// What is to be done.
@@ -41,7 +51,9 @@ impl Plan {
             calls,
             at: 0,
             most,
-            confirmed: false,
+            asked: 0,
+            asks: None,
+            confirmed: None,
         };
         for call in &mut plan.calls {
             call.result = Some(CallResult {
@@ -59,7 +71,7 @@ impl Plan {
 
     /// Whether a person confirmed the call whose turn it is.
     pub fn is_confirmed(&self) -> bool {
-        self.confirmed
+        self.confirmed.is_some()
     }
 
     /// What is to be done about the call whose turn it is and that stands as given.
@@ -75,10 +87,16 @@ impl Plan {
             return Next::Pass;
         }
         match standing {
-            Standing::Valid {
-                needs_confirmation: true,
-            } if !self.confirmed => Next::Confirm,
-            Standing::Valid { .. } => Next::Invoke,
+            Standing::Valid(Some(terms)) if self.confirmed.as_ref() != Some(&terms) => {
+                self.confirmed = None;
+                if self.asked == CONFIRMATIONS_MAX {
+                    self.end(CallStatus::Refused, Some(UNSETTLED.to_owned()));
+                    return Next::Pass;
+                }
+                self.asks = Some(terms);
+                Next::Confirm
+            }
+            Standing::Valid(_) => Next::Invoke,
             Standing::Invalid(why) => {
                 self.end(CallStatus::Skipped, Some(why));
                 Next::Pass
@@ -92,10 +110,15 @@ impl Plan {
 
     /// What a person said to the call whose turn it is.
     pub fn confirmed(&mut self, answer: Result<bool, CallFailure>) {
+        self.asked += 1;
         match answer {
-            Ok(true) => self.confirmed = true,
+            Ok(true) => self.confirmed = self.asks.take(),
             Ok(false) => self.end(CallStatus::Refused, None),
             Err(CallFailure::Failed(why)) => self.end(CallStatus::Refused, Some(why)),
+            Err(CallFailure::Silent) => {
+                let why = "nobody confirmed it in time".to_owned();
+                self.end(CallStatus::Refused, Some(why));
+            }
             Err(CallFailure::Lost) => self.lost(),
         }
     }
@@ -113,6 +136,11 @@ impl Plan {
         let result = match answer {
             Ok(result) => result,
             Err(CallFailure::Failed(why)) => return self.end(CallStatus::Failed, Some(why)),
+            Err(CallFailure::Silent) => {
+                let why = "the hub did not answer in time".to_owned();
+                self.end(CallStatus::Unanswered, Some(why));
+                return self.stop("the hub did not answer the call before it");
+            }
             Err(CallFailure::Lost) => return self.lost(),
         };
         let status = if result.success {
@@ -124,18 +152,12 @@ impl Plan {
             told.speech = result.speech;
             told.data = result.data;
         }
-        self.end(status, result.error.filter(|_| !result.success));
+        self.end(status, result.error);
     }
 
-    /// The time is over, and the call whose turn it is still waits: for `step` if it was begun.
-    pub fn late(&mut self, begun: Option<Step>) {
-        let (status, why) = match begun {
-            None => (CallStatus::Skipped, "the time was over before its turn"),
-            Some(Step::Confirm) => (CallStatus::Refused, "nobody confirmed it in time"),
-            Some(Step::Invoke) => (CallStatus::Unanswered, "the hub did not answer in time"),
-        };
-        self.end(status, Some(why.to_owned()));
-        self.at = self.calls.len();
+    /// The time is over before the call whose turn it is was begun.
+    pub fn late(&mut self) {
+        self.stop("the time was over before its turn");
     }
 
     /// The calls, each with what became of it.
@@ -144,8 +166,17 @@ impl Plan {
     }
 
     fn lost(&mut self) {
-        self.end(CallStatus::Lost, Some("the hub is gone".to_owned()));
-        self.at = self.calls.len();
+        let why = "the hub is gone";
+        self.end(CallStatus::Lost, Some(why.to_owned()));
+        self.stop(why);
+    }
+
+    /// Begins none of the calls that are left, which stay skipped.
+    fn stop(&mut self, why: &str) {
+        while let Some(told) = self.result() {
+            told.error = Some(why.to_owned());
+            self.at += 1;
+        }
     }
 
     fn end(&mut self, status: CallStatus, error: Option<String>) {
@@ -154,7 +185,7 @@ impl Plan {
             told.error = error;
         }
         self.at += 1;
-        self.confirmed = false;
+        (self.asked, self.asks, self.confirmed) = (0, None, None);
     }
 
     fn result(&mut self) -> Option<&mut CallResult> {
@@ -168,12 +199,12 @@ mod tests {
 
     use super::*;
 
-    const VALID: Standing = Standing::Valid {
-        needs_confirmation: false,
-    };
-    const CAREFUL: Standing = Standing::Valid {
-        needs_confirmation: true,
-    };
+    const VALID: Standing = Standing::Valid(None);
+
+    /// One that a person must confirm; another `version` is another definition of it.
+    fn careful(version: u8) -> Standing {
+        Standing::Valid(Some(Terms::of_version(version)))
+    }
 
     fn plan(calls: usize, most: usize) -> Plan {
         let mut number = 0;
@@ -211,93 +242,146 @@ mod tests {
     #[test]
     fn a_confirmation_holds_for_one_call() {
         let mut plan = plan(2, 8);
-        assert_eq!(plan.next(CAREFUL), Next::Confirm);
+        assert_eq!(plan.next(careful(1)), Next::Confirm);
         plan.confirmed(Ok(true));
         assert!(plan.is_confirmed());
-        assert_eq!(plan.next(CAREFUL), Next::Invoke);
+        assert_eq!(plan.next(careful(1)), Next::Invoke);
         plan.invoked(Ok(done()));
-        assert_eq!(plan.next(CAREFUL), Next::Confirm);
+        assert_eq!(plan.next(careful(1)), Next::Confirm);
         plan.confirmed(Ok(false));
         assert_eq!(ended(plan), [CallStatus::Done, CallStatus::Refused]);
     }
 
     #[test]
+    fn what_means_something_else_by_then_is_asked_once_more_and_no_oftener() {
+        let mut asked_again = plan(1, 8);
+        assert_eq!(asked_again.next(careful(1)), Next::Confirm);
+        asked_again.confirmed(Ok(true));
+        assert_eq!(asked_again.next(careful(2)), Next::Confirm);
+        assert!(!asked_again.is_confirmed());
+        asked_again.confirmed(Ok(true));
+        let mut settled = asked_again.clone();
+        assert_eq!(settled.next(careful(2)), Next::Invoke);
+        assert_eq!(asked_again.next(careful(1)), Next::Pass);
+        assert_eq!(ended(asked_again), [CallStatus::Refused]);
+        // What changes while a place is waited for is what the person is then asked about.
+        let mut waiting = plan(1, 8);
+        assert_eq!(waiting.next(careful(1)), Next::Confirm);
+        assert_eq!(waiting.next(careful(2)), Next::Confirm);
+        waiting.confirmed(Ok(true));
+        assert_eq!(waiting.next(careful(2)), Next::Invoke);
+    }
+
+    #[test]
     fn what_became_invalid_while_a_person_thought_is_not_done() {
         let mut plan = plan(1, 8);
-        assert_eq!(plan.next(CAREFUL), Next::Confirm);
+        assert_eq!(plan.next(careful(1)), Next::Confirm);
         plan.confirmed(Ok(true));
         assert_eq!(plan.next(Standing::Invalid("gone".to_owned())), Next::Pass);
         assert_eq!(ended(plan), [CallStatus::Skipped]);
     }
 
     #[test]
-    fn nothing_is_begun_when_the_hub_is_gone_or_the_time_over() {
-        let mut gone = plan(2, 8);
-        assert_eq!(gone.next(Standing::Gone), Next::End);
-        assert_eq!(gone.next(VALID), Next::End);
-        assert_eq!(ended(gone), [CallStatus::Lost, CallStatus::Skipped]);
-        for (begun, status) in [
-            (None, CallStatus::Skipped),
-            (Some(Step::Confirm), CallStatus::Refused),
-            (Some(Step::Invoke), CallStatus::Unanswered),
-        ] {
-            let mut late = plan(2, 8);
-            late.late(begun);
-            assert_eq!(late.next(VALID), Next::End);
-            assert_eq!(ended(late), [status, CallStatus::Skipped]);
+    fn nothing_is_begun_when_the_hub_is_gone_or_silent_or_the_time_over() {
+        type Event = fn(&mut Plan);
+        let events: [(Event, CallStatus); 4] = [
+            (
+                |plan| {
+                    plan.next(Standing::Gone);
+                },
+                CallStatus::Lost,
+            ),
+            (
+                |plan| plan.failed(Step::Invoke, CallFailure::Lost),
+                CallStatus::Lost,
+            ),
+            (
+                |plan| plan.invoked(Err(CallFailure::Silent)),
+                CallStatus::Unanswered,
+            ),
+            (Plan::late, CallStatus::Skipped),
+        ];
+        for (event, status) in events {
+            let mut plan = plan(2, 8);
+            event(&mut plan);
+            assert_eq!(plan.next(VALID), Next::End);
+            let calls = plan.into_calls();
+            let results: Vec<CallResult> = calls.into_iter().filter_map(|c| c.result).collect();
+            let statuses = [results[0].status, results[1].status];
+            assert_eq!(statuses, [status, CallStatus::Skipped]);
+            assert!(
+                results.iter().all(|result| result.error.is_some()),
+                "{results:?}"
+            );
         }
+    }
+
+    #[test]
+    fn a_person_who_says_nothing_keeps_nothing_else_from_being_done() {
+        let mut plan = plan(2, 8);
+        assert_eq!(plan.next(careful(1)), Next::Confirm);
+        plan.confirmed(Err(CallFailure::Silent));
+        assert_eq!(plan.next(VALID), Next::Invoke);
+        plan.invoked(Ok(done()));
+        assert_eq!(ended(plan), [CallStatus::Refused, CallStatus::Done]);
     }
 
     fn standings() -> impl Strategy<Value = Standing> {
         prop_oneof![
-            4 => any::<bool>().prop_map(|needs_confirmation| Standing::Valid { needs_confirmation }),
+            2 => Just(VALID),
+            3 => (1_u8..3).prop_map(careful),
             1 => Just(Standing::Invalid("changed".to_owned())),
             1 => Just(Standing::Gone),
         ]
     }
 
     proptest! {
-        /// Whatever happens: it ends, no call that must be confirmed is made without, none is made
-        /// twice, and none counts as done without a result that says so.
+        /// Whatever happens: it ends, no call that must be confirmed is made without, or with another
+        /// meaning than the one that was confirmed, none is made twice, and none counts as done
+        /// without a result that says so.
         #[test]
         fn every_call_ends_once(
             calls in 0_usize..6,
             most in 0_usize..6,
-            events in prop::collection::vec((standings(), 0_u8..5), 40),
+            events in prop::collection::vec((standings(), 0_u8..6), 40),
         ) {
             let mut plan = plan(calls, most);
             let (mut invoked, mut successes, mut ended_early) = (Vec::new(), 0, false);
+            let mut confirmed = None;
             for (standing, answer) in events {
-                let careful = standing == CAREFUL;
-                let confirmed = plan.is_confirmed();
                 let at = plan.at;
-                match plan.next(standing) {
+                match plan.next(standing.clone()) {
                     Next::End => { ended_early = true; break; }
                     Next::Pass => prop_assert_eq!(plan.at, at + 1),
                     Next::Confirm => match answer {
-                        0 => plan.late(Some(Step::Confirm)),
+                        0 => plan.late(),
                         1 => plan.confirmed(Err(CallFailure::Lost)),
                         2 => plan.confirmed(Err(CallFailure::Failed(String::new()))),
-                        other => plan.confirmed(Ok(other == 3)),
+                        3 => plan.confirmed(Err(CallFailure::Silent)),
+                        other => {
+                            confirmed = (other == 4).then_some((at, standing));
+                            plan.confirmed(Ok(other == 4));
+                        }
                     },
                     Next::Invoke => {
-                        prop_assert!(!careful || confirmed);
+                        prop_assert!(standing == VALID || confirmed == Some((at, standing)));
                         prop_assert!(!invoked.contains(&at), "made twice");
                         invoked.push(at);
                         match answer {
-                            0 => plan.late(Some(Step::Invoke)),
+                            0 => plan.late(),
                             1 => plan.invoked(Err(CallFailure::Lost)),
                             2 => plan.invoked(Err(CallFailure::Failed(String::new()))),
+                            3 => plan.invoked(Err(CallFailure::Silent)),
                             other => {
-                                successes += usize::from(other == 3);
-                                let success = other == 3;
+                                let success = other == 4;
+                                successes += usize::from(success);
                                 plan.invoked(Ok(ToolResult { success, ..ToolResult::default() }));
                             }
                         }
                     }
                 }
             }
-            // A call takes two events at most.
+            // A call takes three events at most.
             prop_assert!(ended_early);
             prop_assert!(invoked.len() <= most);
             let done = ended(plan).into_iter().filter(|status| *status == CallStatus::Done);

@@ -120,7 +120,9 @@ impl House<'_> {
                 format!("I got no answer in time, so I don't know whether that worked: {what}.")
             }
             (CallStatus::Unanswered, Language::German) => {
-                format!("Ich bekam keine Antwort und weiß nicht, ob das geklappt hat: {what}.")
+                format!(
+                    "Ich bekam rechtzeitig keine Antwort und weiß nicht, ob das geklappt hat: {what}."
+                )
             }
             (CallStatus::Lost, Language::English) => {
                 format!("The hub is gone, so I can't tell whether that worked: {what}.")

@@ -39,7 +39,7 @@ impl Key {
 }
 
 /// The tables of a settings file, in the order of [`KEYS`].
-pub const TABLES: [(&str, &str); 8] = [
+pub const TABLES: [(&str, &str); 9] = [
     ("", "Where things lie, and which doors are open."),
     (
         "http",
@@ -57,6 +57,10 @@ pub const TABLES: [(&str, &str); 8] = [
     (
         "conversations",
         "Conversations that hobd keeps for its users, each of whom sees their own alone.",
+    ),
+    (
+        "home",
+        "What is said at home and done by a hub. It does one thing at once, and others wait meanwhile.",
     ),
     (
         "pins",
@@ -323,6 +327,18 @@ pub const KEYS: &[Key] = &[
         slot: |s| Slot::Bytes(&mut s.conversations.bytes_per_uid, 64 << 10..=1 << 30),
     },
     Key {
+        name: "home.invoke_timeout",
+        variable: "HOB_HOME_INVOKE_TIMEOUT",
+        about: "How long a hub may take to do one thing, if its request has that long. Then it is told that nobody waits any more, and it is not known whether it was done.",
+        slot: |s| Slot::Time(&mut s.home.invoke_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
+        name: "home.confirm_timeout",
+        variable: "HOB_HOME_CONFIRM_TIMEOUT",
+        about: "How long a person may take to confirm something dangerous, if its request has that long. Then it is not done.",
+        slot: |s| Slot::Time(&mut s.home.confirm_timeout, 100 * MILLISECOND..=HOUR),
+    },
+    Key {
         name: "pins.dir",
         variable: "HOB_PINS_DIR",
         about: "The folder of what users pinned, which hobd alone can read.",
@@ -337,7 +353,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "snapshots.bytes",
         variable: "HOB_SNAPSHOTS_BYTES",
-        about: "Most bytes of all snapshots; the oldest of other models go first, and at most four times as much is written in a day. 0 writes none, and deletes what there is at the next start.",
+        about: "Most bytes of all snapshots; the oldest of other models go first, and at most four times as much is written in a day, of which half is kept for the shares of eight users. 0 writes none, and deletes what there is at the next start.",
         slot: |s| Slot::Bytes(&mut s.snapshots.bytes, 0..=1 << 40),
     },
 ];
