@@ -30,6 +30,7 @@ use crate::providers::Providers;
 use crate::request::{ValidEmbedding, ValidRequest, ValidScore};
 use crate::settings::Settings;
 use crate::supply::Tree;
+use crate::turns::Turns;
 
 mod decision;
 mod decode;
@@ -75,6 +76,7 @@ pub struct DaemonHandle {
     memory: Tree,
     engine_memory: figures::EngineMemory,
     errands: Errands,
+    turns: Turns,
     started: Instant,
 }
 
@@ -103,6 +105,7 @@ pub fn start(
         metrics: Arc::clone(&metrics),
         memory: memory.clone(),
         engine_memory: engine_memory.clone(),
+        turns: Turns::new(settings.limits.queue, settings.limits.per_uid),
         errands: Errands::new(settings.limits.per_uid, &settings.home),
         started: Instant::now(),
     };

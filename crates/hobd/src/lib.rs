@@ -31,6 +31,7 @@ pub mod scheduler;
 pub mod settings;
 pub mod supply;
 pub mod token;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;

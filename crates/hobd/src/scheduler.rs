@@ -26,7 +26,7 @@ mod requests;
 mod tests;
 
 use self::engine::{Engine, Next};
-pub(crate) use self::errors::share_full;
+pub(crate) use self::errors::{queue_full, share_full};
 pub use self::message::{Action, Bounds, Input};
 use self::pace::Pace;
 use self::queue::Queue;

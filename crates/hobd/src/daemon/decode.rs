@@ -12,7 +12,7 @@ use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 
 use super::DaemonHandle;
-use super::home::{computed, micros};
+use super::home::micros;
 use crate::answer::Answer;
 use crate::decode::{self, ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
 use crate::home;
@@ -41,15 +41,15 @@ impl DaemonHandle {
     ) -> Result<HomeAnswer, ApiError> {
         let started = Instant::now();
         let said = Arc::new(said);
-        let (entry, question) = computed({
+        let prepared = self.computed(uid, {
             let said = Arc::clone(&said);
             move || {
                 let entry = home::nearest(&entries, &said.text, &said.options)?;
                 let question = question(&entry, &said)?;
                 Ok((entry, question))
             }
-        })
-        .await?;
+        });
+        let (entry, question) = prepared.await?;
         self.providers().want(&entry);
         let asked = Instant::now();
         let (text, done) = self.asked(uid, &question).await?;

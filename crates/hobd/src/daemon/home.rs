@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use hob_api::home::{HomeAnswer, Reader};
 use hob_api::provider::{Provider, ProviderFields, TargetsPatch};
 use hob_api::{ApiError, ErrorCode};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::DaemonHandle;
@@ -14,9 +13,6 @@ use crate::home;
 use crate::hub::Hub;
 use crate::providers::{ProviderName, Providers};
 use crate::request::ValidHome;
-
-/// How many such computations run at once; others wait, as many as the doors let in.
-static PLACES: Semaphore = Semaphore::const_new(1);
 
 impl DaemonHandle {
     /// What homes can do, as users registered it.
@@ -28,7 +24,7 @@ impl DaemonHandle {
     /// makes its calls.
     ///
     /// # Errors
-    /// Those of `parse` and of [`Providers::put`].
+    /// Those of `parse` and of [`Providers::put`]; `busy` if the user, or all, ask for too much at once.
     pub async fn put_provider(
         &self,
         uid: u32,
@@ -37,13 +33,14 @@ impl DaemonHandle {
         hub: Option<Arc<Hub>>,
     ) -> Result<Provider, ApiError> {
         let providers = self.providers.clone();
-        computed(move || providers.put(uid, name, parse()?, hub)).await
+        let put = move || providers.put(uid, name, parse()?, hub);
+        self.computed(uid, put).await
     }
 
     /// Changes the targets of a provider as `parse` reads.
     ///
     /// # Errors
-    /// Those of `parse` and of [`Providers::patch`].
+    /// Those of `parse` and of [`Providers::patch`]; `busy` as of [`DaemonHandle::put_provider`].
     pub async fn patch_provider(
         &self,
         uid: u32,
@@ -51,13 +48,15 @@ impl DaemonHandle {
         parse: impl FnOnce() -> Result<TargetsPatch, ApiError> + Send + 'static,
     ) -> Result<Provider, ApiError> {
         let providers = self.providers.clone();
-        computed(move || providers.patch(uid, &name, parse()?)).await
+        let patch = move || providers.patch(uid, &name, parse()?);
+        self.computed(uid, patch).await
     }
 
     /// What is meant by what a user said. Nothing is done about it.
     ///
     /// # Errors
-    /// `not_found` if the user has no such provider, or none at all; if the model is to read it, those
+    /// `not_found` if the user has no such provider, or none at all; `busy` as of
+    /// [`DaemonHandle::put_provider`]; if the model is to read it, those
     /// of [`DaemonHandle::submit`], and what ends its answer.
     pub async fn interpret(&self, uid: u32, said: ValidHome) -> Result<HomeAnswer, ApiError> {
         let entries = match &said.provider {
@@ -67,13 +66,13 @@ impl DaemonHandle {
         if entries.is_empty() {
             let message = "you have registered no provider";
             return Err(ApiError::new(ErrorCode::NotFound, message).hint(
-                "register what your home can do as a provider; hobd forgets it when it ends",
+                "register what your home can do (`hob providers add`, or a hub); hobd forgets it when it ends",
             ));
         }
         if said.reader == Reader::Model && !home::is_too_long(&said.text) {
             return self.decode(uid, entries, said).await;
         }
-        computed(move || {
+        self.computed(uid, move || {
             let started = Instant::now();
             let mut answer = home::answer(&entries, &said.text, &said.options)?;
             answer.read_us = micros(started.elapsed());
@@ -81,26 +80,31 @@ impl DaemonHandle {
         })
         .await
     }
+
+    /// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
+    /// One such thing is done at once, and users take turns; who goes away while it waits is not
+    /// computed for.
+    ///
+    /// # Errors
+    /// Those of `work`, and `busy` if too many wait.
+    pub(super) async fn computed<T: Send + 'static>(
+        &self,
+        uid: u32,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = self.turns.take(uid).await?;
+        let placed = move || {
+            let _turn = turn;
+            work()
+        };
+        spawn_blocking(placed).await.unwrap_or_else(|_| {
+            Err(ApiError::new(ErrorCode::Internal, "hobd failed at this")
+                .hint("hobd's log may tell more"))
+        })
+    }
 }
 
 /// A time in microseconds.
 pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What takes a processor for some milliseconds, beside the thread on which everybody is answered.
-/// Who goes away while it waits is not computed for.
-pub(super) async fn computed<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    // It is closed by nobody.
-    let place = PLACES.acquire().await;
-    let placed = move || {
-        let _place = place;
-        work()
-    };
-    spawn_blocking(placed).await.unwrap_or_else(|_| {
-        Err(ApiError::new(ErrorCode::Internal, "hobd failed at this")
-            .hint("hobd's log may tell more"))
-    })
 }

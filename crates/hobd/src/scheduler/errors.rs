@@ -11,7 +11,7 @@ const CALM_RETRY_MS: u64 = 10_000;
 /// When a client whose engine was lost may expect the next one.
 const RESTART_RETRY_MS: u64 = 1_000;
 
-pub(super) fn queue_full(bound: usize) -> ApiError {
+pub(crate) fn queue_full(bound: usize) -> ApiError {
     let message = format!("all {bound} places in the queue are taken");
     ApiError::new(ErrorCode::Busy, message)
         .hint("try again in a moment")
@@ -38,14 +38,14 @@ pub(super) fn too_late(wait: Duration) -> ApiError {
         "the deadline can't be met: the requests before this one take {seconds:.1} s at the least"
     );
     ApiError::new(ErrorCode::DeadlineExceeded, message)
-        .hint("give more time with timeout_ms, or ask again when there is less to do")
+        .hint("give more time (timeout_ms, --timeout), or ask again when there is less to do")
         .retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 pub(super) fn deadline() -> ApiError {
     let message = "the deadline passed before the answer was complete";
     ApiError::new(ErrorCode::DeadlineExceeded, message)
-        .hint("give more time with timeout_ms, or ask for fewer tokens")
+        .hint("give more time (timeout_ms, --timeout), or ask for fewer tokens")
 }
 
 pub(super) fn engine_lost() -> ApiError {
