@@ -14,6 +14,8 @@ mod conversations;
 mod deciding;
 #[path = "dbus/door.rs"]
 mod door;
+#[path = "dbus/follow_ups.rs"]
+mod follow_ups;
 #[path = "dbus/fulfilment.rs"]
 mod fulfilment;
 #[path = "dbus/fulfilment_faults.rs"]

@@ -13,6 +13,8 @@ pub const UTTERANCE_BYTES_MAX: usize = 2000;
 pub const ROUNDS_MAX: u32 = 16;
 /// Most calls that are done for one utterance unless it says otherwise.
 pub const ROUNDS_DEFAULT: u32 = 8;
+/// How often a model can be asked whether more follows from what came of its calls.
+pub const FOLLOW_UPS_MAX: u32 = 3;
 
 /// The body of `POST /hob/v1/home`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,10 @@ pub struct HomeRequest {
     /// alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounds: Option<u32>,
+    /// How often the model is asked whether more follows from what the hub told of its calls, 0 to
+    /// [`FOLLOW_UPS_MAX`]; absent for 0. With `execute` and [`Reader::Model`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_ups: Option<u32>,
     /// Until when it must be done, in milliseconds from now; absent for hobd's setting. With
     /// `execute` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -317,6 +323,10 @@ pub struct Decoded {
     pub usage: Usage,
     /// How long the model took.
     pub timings: Timings,
+    /// What it wrote each time that it was asked whether more follows; of that, tokens and time are
+    /// not counted above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub follow_ups: Vec<String>,
 }
 
 #[allow(

@@ -12,7 +12,7 @@ use hob_api::provider::Scalar;
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
-use crate::cli::Global;
+use crate::cli::{Global, millis, parse_timeout};
 use crate::client::{Client, ClientError};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
@@ -20,6 +20,10 @@ use crate::output::{Output, Style};
 
 /// How long an answer may take before somebody is told that it is waited for.
 const SOON: Duration = Duration::from_millis(700);
+/// Characters of a row's name.
+const LABEL: usize = 10;
+/// On narrower terminals lines end where they end.
+const WIDTH_MIN: usize = 20;
 /// Most alternatives that are shown.
 const ALTERNATIVES_SHOWN: usize = 4;
 
@@ -59,6 +63,14 @@ pub(crate) struct HomeArguments {
     /// Show the call and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// With `--reader model`: tell the model so often what came of its calls, and ask for further ones
+    #[arg(long, value_name = "TIMES", conflicts_with = "dry_run")]
+    pub(crate) follow_ups: Option<u32>,
+
+    /// Give up after this long, such as 30s [default: the daemon's]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, conflicts_with = "dry_run")]
+    pub(crate) timeout: Option<Duration>,
 
     /// Read without this aid, to see what it is worth; may be given several times
     #[arg(long, value_name = "AID")]
@@ -159,11 +171,18 @@ pub(crate) async fn run(
         reader: arguments.reader.0,
         without: arguments.without.iter().map(|aid| aid.0).collect(),
         execute: !arguments.dry_run,
+        follow_ups: arguments.follow_ups,
+        timeout_ms: arguments.timeout.map(millis),
         ..HomeRequest::default()
     };
     let answer = match told_of_waiting(client.home(&request), &request, output).await {
         Err(ClientError::Api(error)) if error.code == ErrorCode::NoHub => {
-            request.execute = false;
+            request = HomeRequest {
+                execute: false,
+                follow_ups: None,
+                timeout_ms: None,
+                ..request
+            };
             client.home(&request).await?
         }
         answer => answer?,
@@ -171,7 +190,11 @@ pub(crate) async fn run(
     if arguments.json {
         output.write(&to_json(&answer)?)?;
     } else {
-        output.write(&shown(&answer, request.execute, output.color()))?;
+        let look = Look {
+            color: output.color(),
+            columns: output.columns(),
+        };
+        output.write(&shown(&answer, request.execute, look))?;
     }
     Ok(if undone(&answer, arguments.dry_run) {
         ExitStatus::Failure
@@ -212,15 +235,25 @@ fn undone(answer: &HomeAnswer, dry_run: bool) -> bool {
     }
 }
 
+/// How things are shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    color: bool,
+    /// Characters of a line; `None` where lines have no end.
+    columns: Option<usize>,
+}
+
 /// The answer for people; `executed` if a hub was there for what is a call.
-fn shown(answer: &HomeAnswer, executed: bool, color: bool) -> String {
+fn shown(answer: &HomeAnswer, executed: bool, look: Look) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
-        let name = Style::Bold
-            .paint(&format!("{name:<10}"), color)
-            .into_owned();
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{name}{}", clean_line(value));
+        let width = look.columns.map(|all| all.saturating_sub(LABEL));
+        for (place, line) in wrapped(&clean_line(value), width).iter().enumerate() {
+            let name = if place == 0 { name } else { "" };
+            let name = format!("{name:<LABEL$}");
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "{}{line}", Style::Bold.paint(&name, look.color));
+        }
     };
     let reply = answer.reply.as_deref().unwrap_or_default();
     for (place, line) in reply.lines().enumerate() {
@@ -253,11 +286,35 @@ fn shown(answer: &HomeAnswer, executed: bool, color: bool) -> String {
     }
     #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
     let ms = answer.read_us as f64 / 1000.0;
-    row("time", &format!("{ms:.1} ms"));
+    row("read in", &format!("{ms:.1} ms"));
     if let Some(decoded) = &answer.decoded {
         row("model", &modelled(decoded));
     }
     text
+}
+
+/// `text` in lines of at most `width` characters, parted between words as far as words allow.
+fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|width| *width >= WIDTH_MIN) else {
+        return vec![text.to_owned()];
+    };
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        if used > 0 && used + length > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+            used += word.chars().count();
+        }
+    }
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
+    lines
 }
 
 /// What the model did, on one line.
@@ -334,10 +391,10 @@ mod tests {
             read_us: 1250,
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, true, false), @r"
+        insta::assert_snapshot!(shown(&answer, true, Look::default()), @r"
         call      lock.lock light.␇hall (brightness 40)  91 %, needs a confirmation
         or        lock.unlock light.␇hall  2 %
-        time      1.2 ms
+        read in   1.2 ms
         ");
     }
 
@@ -355,24 +412,60 @@ mod tests {
             reply: Some("That did not\u{1b}]0;x\u{7} work.\nAt all.".to_owned()),
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, true, false), @r"
+        insta::assert_snapshot!(shown(&answer, true, Look::default()), @r"
         reply     That did not␛]0;x␇ work.
                   At all.
         call      light.on light.␇hall  90 %, failed
                   no power␛[31m
-        time      0.0 ms
+        read in   0.0 ms
         ");
         assert!(undone(&answer, false));
         answer.reply = None;
         answer.calls[0].result = None;
-        insta::assert_snapshot!(shown(&answer, false, false), @r"
+        insta::assert_snapshot!(shown(&answer, false, Look::default()), @r"
         call      light.on light.␇hall  90 %
         done      nothing
-        time      0.0 ms
+        read in   0.0 ms
         ");
         // Without a hub it was to be done and is not; a dry run is to do nothing.
         assert!(undone(&answer, false));
         assert!(!undone(&answer, true));
+    }
+
+    #[test]
+    fn long_lines_are_parted_between_words() {
+        let answer = HomeAnswer {
+            outcome: Outcome::Call,
+            reply: Some("Done: Desk Lamp, Hall Light.".to_owned()),
+            ..HomeAnswer::default()
+        };
+        let look = Look {
+            columns: Some(32),
+            ..Look::default()
+        };
+        insta::assert_snapshot!(shown(&answer, true, look), @r"
+        reply     Done: Desk Lamp, Hall
+                  Light.
+        read in   0.0 ms
+        ");
+        let word = "x".repeat(50);
+        for (text, width, lines) in [
+            ("", Some(20), vec![""]),
+            ("a b", Some(19), vec!["a b"]),
+            (&word, Some(20), vec![word.as_str()]),
+            (
+                "ab cd ef gh ij kl mn op",
+                Some(20),
+                vec!["ab cd ef gh ij kl mn", "op"],
+            ),
+            (
+                "über die straße gehen",
+                Some(20),
+                vec!["über die straße", "gehen"],
+            ),
+        ] {
+            assert_eq!(wrapped(text, width), lines);
+        }
     }
 
     #[test]
@@ -400,10 +493,10 @@ mod tests {
             reason: Some("nothing of the home was named".to_owned()),
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, true, false), @r"
+        insta::assert_snapshot!(shown(&answer, true, Look::default()), @r"
         outcome   talk
         reason    nothing of the home was named
-        time      0.0 ms
+        read in   0.0 ms
         ");
     }
 
@@ -418,9 +511,9 @@ mod tests {
             }),
             ..HomeAnswer::default()
         };
-        insta::assert_snapshot!(shown(&answer, false, false), @r"
+        insta::assert_snapshot!(shown(&answer, false, Look::default()), @r"
         outcome   talk
-        time      0.0 ms
+        read in   0.0 ms
         model     tiny: 9 tokens in 4 steps, 280 of 300 prompt tokens cached
         ");
         for reader in ReaderName::value_variants() {

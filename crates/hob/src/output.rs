@@ -93,6 +93,13 @@ impl Output {
         self.stdout.is_terminal
     }
 
+    /// Characters of a line of stdout's terminal; `None` if there is none, or it does not know.
+    pub(crate) fn columns(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let columns = size.map_or(0, |size| usize::from(size.ws_col));
+        (self.stdout.is_terminal && columns > 0).then_some(columns)
+    }
+
     /// Writes what hob itself made, colours included. What others made goes through
     /// [`crate::clean`] first.
     ///

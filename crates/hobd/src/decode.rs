@@ -19,6 +19,13 @@
 //! (talk)                                     it is not about the home
 //! ```
 //!
+//! When calls were made and the hub told something of them, the model may be asked what else is needed.
+//! It is then told that as data, and answers with calls of what the utterance was narrowed to, or:
+//!
+//! ```text
+//! (done)
+//! ```
+//!
 //! Tools have no brackets in their names, so none looks like an outcome. What stands in quotes is
 //! JSON's, so that no name ends before its end, and none becomes anything but text: the engine
 //! tokenizes content without control tokens.
@@ -39,14 +46,16 @@ mod written;
 
 use std::sync::Arc;
 
+use hob_api::home::Call;
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::ChatMessage;
 
+use self::grammar::To;
 pub use self::prompt::plain;
 pub use self::scope::{Likely, SHORTLIST_MAX, Scope};
 use self::spelling::Spelling;
 pub use self::written::{Unreadable, Written};
-use crate::providers::Provider;
+use crate::providers::{Provider, ValidCall};
 
 /// Longest answer in tokens. The longest that a grammar allows has more, and is then cut: no home is
 /// told eight things by a name of a hundred characters each.
@@ -59,6 +68,15 @@ pub struct World {
     prefix: Arc<[ChatMessage]>,
     /// Of everything; `None` if that is too long.
     grammar: Option<String>,
+}
+
+/// Calls that a model wrote, and what came of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Round {
+    /// As it wrote them.
+    pub written: String,
+    /// Each with its result.
+    pub calls: Vec<Call>,
 }
 
 /// What is said, and where.
@@ -76,7 +94,7 @@ impl World {
         let spelling = Spelling::new(provider);
         Self {
             prefix: prompt::prefix(provider, &spelling).into(),
-            grammar: grammar::of(provider, &spelling, &Scope::whole(provider)),
+            grammar: grammar::of(provider, &spelling, &Scope::whole(provider), To::Utterance),
             spelling,
         }
     }
@@ -104,7 +122,7 @@ impl World {
     ) -> Option<(Vec<ChatMessage>, Constraint)> {
         let grammar = match scope {
             None => self.grammar.clone(),
-            Some(scope) => grammar::of(provider, &self.spelling, scope),
+            Some(scope) => grammar::of(provider, &self.spelling, scope, To::Utterance),
         }?;
         let mut messages = self.prefix.to_vec();
         messages.push(prompt::tail(provider, &self.spelling, said, scope));
@@ -117,5 +135,40 @@ impl World {
     /// [`Unreadable`] for an answer that the grammar does not allow, such as one that was cut.
     pub fn read(&self, provider: &Provider, answer: &str) -> Result<Written, Unreadable> {
         written::read(provider, &self.spelling, answer)
+    }
+
+    /// What the model is asked when something came of its calls: the question before, what it wrote,
+    /// and what came of it, round after round. It may answer with nothing beyond `scope`, as of
+    /// [`Scope::further`]: what a hub tells widens it by nothing.
+    ///
+    /// `None` as of [`World::question`].
+    pub fn further(
+        &self,
+        provider: &Provider,
+        said: Utterance<'_>,
+        scope: &Scope,
+        rounds: &[Round],
+    ) -> Option<(Vec<ChatMessage>, Constraint)> {
+        let grammar = grammar::of(provider, &self.spelling, scope, To::Results)?;
+        let mut messages = self.prefix.to_vec();
+        messages.push(prompt::tail(provider, &self.spelling, said, Some(scope)));
+        for round in rounds {
+            messages.push(prompt::answered(&round.written));
+            messages.push(prompt::results(provider, &self.spelling, &round.calls));
+        }
+        Some((messages, Constraint::Lark(grammar)))
+    }
+
+    /// The calls that an answer to [`World::further`] means; none if it is done.
+    ///
+    /// # Errors
+    /// As of [`World::read`].
+    pub fn read_further(
+        &self,
+        provider: &Provider,
+        scope: &Scope,
+        answer: &str,
+    ) -> Result<Vec<ValidCall>, Unreadable> {
+        written::read_further(provider, &self.spelling, scope, answer)
     }
 }

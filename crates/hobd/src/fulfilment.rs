@@ -8,10 +8,12 @@
 //! the home as it is by then; `reply` makes the words, of what hubs told and never by a model: a small
 //! one may well claim what did not happen. `daemon/fulfilment.rs` does what the plan says.
 
+mod follow;
 mod plan;
 mod reply;
 mod standing;
 
+pub use self::follow::{is_news, new_calls};
 pub use self::plan::{Next, Plan};
 pub use self::reply::reply;
 pub use self::standing::{Standing, Terms, standing};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use hob_api::chat::Class;
 use hob_api::event::{Done, FinishReason};
-use hob_api::home::{Aid, Decoded, HomeAnswer};
+use hob_api::home::{Aid, Call, Decoded, HomeAnswer};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
@@ -14,9 +14,11 @@ use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use super::DaemonHandle;
 use super::home::micros;
 use crate::answer::Answer;
-use crate::decode::{self, ANSWER_TOKENS_MAX, SHORTLIST_MAX, Scope, Utterance};
+use crate::decode::{
+    self, ANSWER_TOKENS_MAX, Likely, Round, SHORTLIST_MAX, Scope, Utterance, Written,
+};
 use crate::home;
-use crate::providers::Entry;
+use crate::providers::{Entry, ProviderName};
 use crate::request::{Caller, ValidHome, ValidRequest};
 
 /// How long an answer may take, the waiting for other requests included: a slow board reads what a home
@@ -61,9 +63,37 @@ impl DaemonHandle {
             asked_us: micros(asked.duration_since(started)),
             usage: done.usage,
             timings: done.timings,
+            follow_ups: Vec::new(),
         });
         answer.read_us = micros(started.elapsed());
         Ok(answer)
+    }
+
+    /// What the model wants done besides, now that something came of `rounds`: what it wrote, and its
+    /// calls in the home as it is now. `None` if nothing may follow from what was said.
+    pub(super) async fn decode_further(
+        &self,
+        uid: u32,
+        name: &ProviderName,
+        said: ValidHome,
+        rounds: Vec<Round>,
+    ) -> Result<Option<(String, Vec<Call>)>, ApiError> {
+        let entry = self.providers().get(uid, name)?;
+        let prepared = self.computed(uid, {
+            let entry = Arc::clone(&entry);
+            move || further(&entry, &said, &rounds)
+        });
+        let Some((question, scope)) = prepared.await? else {
+            return Ok(None);
+        };
+        let (text, _) = self.asked(uid, &question).await?;
+        let calls = entry.world.read_further(&entry.provider, &scope, &text);
+        let calls = calls.map_err(|error| {
+            tracing::warn!(%error, "what else is to be done can't be read");
+            super::internal("the model wrote what is no answer")
+        })?;
+        let answer = home::written(&entry, Written::Calls(calls))?;
+        Ok(Some((text, answer.calls)))
     }
 
     /// What the model answers, in a conversation or, if it knows none, as text to go on from.
@@ -86,28 +116,55 @@ fn question(entry: &Entry, said: &ValidHome) -> Result<Question, ApiError> {
     let (provider, world) = (&entry.provider, &entry.world);
     let narrowed = !world.is_whole() || !said.options.without.contains(&Aid::Narrowing);
     let scope = narrowed.then(|| {
-        let (text, options) = (&said.text, &said.options);
-        let (likely, commands) =
-            home::shortlist(provider, &entry.index, text, options, SHORTLIST_MAX);
-        Scope::narrow(&likely, text, commands)
+        let (likely, commands) = shortlist(entry, said);
+        Scope::narrow(&likely, &said.text, commands)
     });
-    let utterance = Utterance {
-        text: &said.text,
-        area: said.options.area.as_deref(),
-    };
-    let asked = world.question(provider, utterance, scope.as_ref());
-    let (messages, grammar) = asked.ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::Unsupported,
-            "this home's arguments have too many values",
-        )
-        .hint("give fewer, or read it by its words")
-    })?;
+    let asked = world.question(provider, utterance(said), scope.as_ref());
+    let (messages, grammar) = asked.ok_or_else(too_many_values)?;
     Ok(Question {
         messages,
         grammar,
         narrowed,
     })
+}
+
+/// What the model is asked when something came of its calls, and what it may answer about.
+fn further(
+    entry: &Entry,
+    said: &ValidHome,
+    rounds: &[Round],
+) -> Result<Option<(Question, Scope)>, ApiError> {
+    let (likely, _) = shortlist(entry, said);
+    let scope = Scope::further(&entry.provider, likely, &said.text);
+    if scope.is_empty() {
+        return Ok(None);
+    }
+    let asked = (entry.world).further(&entry.provider, utterance(said), &scope, rounds);
+    let (messages, grammar) = asked.ok_or_else(too_many_values)?;
+    let question = Question {
+        messages,
+        grammar,
+        narrowed: true,
+    };
+    Ok(Some((question, scope)))
+}
+
+/// What the words suggest, and of how many commands.
+fn shortlist(entry: &Entry, said: &ValidHome) -> (Vec<Likely>, usize) {
+    let (text, options) = (&said.text, &said.options);
+    home::shortlist(&entry.provider, &entry.index, text, options, SHORTLIST_MAX)
+}
+
+fn utterance(said: &ValidHome) -> Utterance<'_> {
+    Utterance {
+        text: &said.text,
+        area: said.options.area.as_deref(),
+    }
+}
+
+fn too_many_values() -> ApiError {
+    let message = "this home's arguments have too many values";
+    ApiError::new(ErrorCode::Unsupported, message).hint("give fewer, or read it by its words")
 }
 
 /// The likeliest tokens, for somebody who has spoken and stands there.

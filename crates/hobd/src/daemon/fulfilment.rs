@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::DaemonHandle;
 use crate::answer::{self, Answer};
-use crate::fulfilment::{Next, Plan, Standing, reply, standing};
+use crate::decode::Round;
+use crate::fulfilment::{Next, Plan, Standing, is_news, new_calls, reply, standing};
 use crate::home::language;
 use crate::hub::{CallFailure, Hub, Invocation, Place, Step, cleaned};
 use crate::providers::{Entry, ProviderName};
@@ -73,11 +74,10 @@ impl DaemonHandle {
             let _under_way = under_way;
             let mut read = read;
             if let Some(hub) = hub {
-                let calls = errand.run(std::mem::take(&mut read.calls), &hub);
+                let done = errand.see_through(&mut read, &hub);
                 let gone = std::pin::pin!(sender.reader_gone());
-                match select(gone, std::pin::pin!(calls)).await {
-                    Either::Left(_) => return,
-                    Either::Right((calls, _)) => read.calls = calls,
+                if let Either::Left(_) = select(gone, std::pin::pin!(done)).await {
+                    return;
                 }
             }
             let entries = entries.unwrap_or_else(|| errand.daemon.providers().all(uid));
@@ -205,10 +205,64 @@ struct Errand {
 }
 
 impl Errand {
-    /// Makes the calls, and gives them back with what became of each.
-    async fn run(&self, calls: Vec<Call>, hub: &Arc<Hub>) -> Vec<Call> {
+    /// Makes the calls of a reading, and what the model finds necessary behind them. Whatever keeps it
+    /// from being asked, what was done is told.
+    async fn see_through(&self, read: &mut HomeAnswer, hub: &Arc<Hub>) {
+        let calls = std::mem::take(&mut read.calls);
+        let mut made = self.run(calls, hub, self.request.rounds).await;
+        if let Some(decoded) = &mut read.decoded {
+            let first = Round {
+                written: decoded.text.clone(),
+                calls: made.clone(),
+            };
+            let mut rounds = vec![first];
+            for _ in 0..self.request.follow_ups {
+                let left = self.request.rounds.saturating_sub(made.len());
+                let Some((written, calls)) = self.follow_up(&rounds, left).await else {
+                    break;
+                };
+                decoded.follow_ups.push(written.clone());
+                let calls = new_calls(calls, &made);
+                if calls.is_empty() {
+                    break;
+                }
+                let calls = self.run(calls, hub, left).await;
+                made.extend(calls.iter().cloned());
+                rounds.push(Round { written, calls });
+            }
+        }
+        read.calls = made;
+    }
+
+    /// What the model wrote when it was told what came of `rounds`, and its calls, if something came
+    /// of the last and `left` calls may still be made.
+    async fn follow_up(&self, rounds: &[Round], left: usize) -> Option<(String, Vec<Call>)> {
+        let last = rounds.last()?;
+        if left == 0 || !is_news(&last.calls) {
+            return None;
+        }
+        let name = ProviderName::parse(&last.calls.first()?.provider).ok()?;
+        let (uid, said) = (self.request.talk.caller.uid, self.request.said.clone());
+        let asked = self
+            .daemon
+            .decode_further(uid, &name, said, rounds.to_vec());
+        match timeout_at(self.deadline, asked).await {
+            Ok(Ok(further)) => further,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    code = ?error.code,
+                    "the model is not asked what else is to be done"
+                );
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Makes calls, at most `most`, and gives them back with what became of each.
+    async fn run(&self, calls: Vec<Call>, hub: &Arc<Hub>, most: usize) -> Vec<Call> {
         let name = || format!("c{}", CALLS.fetch_add(1, Ordering::Relaxed));
-        let mut plan = Plan::new(calls, self.request.rounds, name);
+        let mut plan = Plan::new(calls, most, name);
         let mut place: Option<(Step, Place)> = None;
         while let Some(call) = plan.call() {
             if Instant::now() >= self.deadline {

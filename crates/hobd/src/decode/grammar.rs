@@ -19,6 +19,7 @@ pub(super) const TALK: &str = "(talk)";
 pub(super) const CANNOT: &str = "(cannot)";
 pub(super) const UNSURE: &str = "(unsure)";
 pub(super) const QUESTION: &str = "(question) ";
+pub(super) const DONE: &str = "(done)";
 /// Most calls that may be meant.
 pub(super) const CANDIDATES_MAX: usize = 4;
 
@@ -26,8 +27,22 @@ pub(super) const CANDIDATES_MAX: usize = 4;
 const TEXT: &str =
     r#"/"([^"\\\x00-\x1f\x7f-\x9f\u{2028}-\u{202e}\u{2060}-\u{206f}\u{feff}]|\\["\\]){1,80}"/"#;
 
+/// What an answer is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    /// What was said.
+    Utterance,
+    /// What came of the calls before it: further calls, or that there are none.
+    Results,
+}
+
 /// The grammar of answers about `scope`; `None` if it is longer than a constraint may be.
-pub(super) fn of(provider: &Provider, spelling: &Spelling, scope: &Scope) -> Option<String> {
+pub(super) fn of(
+    provider: &Provider,
+    spelling: &Spelling,
+    scope: &Scope,
+    to: To,
+) -> Option<String> {
     let mut writer = Writer {
         provider,
         spelling,
@@ -36,8 +51,13 @@ pub(super) fn of(provider: &Provider, spelling: &Spelling, scope: &Scope) -> Opt
         terminals: BTreeMap::new(),
         bytes: 0,
     };
-    let mut answers = vec![quoted(TALK), quoted(CANNOT)];
-    answers.extend(writer.questions());
+    let mut answers = match to {
+        To::Utterance => vec![quoted(TALK), quoted(CANNOT)],
+        To::Results => vec![quoted(DONE)],
+    };
+    if to == To::Utterance {
+        answers.extend(writer.questions());
+    }
     let tools = scope.tools.iter().filter_map(|tool| writer.tool(*tool));
     let tools: Vec<String> = tools.collect();
     if !tools.is_empty() {
@@ -46,8 +66,10 @@ pub(super) fn of(provider: &Provider, spelling: &Spelling, scope: &Scope) -> Opt
             "call{}",
             repeated("\"\\n\" call", 0, scope.calls - 1)
         ));
-        let candidates = repeated("\"\\n\" call", 2, CANDIDATES_MAX);
-        answers.push(format!("{}{candidates}", quoted(UNSURE)));
+        if to == To::Utterance {
+            let candidates = repeated("\"\\n\" call", 2, CANDIDATES_MAX);
+            answers.push(format!("{}{candidates}", quoted(UNSURE)));
+        }
     }
     if writer.bytes > CONSTRAINT_BYTES_MAX {
         return None;

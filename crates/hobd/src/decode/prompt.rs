@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hob_api::chat::Role;
+use hob_api::home::Call;
+use hob_api::provider::Scalar;
 use hob_ipc::message::ChatMessage;
 
-use super::grammar::{CANNOT, QUESTION, TALK, UNSURE};
+use super::grammar::{CANNOT, DONE, QUESTION, TALK, UNSURE};
 use super::scope::Scope;
 use super::spelling::{Spelling, quoted, value_text};
 use super::{Utterance, examples};
-use crate::providers::{Parameter, Provider, Tool, Values, is_unseen};
+use crate::hub::cleaned;
+use crate::providers::{Parameter, Provider, Tool, ValidCall, Values, is_unseen};
 
 /// Longest list of tools with their descriptions, without them twice as long, and longest list of
 /// targets, in bytes: 2 KiB are about 700 tokens. Of more tools the names alone are told.
@@ -27,6 +30,10 @@ const CHOICES_TOLD: usize = 8;
 const AREA_CHARS_MAX: usize = 100;
 /// Most targets whose state it is told, and most values of one.
 const STATES_TOLD: usize = 4;
+/// Most calls of which it is told what came of them.
+const RESULTS_TOLD: usize = 8;
+/// Longest text of a hub that it is told, in bytes.
+const RESULT_BYTES_MAX: usize = 160;
 
 /// What every conversation about a home begins with.
 pub(super) fn prefix(provider: &Provider, spelling: &Spelling) -> Vec<ChatMessage> {
@@ -157,6 +164,49 @@ pub(super) fn tail(
         let _ = writeln!(text, "In {}", quoted(&seen(&area)));
     }
     message(Role::User, text + &said(&seen(utterance.text)))
+}
+
+/// What came of calls, as data: each hub's text is one in quotes, on the line of its call, and short.
+pub(super) fn results(provider: &Provider, spelling: &Spelling, calls: &[Call]) -> ChatMessage {
+    let mut text = "Came of it:\n".to_owned();
+    for call in calls.iter().take(RESULTS_TOLD) {
+        // What is no call any more was one when it was made.
+        match ValidCall::of_wire(provider, call) {
+            Ok(valid) => text += &spelling.call(provider, &valid),
+            Err(_) => text += &call.tool,
+        }
+        if let Some(result) = &call.result {
+            let _ = write!(text, ": {}", result.status.as_str());
+            for (name, value) in result.data.iter().take(STATES_TOLD) {
+                let value = match value {
+                    Scalar::Text(text) => told(text),
+                    value => value_text(value),
+                };
+                let _ = write!(text, " {name}={value}");
+            }
+            for (what, words) in [("why", &result.error), ("said", &result.speech)] {
+                if let Some(words) = words {
+                    let _ = write!(text, " {what}={}", told(words));
+                }
+            }
+        }
+        text.push('\n');
+    }
+    let _ = write!(
+        text,
+        "Answer with the call that is still needed for what was said, or {DONE}."
+    );
+    message(Role::User, text)
+}
+
+/// A hub's words, in quotes.
+fn told(text: &str) -> String {
+    quoted(&seen(&cleaned(text, RESULT_BYTES_MAX)))
+}
+
+/// What an assistant wrote.
+pub(super) fn answered(text: &str) -> ChatMessage {
+    message(Role::Assistant, text.to_owned())
 }
 
 /// What somebody said without what nobody sees, NUL included.

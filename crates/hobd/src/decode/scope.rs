@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::prompt::seen;
-use crate::providers::{Provider, ValidCall};
+use crate::providers::{Provider, Tool, ValidCall};
 
 /// Most calls that an utterance is narrowed to.
 pub const SHORTLIST_MAX: usize = 8;
@@ -19,6 +19,8 @@ pub struct Likely {
     pub tool: usize,
     /// The targets' places.
     pub targets: Vec<usize>,
+    /// Whether the targets were named, or a thing of their kind; or it has none.
+    pub named: bool,
     /// The whole of it, if all arguments that it must have were found.
     pub call: Option<ValidCall>,
 }
@@ -89,6 +91,22 @@ impl Scope {
         scope
     }
 
+    /// What may follow from the results of calls: those of `likely` that act on something that was
+    /// spoken of, and that nobody need confirm. A hub's words get no more done, nor anybody asked.
+    pub fn further(provider: &Provider, likely: Vec<Likely>, text: &str) -> Self {
+        let follows = |one: &Likely| {
+            let tool = provider.tools().get(one.tool);
+            one.named && !one.targets.is_empty() && !tool.is_none_or(Tool::needs_confirmation)
+        };
+        let likely: Vec<Likely> = likely.into_iter().filter(follows).collect();
+        Self::narrow(&likely, text, CALLS_MAX)
+    }
+
+    /// Whether no call is about it.
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
     /// Whether a tool that acts on a target may do so.
     pub(super) fn pairs(&self, tool: usize, target: usize) -> bool {
         let pairs = self.pairs.as_ref();
@@ -99,6 +117,14 @@ impl Scope {
     pub(super) fn allows(&self, tool: usize, argument: &str) -> bool {
         let optional = self.optional.as_ref();
         optional.is_none_or(|all| all.contains(&(tool, argument.to_owned())))
+    }
+
+    /// Whether a call is about nothing else.
+    pub(super) fn has(&self, call: &ValidCall) -> bool {
+        let tool = call.tool();
+        let mut targets = call.targets().iter();
+        self.tools.contains(&tool)
+            && targets.all(|at| self.targets.contains(at) && self.pairs(tool, *at))
     }
 
     /// Whether a tool may act on a group of these targets; `None` for any tool.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use hob_api::provider::Scalar;
 
-use super::grammar::{CANNOT, QUESTION, TALK, UNSURE};
+use super::grammar::{CANNOT, DONE, QUESTION, TALK, UNSURE};
+use super::scope::Scope;
 use super::spelling::{Spelling, value_text};
 use crate::providers::{Parameter, Provider, Tool, ValidCall, Values};
 
@@ -51,6 +52,24 @@ pub(super) fn read(
             let calls = calls.strip_prefix('\n').ok_or(Unreadable)?;
             reader.calls(calls).map(Written::Unsure)
         }
+    }
+}
+
+/// The further calls that `answer` to results means: none of another scope, whoever wrote it.
+pub(super) fn read_further(
+    provider: &Provider,
+    spelling: &Spelling,
+    scope: &Scope,
+    answer: &str,
+) -> Result<Vec<ValidCall>, Unreadable> {
+    if answer == DONE {
+        return Ok(Vec::new());
+    }
+    let calls = Reader { provider, spelling }.calls(answer)?;
+    if calls.iter().all(|call| scope.has(call)) {
+        Ok(calls)
+    } else {
+        Err(Unreadable)
     }
 }
 

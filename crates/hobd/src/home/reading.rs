@@ -116,7 +116,7 @@ pub(super) struct Pair {
     /// By word heard: whether the targets explain it.
     explains: Vec<bool>,
     /// Whether the targets were named, or a thing of their kind.
-    named: bool,
+    pub(super) named: bool,
     /// Whether they were named by more than their kind.
     specific: bool,
     /// Whether words of the name were not said.

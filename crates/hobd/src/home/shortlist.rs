@@ -28,6 +28,7 @@ pub fn shortlist(
         let likely = pairs.into_iter().map(|pair| Likely {
             call: judge(&comparison, clause, &pair).call.ok(),
             tool: pair.tool,
+            named: pair.named,
             targets: pair.targets,
         });
         likely.collect::<Vec<_>>()

@@ -348,6 +348,7 @@ pub(super) static HOME: Fields = &[&[
     optional("device", Shape::Text),
     optional("language", Shape::Word(&["en", "de"])),
     optional("rounds", Shape::Integer(0, u32::MAX as i64)),
+    optional("follow_ups", Shape::Integer(0, u32::MAX as i64)),
     optional("timeout_ms", Shape::Integer(0, i64::MAX)),
 ]];
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hob_api::chat::{ChatRequest, Message, Role};
-use hob_api::home::{HomeRequest, Language, ROUNDS_DEFAULT, ROUNDS_MAX};
+use hob_api::home::{FOLLOW_UPS_MAX, HomeRequest, Language, ROUNDS_DEFAULT, ROUNDS_MAX, Reader};
 use hob_api::{ApiError, ErrorCode};
 
 use super::shape::invalid;
@@ -25,6 +25,8 @@ pub struct ValidFulfilment {
     pub language: Option<Language>,
     /// Most calls that are made: 1 to [`ROUNDS_MAX`].
     pub rounds: usize,
+    /// How often the model is asked for more behind its calls: 0 to [`FOLLOW_UPS_MAX`].
+    pub follow_ups: u32,
     /// What the model is asked if it is no matter of the home; its caller and its time are those of
     /// the whole.
     pub talk: ValidRequest,
@@ -51,6 +53,14 @@ impl ValidFulfilment {
         }
         let rounds = request.rounds.unwrap_or(ROUNDS_DEFAULT);
         check_range("rounds", &rounds, &(1..=ROUNDS_MAX))?;
+        let follow_ups = request.follow_ups.unwrap_or_default();
+        check_range("follow_ups", &follow_ups, &(0..=FOLLOW_UPS_MAX))?;
+        if follow_ups > 0 && request.reader != Reader::Model {
+            let message = "`follow_ups` is given, and no model reads what is said";
+            return Err(invalid(message)
+                .hint("set `reader` to model, or leave it out")
+                .param("follow_ups"));
+        }
         let place = |place: &Option<String>| {
             let place = place.as_deref();
             place.map(|place| cleaned(place, PLACE_BYTES_MAX))
@@ -64,6 +74,7 @@ impl ValidFulfilment {
             device,
             language,
             rounds: usize::try_from(rounds).unwrap_or(usize::MAX),
+            follow_ups,
             talk,
         })
     }
@@ -104,6 +115,7 @@ pub fn check_only_read(request: &HomeRequest) -> Result<(), ApiError> {
         ("device", request.device.is_some()),
         ("language", request.language.is_some()),
         ("rounds", request.rounds.is_some()),
+        ("follow_ups", request.follow_ups.is_some()),
         ("timeout_ms", request.timeout_ms.is_some()),
     ];
     match fields.into_iter().find(|(_, given)| *given) {

@@ -22,13 +22,18 @@
 //! | `overcount` | more tokens reported than were allowed |
 //! | `second-ready` | `Ready` in the middle of an answer |
 //! | `fail CODE` | `Failed` with that code: `decode`, `template`, … |
+//!
+//! Said at home, `fake: home A // B // C` is answered with A, then with B when the engine is told what
+//! came of A, and so on. Each is text, or `obey` for what the last message has in quotes behind `do: `,
+//! or `nothing` for no answer until it is cancelled, or `fail CODE`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hob_api::chat::Role;
 use hob_api::event::FinishReason;
 use hob_ipc::EngineEvent;
-use hob_ipc::message::{FailureCode, Finished, Generate, Prompt, Ready, RequestId};
+use hob_ipc::message::{ChatMessage, FailureCode, Finished, Generate, Prompt, Ready, RequestId};
 
 use crate::load::FOREVER;
 use crate::wire::Wire;
@@ -64,6 +69,9 @@ pub(crate) fn run(wire: &Wire, generate: &Generate, model: &Ready, cancelled: &A
         processed: prompt_tokens,
         total: prompt_tokens,
     });
+    if let Some(part) = part_at_home(&generate.prompt) {
+        return at_home(&mut reply, &part, last_text(&generate.prompt));
+    }
     let text = last_text(&generate.prompt).to_owned();
     match text.strip_prefix("fake: ") {
         None => reply.say_all(text.split_inclusive(' '), Duration::ZERO),
@@ -72,6 +80,38 @@ pub(crate) fn run(wire: &Wire, generate: &Generate, model: &Ready, cancelled: &A
             reply.say_all([json.as_str()], Duration::ZERO);
         }
         Some(command) => obey(&mut reply, command),
+    }
+}
+
+/// Which part of what was said at home it is the turn of.
+fn part_at_home(prompt: &Prompt) -> Option<String> {
+    let Prompt::Chat(messages) = prompt else {
+        return None;
+    };
+    let said = |message: &ChatMessage| {
+        let (_, parts) = message.content.rsplit_once("Said: fake: home ")?;
+        Some(parts.to_owned())
+    };
+    let at = messages
+        .iter()
+        .rposition(|message| said(message).is_some())?;
+    let answered = messages[at..].iter().filter(|m| m.role == Role::Assistant);
+    let parts = said(&messages[at])?;
+    let part = parts.split(" // ").nth(answered.count());
+    Some(part.unwrap_or("(done)").to_owned())
+}
+
+fn at_home(reply: &mut Reply, part: &str, told: &str) {
+    match part {
+        "nothing" => reply.read_for(Duration::from_secs(3600)),
+        "obey" => {
+            let order = told.split_once("do: ").map_or("(done)", |(_, order)| order);
+            let order = order.replace("\\\"", "'");
+            let order = order.split('"').next().unwrap_or_default();
+            reply.say_all([order.replace('\'', "\"").as_str()], Duration::ZERO);
+        }
+        part if part.starts_with("fail ") => obey(reply, part),
+        text => reply.say_all([text], Duration::ZERO),
     }
 }
 

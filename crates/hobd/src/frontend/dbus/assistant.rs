@@ -71,6 +71,9 @@ impl Assistant {
     ///   area s, device s where it was said and to what, with `provider`
     ///   language s       of the reply, with `provider`: `en` or `de`; default: that of the text
     ///   rounds u         most calls, with `provider`: 1 to 16, default 8
+    ///   reader s         who reads it, with `provider`: `words` (the default) or `model`
+    ///   follow_ups u     how often the model is told what came of its calls, and asked for further
+    ///                    ones; with reader `model`: 0 (the default) to 3
     ///
     /// `reply` is the whole answer. A NUL, which D-Bus strings can't hold, becomes U+FFFD.
     ///

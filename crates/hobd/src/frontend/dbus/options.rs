@@ -22,7 +22,15 @@ const HANDLE_TOKEN_MAX: usize = 64;
 /// How much of a word that is not understood is shown back.
 const SHOWN_CHARS_MAX: usize = 64;
 /// Options of `Ask` and `Stream` for what is said at home.
-const HOME: [&str; 5] = ["area", "device", "language", "provider", "rounds"];
+const HOME: [&str; 7] = [
+    "area",
+    "device",
+    "follow_ups",
+    "language",
+    "provider",
+    "reader",
+    "rounds",
+];
 /// The provider's name that stands for all of the caller's.
 const ALL_PROVIDERS: &str = "*";
 
@@ -39,14 +47,14 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "area, class, conversation, device, handle_token, language, max_tokens, model, \
-                 provider, response_schema, rounds, seed, stop, system, temperature, timeout_ms, \
-                 truncate"
+                "area, class, conversation, device, follow_ups, handle_token, language, max_tokens, \
+                 model, provider, reader, response_schema, rounds, seed, stop, system, temperature, \
+                 timeout_ms, truncate"
             }
             Self::Stream => {
-                "area, class, conversation, device, format, handle_token, language, max_tokens, \
-                 model, provider, response_schema, rounds, seed, stop, system, temperature, \
-                 timeout_ms, truncate"
+                "area, class, conversation, device, follow_ups, format, handle_token, language, \
+                 max_tokens, model, provider, reader, response_schema, rounds, seed, stop, system, \
+                 temperature, timeout_ms, truncate"
             }
             Self::Complete => {
                 "class, format, handle_token, max_tokens, model, response_schema, seed, stop, \
@@ -300,6 +308,8 @@ fn at_home(text: &str, options: Dict<'_>) -> Result<Option<HomeRequest>, ApiErro
             "device" => request.device = Some(typed(&key, value)?),
             "language" => request.language = Some(language(&key, value)?),
             "rounds" => request.rounds = Some(typed(&key, value)?),
+            "follow_ups" => request.follow_ups = Some(typed(&key, value)?),
+            "reader" => request.reader = super::homes::reader(&typed::<String>(&key, value)?)?,
             _ => provider = Some(typed::<String>(&key, value)?),
         }
     }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use hob_api::home::Reader;
+
 use super::*;
 
 fn dict<const N: usize>(entries: [(&str, Variant<'static>); N]) -> Dict<'static> {
@@ -86,6 +88,8 @@ fn what_is_said_at_home_names_a_provider() {
         ("device", Variant::from("puck")),
         ("language", Variant::from("de")),
         ("rounds", Variant::from(3_u32)),
+        ("reader", Variant::from("model")),
+        ("follow_ups", Variant::from(2_u32)),
         ("max_tokens", Variant::from(9_u32)),
     ]);
     let arguments = ask(home).unwrap();
@@ -97,6 +101,7 @@ fn what_is_said_at_home_names_a_provider() {
         (Some("Kitchen"), Some(3))
     );
     assert_eq!(home.device.as_deref(), Some("puck"));
+    assert_eq!((home.reader, home.follow_ups), (Reader::Model, Some(2)));
     assert_eq!(home.language, Some(Language::German));
     let named = ask(dict([("provider", Variant::from("hub"))])).unwrap();
     assert_eq!(named.home.unwrap().provider.as_deref(), Some("hub"));

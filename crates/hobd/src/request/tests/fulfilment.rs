@@ -14,6 +14,11 @@ fn what_is_out_of_bounds_is_refused_by_name() {
     for (body, param) in [
         (json!({"text": "x", "rounds": 0}), "rounds"),
         (json!({"text": "x", "rounds": 17}), "rounds"),
+        (
+            json!({"text": "x", "reader": "model", "follow_ups": 4}),
+            "follow_ups",
+        ),
+        (json!({"text": "x", "follow_ups": 1}), "follow_ups"),
         (json!({"text": "x", "language": "fr"}), "language"),
         (json!({"text": "x", "timeout_ms": 0}), "timeout_ms"),
         (json!({"text": "x".repeat(2001)}), "text"),
@@ -40,10 +45,10 @@ fn what_a_hub_is_told_of_the_place_is_clean() {
 
 #[test]
 fn what_is_only_read_has_no_use_for_the_rest() {
-    for field in ["device", "language", "rounds", "timeout_ms"] {
+    for field in ["device", "language", "rounds", "follow_ups", "timeout_ms"] {
         let mut body = json!({"text": "x"});
         body[field] = match field {
-            "rounds" | "timeout_ms" => json!(1),
+            "rounds" | "follow_ups" | "timeout_ms" => json!(1),
             _ => json!("en"),
         };
         let request = parse_home(body.to_string().as_bytes()).unwrap();
