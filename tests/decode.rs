@@ -171,6 +171,10 @@ async fn a_home_that_was_asked_about_is_restored_after_a_restart() {
     let snapshot = pinned(&daemon).await;
     let again = say(&daemon, SENTENCES[0], &[]).await;
     assert_eq!(decoded(&again).text, decoded(&before).text);
+    // Its owner sees it, also where that is hobd's own user, whose other pins serve everybody.
+    let pins: PinList = daemon.client().get("/hob/v1/pins").await.json();
+    let names: Vec<&str> = pins.data.iter().map(|pin| pin.name.as_str()).collect();
+    assert_eq!(names, ["provider:house"]);
 
     // The same home is registered again by its hub, and nothing is read anew.
     daemon.stop().await;

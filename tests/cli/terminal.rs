@@ -245,3 +245,22 @@ async fn a_watch_over_a_pipe_is_a_line_each_time() {
     let status = eventually("hob ends", async || child.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0));
 }
+
+#[tokio::test]
+async fn what_is_typed_ahead_waits_for_the_prompt() {
+    let daemon = Setup::fake().ready().await;
+    let mut chat = Terminal::start(&daemon, "");
+    chat.types("fake: slow 40 60").await;
+    chat.shows("word").await;
+    chat.press("one two");
+    // The answer is whole, and the prompt has what was typed.
+    chat.shows(&"word ".repeat(50)).await;
+    chat.shows("> ").await;
+    chat.shows("one two").await;
+    chat.press(" three\r");
+    chat.shows("one two three").await;
+    chat.shows("> ").await;
+    chat.press(CTRL_D);
+    let (code, _) = chat.ends().await;
+    assert_eq!(code, Some(0));
+}

@@ -7,6 +7,9 @@ use crate::chat::{Message, Role};
 
 /// Longest name of a pin in bytes.
 pub const PIN_NAME_BYTES_MAX: usize = 64;
+/// What names begin with of which the pin is a provider's: what a model is told of a home. It is there
+/// as long as the provider, and can't be removed by itself.
+pub const PIN_OF_PROVIDER: &str = "provider:";
 /// Longest text of a pin in bytes, all messages together.
 pub const PIN_TEXT_BYTES_MAX: usize = 64 << 10;
 

@@ -28,6 +28,7 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::{Output, Style};
 use crate::render;
+use crate::terminal::Quiet;
 use command::{COMMANDS, Command, Entry};
 use conversation::Conversation;
 use input::{Input, Typed};
@@ -204,6 +205,7 @@ impl Chat<'_> {
         let mut request = answer::request(self.conversation.messages(question), &self.asking);
         request.conversation.clone_from(&self.conversation.id);
         request.truncate = self.truncate.filter(|_| request.conversation.is_some());
+        let _quiet = Quiet::stdin();
         self.runtime.block_on(answer::stream(
             &self.client,
             &request,

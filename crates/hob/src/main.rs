@@ -31,6 +31,7 @@ mod render;
 mod source;
 mod status;
 mod table;
+mod terminal;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;

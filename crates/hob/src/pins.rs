@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueHint};
 use hob_api::chat::{Message, Role};
-use hob_api::pin::{PIN_TEXT_BYTES_MAX, Pin, PinFields, PinList, PinState};
+use hob_api::pin::{PIN_OF_PROVIDER, PIN_TEXT_BYTES_MAX, Pin, PinFields, PinList, PinState};
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
@@ -117,9 +117,13 @@ fn table(pins: &[Pin]) -> String {
     let mut text = String::new();
     for pin in pins {
         let name = clean_line(&pin.name);
-        let shared = if pin.shared { ", for everybody" } else { "" };
+        let whose = match (pin.shared, pin.name.starts_with(PIN_OF_PROVIDER)) {
+            (_, true) => ", your provider's",
+            (true, false) => ", for everybody",
+            (false, false) => "",
+        };
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{name:<24}  {}{shared}", state(pin));
+        let _ = writeln!(text, "{name:<24}  {}{whose}", state(pin));
     }
     text
 }
@@ -173,12 +177,14 @@ mod tests {
             ready,
             pin("b", PinState::Reading),
             pin("w", PinState::Waiting),
+            pin("provider:house", PinState::Waiting),
             failed,
         ];
         insta::assert_snapshot!(table(&pins), @r"
         persona                   ready, 2000 tokens, 47.0 MiB, restored, saved, for everybody
         b                         reading, 64 of 2000 tokens
         w                         waiting
+        provider:house            waiting, your provider's
         z                         failed: no ␛[2Jroom
         ");
     }

@@ -226,7 +226,7 @@ pub fn not_found() -> ApiError {
         "you have no conversation with this id",
     )
     .param("conversation")
-    .hint("GET /hob/v1/conversations lists yours; POST there opens one")
+    .hint("`hob conversations list` or GET /hob/v1/conversations lists yours; POST there opens one")
 }
 
 /// What the database's refusal means to clients.

@@ -288,12 +288,12 @@ impl DaemonHandle {
             .await
     }
 
-    /// The owner's pins, by name.
+    /// A user's pins and those of the user's homes, by name.
     ///
     /// # Errors
     /// `not_ready` when hobd is ending.
-    pub async fn pins(&self, owner: Owner) -> Result<Vec<Pin>, ApiError> {
-        self.call(|reply| Message::Pins(pins::Call::List { owner, reply }))
+    pub async fn pins(&self, uid: u32) -> Result<Vec<Pin>, ApiError> {
+        self.call(|reply| Message::Pins(pins::Call::List { uid, reply }))
             .await
     }
 

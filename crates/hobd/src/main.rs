@@ -136,7 +136,7 @@ fn main() -> ExitCode {
             Ok(loaded) => loaded,
             Err(problems) => return usage(&problems),
         },
-        Err(error) => return usage(&format!("{error:#}")),
+        Err(error) => return usage(&told(&error)),
     };
     if args.check_config {
         let text = settings::document::effective(&loaded);
@@ -147,7 +147,7 @@ fn main() -> ExitCode {
     report_warnings(&loaded, |line| tracing::warn!("{line}"));
     let result = serve(loaded);
     if let Err(error) = &result {
-        tracing::error!("{error:#}");
+        tracing::error!("{}", told(error));
     }
     exit_code(result)
 }
@@ -315,6 +315,18 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(if in_use { EXIT_IN_USE } else { EXIT_FAILURE })
 }
 
+/// An error with its causes, of which it may name some itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text.extend([between, &cause]);
+        }
+    }
+    text
+}
+
 /// Before logging is set up. A closed standard error leaves nobody to tell.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "hobd: {line}");
@@ -325,5 +337,25 @@ fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_said_once() {
+        let source = io::Error::other("no such file");
+        let error = ListenError::System {
+            what: "make",
+            path: "/x/hob.sock".into(),
+            source,
+        };
+        let error = anyhow::Error::from(RunError::Listen(error));
+        assert_eq!(told(&error), "can't make /x/hob.sock: no such file");
+        let error = error.context("hobd can't serve");
+        let expected = "hobd can't serve: can't make /x/hob.sock: no such file";
+        assert_eq!(told(&error), expected);
     }
 }

@@ -12,7 +12,7 @@
 //! what was checked is what is used; anything that does not fit is deleted and computed again.
 
 use hob_api::ApiError;
-use hob_api::pin::PIN_NAME_BYTES_MAX;
+use hob_api::pin::{PIN_NAME_BYTES_MAX, PIN_OF_PROVIDER};
 use hob_ipc::message::ChatMessage;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,8 +36,6 @@ pub use registry::{Call, HomePrefix, Outgoing, Pins};
 /// Most pins of one owner.
 pub const PINS_PER_OWNER_MAX: usize = 8;
 
-/// What names of providers' pins begin with.
-const OF_PROVIDER: &str = "provider:";
 /// What the ids of their texts begin with: their snapshots outlive them for a while.
 const HOME_TEXT: &str = "home.";
 
@@ -66,12 +64,12 @@ impl PinName {
 
     /// The name of what a provider has pinned: no user can pin or unpin one with a colon.
     pub(crate) fn of_provider(name: &ProviderName) -> Self {
-        Self(format!("{OF_PROVIDER}{}", name.as_str()))
+        Self(format!("{PIN_OF_PROVIDER}{}", name.as_str()))
     }
 
     /// Whether it is such a name.
     fn is_of_provider(&self) -> bool {
-        self.0.starts_with(OF_PROVIDER)
+        self.0.starts_with(PIN_OF_PROVIDER)
     }
 
     /// The name.

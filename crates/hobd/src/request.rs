@@ -298,7 +298,7 @@ fn check_model(name: &str) -> Result<(), ApiError> {
     Err(invalid(format!(
         "`model` must be a name of 1 to {MODEL_BYTES_MAX} bytes without control characters"
     ))
-    .hint("GET /v1/models lists the names")
+    .hint("`hob models list` or GET /v1/models lists the names")
     .param("model"))
 }
 

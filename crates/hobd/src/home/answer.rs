@@ -65,7 +65,7 @@ pub fn nearest(
     };
     nearest.cloned().ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, "there is no provider")
-            .hint("register what your home can do as a provider")
+            .hint("register what your home can do (`hob providers add`, or a hub)")
     })
 }
 

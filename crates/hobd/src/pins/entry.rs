@@ -191,7 +191,9 @@ impl Entry {
 
 fn describe(problem: PinFailure) -> &'static str {
     match problem {
-        PinFailure::TooShort => "conversations that begin so have too few tokens in common",
+        PinFailure::TooShort => {
+            "it is too short to gain anything: conversations that begin so are read as quickly without it"
+        }
         PinFailure::TooLong => "it leaves no room for a question in the context (engine.n_ctx)",
         PinFailure::Template => "the model has no chat template, or it refuses these messages",
         PinFailure::NoRoom => "the cache has no room for it (engine.cache)",

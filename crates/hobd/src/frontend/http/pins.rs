@@ -26,7 +26,7 @@ async fn list(
 ) -> Result<Response, Refusal> {
     Ok(reply::ok(&PinList {
         object: "list".to_owned(),
-        data: door.daemon.pins(owner_of(caller.uid)).await?,
+        data: door.daemon.pins(caller.uid).await?,
     }))
 }
 

@@ -11,7 +11,7 @@ use super::homes::HOMES_MAX;
 use super::{Outgoing, Pins};
 use crate::pins::disk::{Job, PutReply, RemoveReply};
 use crate::pins::entry::Entry;
-use crate::pins::{Definition, Owner, PINS_PER_OWNER_MAX, PinName};
+use crate::pins::{Definition, Owner, PINS_PER_OWNER_MAX, PinName, owner_of};
 
 /// Puts that may be on their way to the disk: each has the engine told of two things, when it may
 /// be at a long step.
@@ -43,10 +43,10 @@ pub enum Call {
         /// Told when it is gone.
         reply: RemoveReply,
     },
-    /// The owner's pins, by name.
+    /// A user's pins, and those of the user's homes, by name.
     List {
         /// Whose.
-        owner: Owner,
+        uid: u32,
         /// Gets them, without their messages.
         reply: oneshot::Sender<Result<Vec<Pin>, ApiError>>,
     },
@@ -86,11 +86,13 @@ impl Pins {
                 reply,
             } => self.put(owner, name, messages, reply),
             Call::Remove { owner, name, reply } => self.remove(owner, name, reply),
-            Call::List { owner, reply } => {
-                let own = self
-                    .entries
-                    .values()
-                    .filter(|e| e.definition.owner == owner);
+            Call::List { uid, reply } => {
+                // A home is its user's own, also if what that user pins serves everybody.
+                let owner = owner_of(uid);
+                let own = self.entries.values().filter(|entry| {
+                    let its = entry.definition.owner;
+                    its == owner || (entry.is_of_provider() && its == Some(uid))
+                });
                 drop(reply.send(Ok(own.map(Entry::shown).collect())));
             }
             Call::Get { owner, name, reply } => {
@@ -176,7 +178,7 @@ impl Pins {
 
 fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "you have no pin of that name")
-        .hint("GET /hob/v1/pins or `hob pins list` shows what you have")
+        .hint("`hob pins list` or GET /hob/v1/pins shows what you have")
 }
 
 fn too_many_jobs() -> ApiError {
