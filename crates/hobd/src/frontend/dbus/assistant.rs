@@ -288,7 +288,7 @@ impl Assistant {
     /// `options`: name s, the provider's, 1 to 64 of A-Z a-z 0-9 . _ -; default: the object's path
     /// with dots for slashes.
     ///
-    /// `generation` counts hobd's changes to providers. Errors: InvalidArgs names the place;
+    /// `generation` counts the changes of your providers. Errors: InvalidArgs names the place;
     /// org.hobd.Hob1.Error.QuotaExceeded (8 providers a user).
     #[zbus(out_args("generation"))]
     #[allow(
