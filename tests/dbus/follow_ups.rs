@@ -213,7 +213,7 @@ async fn a_real_model_is_told_results_as_data() {
         asked_again > 0,
         "the model was never asked again: {wrote:?}"
     );
-    // A lock is nothing that was spoken of.
+    // Neither a lock nor another lamp was spoken of.
     let asked = hub.asked();
     assert!(
         asked.iter().all(|asked| matches!(asked, Asked::Invoked(_))),

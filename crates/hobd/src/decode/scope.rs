@@ -19,7 +19,7 @@ pub struct Likely {
     pub tool: usize,
     /// The targets' places.
     pub targets: Vec<usize>,
-    /// Whether the targets were named, or a thing of their kind; or it has none.
+    /// Whether the targets were named, or their kind and nothing else by name; or it has none.
     pub named: bool,
     /// The whole of it, if all arguments that it must have were found.
     pub call: Option<ValidCall>,

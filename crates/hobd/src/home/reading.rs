@@ -118,7 +118,7 @@ pub(super) struct Pair {
     /// Whether the targets were named, or a thing of their kind.
     pub(super) named: bool,
     /// Whether they were named by more than their kind.
-    specific: bool,
+    pub(super) specific: bool,
     /// Whether words of the name were not said.
     unsaid: bool,
 }

@@ -24,11 +24,13 @@ pub fn shortlist(
         let comparison = Comparison::new(provider, index, &heard, options);
         let (fits, group) = targets(&comparison);
         let mut pairs = pairs(&comparison, &fits, group.as_ref());
+        // Who names a thing does not mean the others of its kind.
+        let by_name = pairs.iter().any(|p| p.specific && !p.targets.is_empty());
         pairs.truncate(each);
         let likely = pairs.into_iter().map(|pair| Likely {
             call: judge(&comparison, clause, &pair).call.ok(),
             tool: pair.tool,
-            named: pair.named,
+            named: if by_name { pair.specific } else { pair.named },
             targets: pair.targets,
         });
         likely.collect::<Vec<_>>()
