@@ -12,6 +12,7 @@ use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
 use hob_ipc::score::Score;
+use hob_ipc::tokens::Tokenize;
 
 use crate::grammar::{Grammar, GrammarError};
 use crate::saved::Saved;
@@ -28,6 +29,8 @@ pub enum Inbound {
     Embed(Box<Embed>, Instant),
     /// A request for likelihoods, and when it was read from the socket.
     Score(Box<Score>, Instant),
+    /// Make tokens of a text.
+    Tokenize(Tokenize),
     /// Stop a request.
     Cancel(RequestId),
     /// Keep a prefix; with its state, if one came along.

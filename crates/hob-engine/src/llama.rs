@@ -149,6 +149,12 @@ impl<'m> Words<'m> {
         &self.controls
     }
 
+    /// Appends a token's text, which may be a part of a character, or nothing.
+    pub fn spell(&self, token: Token, bytes: &mut Vec<u8>) {
+        self.vocab
+            .token_to_piece_into(LlamaToken(token), bytes, false, None);
+    }
+
     fn text_of(&self, token: LlamaToken) -> String {
         if !(0..self.n_vocab).contains(&token.0) {
             return String::new();
@@ -473,9 +479,7 @@ impl Model for Llama<'_> {
     }
 
     fn piece(&self, token: Token, bytes: &mut Vec<u8>) {
-        self.words
-            .vocab
-            .token_to_piece_into(LlamaToken(token), bytes, false, None);
+        self.words.spell(token, bytes);
     }
 
     fn keep(&mut self, sequence: u32, tokens: usize) -> bool {

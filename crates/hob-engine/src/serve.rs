@@ -34,6 +34,7 @@ mod embedding;
 mod reading;
 mod scoring;
 mod step;
+mod words;
 
 /// Time between reports of progress with one prompt, and before the first.
 const PREFILL_REPORT_INTERVAL: Duration = Duration::from_millis(250);
@@ -328,6 +329,7 @@ impl<M: Model> Server<'_, M> {
                 self.pause_reading();
                 self.start_scoring(&request, received)
             }
+            Inbound::Tokenize(request) => self.tell_tokens(&request),
             Inbound::Cancel(id) => self.cancel(id),
             Inbound::Pin(pin, state) => self.pin(&pin, state),
             Inbound::Unpin(id) => self.unpin(id),

@@ -183,6 +183,7 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
         (Command::Generate(request), _) => Inbound::Generate(request, Instant::now()),
         (Command::Embed(request), _) => Inbound::Embed(request, Instant::now()),
         (Command::Score(request), _) => Inbound::Score(request, Instant::now()),
+        (Command::Tokenize(request), _) => Inbound::Tokenize(request),
         (Command::Cancel { id }, _) => Inbound::Cancel(id),
         (Command::Pin(pin), memory) => {
             // Copied here, so that descriptors do not pile up and the decode thread goes on.

@@ -1,4 +1,4 @@
-//! The private protocol between `hobd` and `hob-engine`.
+//! The private protocol between `hobd`, or `hob` where it makes models, and `hob-engine`.
 //!
 //! ```text
 //! hobd                                             hob-engine
@@ -12,6 +12,8 @@
 //!  │◄── Embedding {id, …}…                           │
 //!  │ Score {id, …} ────────────────────────────────►│   the same for likelihoods
 //!  │◄── Scored {id, …}…                              │
+//!  │ Tokenize {id, text} ──────────────────────────►│   not by hobd: by hob's workshop
+//!  │◄── Tokenized {id, …}                            │   one each, in their order
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
 //!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
 //!  │◄── Heartbeat {…}                                │   every second from the start on
@@ -30,6 +32,7 @@ pub mod kernels;
 pub mod memory;
 pub mod message;
 pub mod score;
+pub mod tokens;
 
 pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};

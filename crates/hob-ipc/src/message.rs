@@ -10,6 +10,7 @@ use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
 use crate::score::{Score, ScoreFailure, Scored};
+use crate::tokens::{Tokenize, Tokenized};
 
 /// Most requests that an engine works on at once.
 pub const PARALLEL_MAX: u32 = 16;
@@ -56,6 +57,8 @@ pub enum Command {
     Embed(Box<Embed>),
     /// Tell likelihoods.
     Score(Box<Score>),
+    /// Make tokens of a text; answered at once, by [`EngineEvent::Tokenized`].
+    Tokenize(Tokenize),
     /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
     /// ended before this arrived.
     Cancel {
@@ -92,6 +95,7 @@ impl Command {
             Self::Generate(_)
             | Self::Embed(_)
             | Self::Score(_)
+            | Self::Tokenize(_)
             | Self::Cancel { .. }
             | Self::Unpin { .. }
             | Self::LimitCache { .. } => false,
@@ -320,6 +324,8 @@ pub enum EngineEvent {
     Embedding(Embedding),
     /// The likelihoods of one prompt's continuations.
     Scored(Scored),
+    /// A text's tokens.
+    Tokenized(Tokenized),
     /// An answer is complete.
     Finished(Finished),
     /// A request failed.

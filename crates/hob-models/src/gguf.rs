@@ -6,15 +6,21 @@
 //! refuse later is refused here, with a cause that a person can act on. Arrays, such as
 //! a vocabulary, are streamed through; only what is shown or needed is kept.
 //!
+//! Who makes another model of a model reads all of it, a [`Document`], and says in a [`Rewrite`] what
+//! becomes of it; weights are copied as they are, byte for byte.
+//!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2
 //! and 3, little endian.
 
 mod bounded;
+mod document;
 mod error;
 mod memory;
 mod metadata;
 mod repack;
+mod rewrite;
 mod tensors;
+mod value;
 
 #[cfg(test)]
 pub(crate) mod sample;
@@ -25,10 +31,15 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use bounded::BoundedReader;
+pub use document::Document;
 pub use error::GgufError;
 pub use memory::{Memory, Shape};
 use metadata::Metadata;
 pub use repack::Kernels;
+pub use rewrite::{Rewrite, RewriteError};
+pub use tensors::Tensor;
+use tensors::Tensors;
+pub use value::{Scalar, Scalars, Texts, Value};
 
 /// Bytes that a header may take, of which all but a few are the vocabulary.
 pub const MAX_HEADER_BYTES: u64 = 128 << 20;
@@ -96,7 +107,7 @@ impl Header {
             return Err(GgufError::Empty);
         }
         let mut reader = BoundedReader::new(file, size)?;
-        read_magic(&mut reader)?;
+        read_version(&mut reader)?;
         let tensor_count = reader.count("tensor count", tensors::MAX_TENSORS)?;
         let key_count = reader.count("metadata count", metadata::MAX_KEYS)?;
         let metadata = Metadata::read(&mut reader, key_count)?;
@@ -104,19 +115,19 @@ impl Header {
             return Err(GgufError::Split { parts });
         }
         let tensors = tensors::read(&mut reader, tensor_count, metadata.alignment()?)?;
-        metadata.describe(&tensors)
+        metadata.describe(&Tensors::of(&tensors)?)
     }
 }
 
 /// Magic and version.
-fn read_magic<R: Read + Seek>(reader: &mut BoundedReader<R>) -> Result<(), GgufError> {
+fn read_version<R: Read + Seek>(reader: &mut BoundedReader<R>) -> Result<u32, GgufError> {
     let magic = reader.bytes::<4>("magic")?;
     if magic != MAGIC {
         return Err(GgufError::NotGguf { magic });
     }
     let version = reader.u32("version")?;
     match version {
-        2 | 3 => Ok(()),
+        2 | 3 => Ok(version),
         // A big-endian file's version read the wrong way round has its low half empty.
         other if matches!(other.swap_bytes(), 1..=0xffff) => Err(GgufError::BigEndian),
         other => Err(GgufError::Version { version: other }),

@@ -2,7 +2,8 @@
 //!
 //! The [`catalog`] names models with their digests; [`source`] fetches them; the
 //! [`store`] keeps what is whole and verified; [`gguf`] reads a model file's header
-//! without trusting it; [`mod@fit`] says how a model fits into memory. Everything blocks, and nothing here runs a model.
+//! without trusting it, and writes others; [`mod@fit`] says how a model fits into memory; [`surgery`] makes
+//! smaller models of models. Everything blocks, and nothing here runs a model.
 
 pub mod catalog;
 pub mod digest;
@@ -12,6 +13,7 @@ pub mod locations;
 pub mod name;
 pub mod source;
 pub mod store;
+pub mod surgery;
 
 pub use digest::Sha256;
 pub use name::ModelName;

@@ -3,11 +3,14 @@
 //! Works on the store's folder, not through the daemon: downloads are made by the person
 //! who may, and the daemon has no network.
 
+mod corpus;
 mod fetch;
 mod keep;
 mod list;
 mod progress;
+mod samples;
 mod show;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +23,7 @@ use hob_models::gguf::Header;
 use hob_models::locations::{self, Scope};
 use hob_models::source::FetchError;
 use hob_models::store::{Store, StoreError};
+use hob_models::surgery::Budget;
 use hob_models::{ModelName, Sha256};
 
 use crate::exit::ExitStatus;
@@ -90,6 +94,21 @@ pub(crate) enum ModelsCommand {
     Verify {
         /// One model [default: all]
         name: Option<String>,
+    },
+    /// Make a smaller model of an installed one, for what a text of yours is like
+    Shrink {
+        /// An installed model
+        model: String,
+        /// How many tokens stay: "auto" (all that the corpus needs, and a quarter at least) or a number
+        #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = shrink::parse_vocab)]
+        vocab: Budget,
+        /// UTF-8 text of the kind that the model is to read and write, some hundred kilobytes or more
+        #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+        #[arg(value_hint = ValueHint::FilePath)]
+        corpus: Vec<PathBuf>,
+        /// What to call it [default: the model's name with -small]
+        #[arg(long, value_name = "NAME")]
+        out: Option<ModelName>,
     },
     /// Remove an installed model
     Remove {
@@ -165,6 +184,12 @@ fn run_for(
             return fetch::import(&file, name, sha256, place);
         }
         ModelsCommand::Verify { name } => keep::verify(name.as_deref(), place)?,
+        ModelsCommand::Shrink {
+            model,
+            vocab,
+            corpus,
+            out,
+        } => shrink::run(&model, vocab, &corpus, out, place)?,
         ModelsCommand::Remove { name, yes } => keep::remove(&name, yes, place)?,
         ModelsCommand::Use { name } => return keep::choose(&name, place),
     }

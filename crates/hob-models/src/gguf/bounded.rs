@@ -107,19 +107,20 @@ impl<R: Read + Seek> BoundedReader<R> {
         Ok(value)
     }
 
+    /// The next `length` bytes. The file has them, so that a lie costs no memory.
+    pub(super) fn run(&mut self, what: &'static str, length: u64) -> Result<Vec<u8>, GgufError> {
+        self.claim(what, length)?;
+        // A header's length fits any machine's.
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        self.fill(what, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// The next string, of at most `limit` bytes of UTF-8.
     pub(super) fn string(&mut self, what: &'static str, limit: u64) -> Result<String, GgufError> {
         let length = self.count(what, limit)?;
         let start = self.at;
-        self.claim(what, length)?;
-        let length = usize::try_from(length).map_err(|_| GgufError::TooMany {
-            what,
-            at: start,
-            value: length,
-            limit,
-        })?;
-        let mut bytes = vec![0; length];
-        self.fill(what, &mut bytes)?;
+        let bytes = self.run(what, length)?;
         String::from_utf8(bytes).map_err(|error| GgufError::Invalid {
             what,
             at: start,

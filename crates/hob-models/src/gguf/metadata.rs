@@ -10,11 +10,11 @@ use super::{GgufError, Header, MAX_TEMPLATE_BYTES};
 /// Most keys; real models have under a hundred.
 pub(super) const MAX_KEYS: u64 = 4096;
 /// Longest key in bytes; the specification allows 65,535, real keys stay under 80.
-const MAX_KEY_BYTES: u64 = 512;
+pub(super) const MAX_KEY_BYTES: u64 = 512;
 /// Longest string value in bytes that is passed over or kept.
-const MAX_STRING_BYTES: u64 = MAX_TEMPLATE_BYTES;
+pub(super) const MAX_STRING_BYTES: u64 = MAX_TEMPLATE_BYTES;
 /// Most elements of one array; the largest vocabularies have some 300,000 tokens.
-const MAX_ARRAY: u64 = 1 << 24;
+pub(super) const MAX_ARRAY: u64 = 1 << 24;
 /// Arrays of numbers up to this length are kept: one value for each layer.
 const MAX_KEPT_ARRAY: u64 = 1024;
 /// Most layers; the largest models have some 130.
@@ -36,7 +36,7 @@ enum Value {
 
 /// The type tags of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
+pub(super) enum Type {
     /// Bytes, and whether it is signed.
     Integer(u32, bool),
     Float(u32),
@@ -46,7 +46,7 @@ enum Type {
 }
 
 impl Type {
-    fn from_tag(tag: u32, at: u64) -> Result<Self, GgufError> {
+    pub(super) fn from_tag(tag: u32, at: u64) -> Result<Self, GgufError> {
         Ok(match tag {
             0 => Self::Integer(1, false),
             1 => Self::Integer(1, true),

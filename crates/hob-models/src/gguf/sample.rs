@@ -1,6 +1,7 @@
 //! Writes small GGUF files for tests.
 
 /// A GGUF file being put together.
+#[derive(Debug)]
 pub(crate) struct Sample {
     version: u32,
     keys: Vec<Vec<u8>>,
@@ -82,6 +83,13 @@ impl Sample {
         self
     }
 
+    /// Takes all tensors away.
+    pub(crate) fn without_tensors(mut self) -> Self {
+        self.tensors.clear();
+        self.data = 0;
+        self
+    }
+
     /// Adds a tensor of type `F32` (0), `Q4_0` (2) or any other (counted as `F32`).
     pub(crate) fn tensor(self, name: &str, dimensions: &[u64], tag: u32) -> Self {
         let elements: u64 = dimensions.iter().product();
@@ -129,8 +137,20 @@ impl Sample {
         bytes.resize(bytes.len().next_multiple_of(32), 0);
         let start = bytes.len();
         let data = usize::try_from(self.data).unwrap_or(0);
-        bytes.extend((0u8..251).cycle().take(data));
-        assert_eq!(bytes.len(), start + data);
+        bytes.resize(start + data, 0);
+        for (_, _, _, offset, length) in &self.tensors {
+            let whole = u64::try_from(data).unwrap_or(0);
+            let end = offset.saturating_add(*length);
+            let (from, to) = ((*offset).min(whole), end.min(whole));
+            let range = |at: u64| start + usize::try_from(at).unwrap_or(0);
+            // Padding between tensors stays zero.
+            for (byte, value) in bytes[range(from)..range(to)]
+                .iter_mut()
+                .zip((0u8..251).cycle())
+            {
+                *byte = value.wrapping_add(u8::try_from(from % 251).unwrap_or(0));
+            }
+        }
         bytes
     }
 }

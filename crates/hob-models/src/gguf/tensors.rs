@@ -31,7 +31,7 @@ pub(super) fn read<R: Read + Seek>(
     reader: &mut BoundedReader<R>,
     count: u64,
     alignment: u64,
-) -> Result<Tensors, GgufError> {
+) -> Result<Vec<Tensor>, GgufError> {
     if count == 0 {
         return Err(GgufError::Invalid {
             what: "tensor count",
@@ -39,10 +39,8 @@ pub(super) fn read<R: Read + Seek>(
             why: "a model without tensors".to_owned(),
         });
     }
+    let mut tensors: Vec<Tensor> = Vec::new();
     let mut names = HashSet::new();
-    let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
-    let mut elements = 0u64;
-    let mut bytes = 0u64;
     // Relative to the start of the data, which only the end of the table tells.
     let mut next_offset = 0u64;
     let mut last_end = 0u64;
@@ -60,15 +58,10 @@ pub(super) fn read<R: Read + Seek>(
         next_offset = last_end
             .checked_next_multiple_of(alignment)
             .ok_or_else(overflow)?;
-        elements = elements.checked_add(tensor.elements).ok_or_else(overflow)?;
-        bytes = bytes.checked_add(tensor.bytes).ok_or_else(overflow)?;
-        *by_type.entry(tensor.kind.name).or_default() += tensor.bytes;
-        if let Some(twice) = names.replace(tensor.name) {
-            return Err(GgufError::Tensor {
-                name: twice.escape_debug().to_string(),
-                why: "it is there twice".to_owned(),
-            });
+        if !names.insert(tensor.name.clone()) {
+            return Err(tensor.refuse("it is there twice".to_owned()));
         }
+        tensors.push(tensor);
     }
     let data = reader.at().next_multiple_of(alignment);
     if data
@@ -81,23 +74,46 @@ pub(super) fn read<R: Read + Seek>(
             size: reader.size(),
         });
     }
-    Ok(Tensors {
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-        elements,
-        bytes,
-        main_type: by_type
-            .iter()
-            .max_by_key(|(_, bytes)| **bytes)
-            .map_or("unknown", |(name, _)| *name),
-        by_type,
-    })
+    Ok(tensors)
 }
 
-struct Tensor {
+impl Tensors {
+    /// What these add up to.
+    pub(super) fn of(tensors: &[Tensor]) -> Result<Self, GgufError> {
+        let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut elements = 0u64;
+        // Their data lies in one file, so that no sum of bytes overflows.
+        let mut bytes = 0u64;
+        for tensor in tensors {
+            let overflow = || tensor.refuse("its size overflows".to_owned());
+            elements = elements.checked_add(tensor.elements).ok_or_else(overflow)?;
+            bytes = bytes.checked_add(tensor.bytes).ok_or_else(overflow)?;
+            *by_type.entry(tensor.kind.name).or_default() += tensor.bytes;
+        }
+        Ok(Self {
+            count: u32::try_from(tensors.len()).unwrap_or(u32::MAX),
+            elements,
+            bytes,
+            main_type: by_type
+                .iter()
+                .max_by_key(|(_, bytes)| **bytes)
+                .map_or("unknown", |(name, _)| *name),
+            by_type,
+        })
+    }
+}
+
+/// One entry of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
     name: String,
+    tag: u32,
     kind: TensorType,
+    /// 1 to 4 lengths, a row's first.
+    dimensions: Vec<u64>,
     elements: u64,
     bytes: u64,
+    /// Bytes from the start of the data.
     offset: u64,
 }
 
@@ -112,18 +128,14 @@ impl Tensor {
         if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
             return Err(refuse(format!("it has {dimensions} dimensions")));
         }
-        let mut row = 0;
-        let mut elements = 1u64;
-        for index in 0..dimensions {
-            let length = reader.u64("tensor's dimension")?;
-            if index == 0 {
-                row = length;
-            }
-            elements = elements
-                .checked_mul(length)
-                .filter(|elements| *elements > 0 && i64::try_from(*elements).is_ok())
-                .ok_or_else(|| refuse("its number of elements is out of range".to_owned()))?;
-        }
+        let lengths = (0..dimensions).map(|_| reader.u64("tensor's dimension"));
+        let dimensions = lengths.collect::<Result<Vec<_>, _>>()?;
+        let row = dimensions[0];
+        let elements = dimensions
+            .iter()
+            .try_fold(1u64, |elements, length| elements.checked_mul(*length))
+            .filter(|elements| *elements > 0 && i64::try_from(*elements).is_ok())
+            .ok_or_else(|| refuse("its number of elements is out of range".to_owned()))?;
         let tag = reader.u32("tensor's type")?;
         let kind = tensor_type(tag)
             .ok_or_else(|| refuse(format!("hob's llama.cpp has no tensor type {tag}")))?;
@@ -139,11 +151,60 @@ impl Tensor {
         let offset = reader.u64("tensor's offset")?;
         Ok(Self {
             name,
+            tag,
             kind,
+            dimensions,
             elements,
             bytes,
             offset,
         })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its lengths, a row's first; 1 to 4 of them, none of them 0.
+    pub fn dimensions(&self) -> &[u64] {
+        &self.dimensions
+    }
+
+    /// Bytes of its data.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where its data starts, in bytes from the start of all data.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number of its type in the format.
+    pub(super) fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Bytes of one of the slices that its last dimension counts: of a matrix, a row. `None` where
+    /// such a slice is no whole number of blocks.
+    pub(super) fn slice_bytes(&self) -> Option<u64> {
+        let slices = self.dimensions.last().copied().unwrap_or(1);
+        let elements = self.elements / slices;
+        elements
+            .is_multiple_of(self.kind.block)
+            .then(|| self.bytes / slices)
+    }
+
+    /// The same with so many slices, at least 1 and not more than there are.
+    pub(super) fn with_slices(&self, slices: u64) -> Self {
+        let before = self.dimensions.last().copied().unwrap_or(1);
+        let mut fewer = self.clone();
+        if let Some(last) = fewer.dimensions.last_mut() {
+            *last = slices;
+        }
+        fewer.elements = self.elements / before * slices;
+        fewer.bytes = self.bytes / before * slices;
+        fewer
     }
 
     fn refuse(&self, why: String) -> GgufError {
@@ -155,7 +216,7 @@ impl Tensor {
 }
 
 /// How a tensor's elements are stored.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TensorType {
     name: &'static str,
     /// Elements in a block.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Installed, Manifest, Part, Store, StoreError, disk};
+use super::{Installed, Lineage, Manifest, Part, Store, StoreError, disk};
 use crate::digest::Hasher;
 use crate::gguf::Header;
 use crate::{ModelName, Sha256};
@@ -53,6 +53,7 @@ pub struct Installing {
     store: Store,
     name: ModelName,
     provenance: Provenance,
+    lineage: Option<Lineage>,
     expected: Expected,
     resume: Resume,
     part: File,
@@ -88,6 +89,7 @@ impl Store {
             store: self.clone(),
             name: name.clone(),
             provenance,
+            lineage: None,
             expected,
             resume,
             part: disk::open_private(&path)?,
@@ -330,6 +332,21 @@ impl Installing {
         Ok(())
     }
 
+    /// What was added so far, open for reading. It is on the disk, and can be checked before it becomes a
+    /// model.
+    ///
+    /// # Errors
+    /// When it cannot be written or opened.
+    pub fn read_back(&self) -> Result<File, StoreError> {
+        self.part.sync_data().map_err(|e| self.broken(e))?;
+        File::open(&self.path).map_err(|e| StoreError::io("read", &self.path, e))
+    }
+
+    /// Notes what the model was made of.
+    pub fn descends(&mut self, lineage: Lineage) {
+        self.lineage = Some(lineage);
+    }
+
     /// Removes all traces. The failure that led here matters, not that of clearing up.
     fn abandon(&self) {
         for part in [
@@ -380,6 +397,7 @@ impl Installing {
             self.length,
             self.provenance.origin.clone(),
             self.provenance.licence.clone(),
+            self.lineage.clone(),
             &header,
         ))
     }

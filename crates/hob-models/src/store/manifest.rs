@@ -21,6 +21,27 @@ pub struct Installed {
     pub manifest: Manifest,
 }
 
+/// What a model was made of, if it was made here, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// The name of the model that it was made of, at that time.
+    pub source: ModelName,
+    /// That model's digest.
+    pub source_sha256: Sha256,
+    /// What was done, in sentences, the first first; of a model that was itself made here, its steps
+    /// come before.
+    pub steps: Vec<String>,
+    /// The digest of the text that it was fitted to, all files one after the other.
+    pub corpus_sha256: Sha256,
+    /// Bytes of that text.
+    pub corpus_bytes: u64,
+    /// Tokens that the text was to the model that it was made of.
+    pub corpus_tokens_before: u64,
+    /// Tokens that the text is to it.
+    pub corpus_tokens: u64,
+}
+
 /// What the store remembers of an installed model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +67,9 @@ pub struct Manifest {
     pub context: u32,
     /// Whether there is a chat template.
     pub chat: bool,
+    /// What it was made of, if it was made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 impl Manifest {
@@ -54,6 +78,7 @@ impl Manifest {
         size_bytes: u64,
         origin: String,
         licence: Option<String>,
+        lineage: Option<Lineage>,
         header: &Header,
     ) -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -68,6 +93,7 @@ impl Manifest {
             quantization: header.quantization.clone(),
             context: header.n_ctx_train,
             chat: header.chat_template.is_some(),
+            lineage,
         }
     }
 

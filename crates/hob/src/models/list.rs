@@ -31,6 +31,7 @@ pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
                     "licence": model.manifest.licence,
                     "origin": model.manifest.origin,
                     "installed": model.manifest.installed,
+                    "lineage": model.manifest.lineage,
                 })
             })
             .collect();
@@ -48,7 +49,15 @@ pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
         ));
         return Ok(());
     }
-    let mut table = Table::new(["", "NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT"]);
+    let mut table = Table::new([
+        "",
+        "NAME",
+        "SIZE",
+        "PARAMETERS",
+        "QUANTIZATION",
+        "CONTEXT",
+        "MADE OF",
+    ]);
     for model in &models {
         let manifest = &model.manifest;
         table.add([
@@ -58,6 +67,10 @@ pub(super) fn installed(place: &mut Place<'_>) -> Result<(), Failure> {
             Parameters(manifest.parameters).to_string(),
             clean_line(&manifest.quantization),
             manifest.context.to_string(),
+            manifest
+                .lineage
+                .as_ref()
+                .map_or_else(String::new, |lineage| lineage.source.to_string()),
         ]);
     }
     place.output.write(&table.text(&[2, 3, 5]))

@@ -41,8 +41,14 @@ impl Meter {
 
     /// A file of this many bytes is being hashed.
     pub(super) fn checking(&mut self, total: u64) {
+        self.stage("checking", total);
+    }
+
+    /// This many bytes are to be gone through next, to this end.
+    pub(super) fn stage(&mut self, what: &'static str, total: u64) {
         self.progress(0, Some(total));
-        self.bar.set_message("checking");
+        self.bar.reset_eta();
+        self.bar.set_message(what);
     }
 
     /// This many bytes more.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hob_models::ModelName;
 use hob_models::catalog::Parameters;
 use hob_models::gguf::Header;
-use hob_models::store::{Installed, StoreError};
+use hob_models::store::{Installed, Lineage, StoreError};
 use serde_json::{Value, json};
 
 use super::Place;
@@ -40,6 +40,7 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         rows.push(("sha256", manifest.sha256.to_string()));
         rows.extend(manifest.licence.iter().map(|id| ("licence", id.clone())));
         rows.push(("from", manifest.origin.clone()));
+        rows.extend(manifest.lineage.iter().flat_map(lineage));
     }
     rows.push(("file", path.display().to_string()));
     let lines = rows.iter().map(|(label, value)| {
@@ -134,6 +135,25 @@ fn description(header: &Header) -> Vec<(&'static str, String)> {
         None => "no: a base model, which continues text".to_owned(),
     };
     rows.push(("chat template", chat));
+    rows
+}
+
+/// What a model was made of, and how.
+fn lineage(lineage: &Lineage) -> Vec<(&'static str, String)> {
+    let mut rows = vec![(
+        "made of",
+        format!("{} ({})", lineage.source, lineage.source_sha256),
+    )];
+    rows.extend(lineage.steps.iter().map(|step| ("step", step.clone())));
+    rows.push((
+        "fitted to",
+        format!(
+            "{} of text: {} tokens, {} before",
+            bytes(lineage.corpus_bytes),
+            lineage.corpus_tokens,
+            lineage.corpus_tokens_before
+        ),
+    ));
     rows
 }
 

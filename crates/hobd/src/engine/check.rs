@@ -97,7 +97,8 @@ impl Ledger {
                 let account = score::Account::new(request);
                 self.scores.insert(request.id, account);
             }
-            Command::Cancel { .. } | Command::Unpin { .. } => {}
+            // hobd never asks for tokens, so that an answer is out of turn.
+            Command::Tokenize(_) | Command::Cancel { .. } | Command::Unpin { .. } => {}
         }
     }
 
@@ -146,6 +147,7 @@ impl Ledger {
                 let sane = account.takes(scored, self.n_ctx);
                 sane.then_some(()).ok_or(Violation::Figures(scored.id))
             }
+            EngineEvent::Tokenized(_) => Err(Violation::OutOfTurn),
             EngineEvent::Finished(finished) => self.finished(finished),
             EngineEvent::Failed {
                 id, code, message, ..

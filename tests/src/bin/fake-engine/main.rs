@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
                 },
             }),
             Command::SavePin { id } => wire.send(&EngineEvent::PinSaved { id, written: false }),
-            Command::Unpin { .. } | Command::LimitCache { .. } => {}
+            Command::Tokenize(_) | Command::Unpin { .. } | Command::LimitCache { .. } => {}
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
                     cancelled.store(true, Ordering::Relaxed);

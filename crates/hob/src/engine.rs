@@ -1,0 +1,297 @@
+//! An engine of hob's own, for work on models that are not hobd's: the same sandboxed program, started
+//! without hobd. What it says is not believed where it can't be, as it parses files of others.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::memory::{KvType, Weights};
+use hob_ipc::message::{Drafts, Load, LoadFailure, SandboxPolicy};
+use hob_ipc::tokens::Tokenize;
+use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::exit::ExitStatus;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+
+/// The packaged engine.
+const PACKAGED: &str = "/usr/libexec/hob/hob-engine";
+/// Another engine, and how it is started; hobd's own variables.
+const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
+const SANDBOX_VARIABLE: &str = "HOB_ENGINE_SANDBOX";
+const THREADS_VARIABLE: &str = "HOB_ENGINE_THREADS";
+
+/// Tokens of context.
+const N_CTX: u32 = 2048;
+/// The engine's heart beats every second, so that one that says nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Longest wait for one answer. Reading a large model from a slow disk takes minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What went wrong with an engine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// It can't be started.
+    #[error("the engine {} can't be started: {source}", path.display())]
+    Start {
+        /// Its program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended, was killed, or says nothing any more.
+    #[error("the engine ended before its work was done: {0}")]
+    Lost(String),
+    /// It refuses the model.
+    #[error("the engine can't load the model: {message}")]
+    Refused {
+        /// The kind.
+        code: LoadFailure,
+        /// The engine's words.
+        message: String,
+    },
+    /// It can't do what was asked.
+    #[error("the engine can't do this: {0}")]
+    Failed(String),
+    /// It said what can't be.
+    #[error("the engine gave an impossible answer, and was ended")]
+    Absurd,
+    /// Ctrl-C.
+    #[error("stopped")]
+    Stopped(Failure),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let failure = Failure::new(error.to_string()).status(ExitStatus::Model);
+        match error {
+            EngineError::Stopped(stopped) => stopped,
+            EngineError::Start { .. } => failure.hint(format!(
+                "It comes with hobd; {PATH_VARIABLE} can name another."
+            )),
+            EngineError::Refused {
+                code: LoadFailure::Sandbox,
+                ..
+            } => failure.hint(format!(
+                "{SANDBOX_VARIABLE}=degraded goes on with the layers that this kernel has."
+            )),
+            _ => failure,
+        }
+    }
+}
+
+/// A text's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    /// Their numbers, each one of the vocabulary's.
+    pub(crate) tokens: Vec<u32>,
+    /// Whether they spell the text again, byte for byte.
+    pub(crate) exact: bool,
+}
+
+/// A running engine with a model; ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    child: Child,
+    socket: UnixStream,
+    decoder: Decoder,
+    interrupt: Interrupt,
+    requests: u64,
+    /// Tokens of the vocabulary, as the model's header has them.
+    vocabulary: u32,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It has nothing to save; an error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Engine {
+    /// Starts an engine and loads a model of so many tokens, from its open file.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(crate) fn load(
+        model: &File,
+        vocabulary: u32,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
+        let path = program();
+        let (socket, theirs) = UnixStream::pair().map_err(|source| EngineError::Start {
+            path: path.clone(),
+            source,
+        })?;
+        let child = spawn(&path, theirs).map_err(|source| EngineError::Start {
+            path: path.clone(),
+            source,
+        })?;
+        let mut engine = Self {
+            child,
+            socket,
+            decoder: Decoder::new(EVENT_BYTES_MAX),
+            interrupt: interrupt.clone(),
+            requests: 0,
+            vocabulary,
+        };
+        let lost = |error: io::Error| EngineError::Lost(error.to_string());
+        engine
+            .socket
+            .set_read_timeout(Some(SILENCE))
+            .map_err(lost)?;
+        // llama.cpp reads on from where the file stands, which is one place for all its descriptors.
+        rewind(model).map_err(lost)?;
+        let command = encode(&Command::Load(load()), COMMAND_BYTES_MAX);
+        let frame = command.map_err(|error| EngineError::Lost(error.to_string()))?;
+        send_with(&mut engine.socket, &frame, model).map_err(lost)?;
+        engine.wait(|event| match event {
+            EngineEvent::Ready(_) => Some(Ok(())),
+            EngineEvent::LoadFailed { code, message } => {
+                Some(Err(EngineError::Refused { code, message }))
+            }
+            _ => None,
+        })?;
+        Ok(engine)
+    }
+
+    /// Makes tokens of a text of at most [`hob_ipc::tokens::TEXT_BYTES_MAX`] bytes.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(crate) fn tokenize(&mut self, text: &str) -> Result<Tokens, EngineError> {
+        self.requests += 1;
+        let asked = RequestId(self.requests);
+        self.send(&Command::Tokenize(Tokenize {
+            id: asked,
+            text: text.to_owned(),
+        }))?;
+        let told = self.wait(|event| match event {
+            EngineEvent::Tokenized(told) if told.id == asked => Some(Ok(told)),
+            EngineEvent::Failed { id, message, .. } if id == asked => {
+                Some(Err(EngineError::Failed(message)))
+            }
+            _ => None,
+        })?;
+        let known = |token: i32| u32::try_from(token).ok().filter(|t| *t < self.vocabulary);
+        let tokens: Option<Vec<u32>> = told.tokens.into_iter().map(known).collect();
+        let exact = told.exact;
+        match tokens {
+            // No token stands for less than a byte, but for the space that some tokenizers add.
+            Some(tokens) if tokens.len() <= text.len() + 1 => Ok(Tokens { tokens, exact }),
+            _ => Err(EngineError::Absurd),
+        }
+    }
+
+    fn send(&mut self, command: &Command) -> Result<(), EngineError> {
+        let lost = |error: String| EngineError::Lost(error);
+        let frame = encode(command, COMMAND_BYTES_MAX).map_err(|error| lost(error.to_string()))?;
+        let sent = self.socket.write_all(&frame);
+        sent.map_err(|error| lost(error.to_string()))
+    }
+
+    /// Waits for the event that `wanted` takes.
+    fn wait<T>(
+        &mut self,
+        mut wanted: impl FnMut(EngineEvent) -> Option<Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let lost = |error: String| EngineError::Lost(error);
+        let started = Instant::now();
+        let mut buffer = [0; 16 << 10];
+        loop {
+            while let Some(event) = self.decoder.next().map_err(|e| lost(e.to_string()))? {
+                if let Some(found) = wanted(event) {
+                    return found;
+                }
+            }
+            self.interrupt.check().map_err(EngineError::Stopped)?;
+            if started.elapsed() > PATIENCE {
+                return Err(lost(format!("no answer for {} s", PATIENCE.as_secs())));
+            }
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(lost("it closed the connection".to_owned())),
+                Ok(bytes) => self.decoder.push(&buffer[..bytes]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error.to_string())),
+            }
+        }
+    }
+}
+
+/// The engine that belongs to this program: the one that a variable names, the one beside it in a build
+/// folder, else the packaged one.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE) {
+        return path.into();
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.with_file_name("hob-engine");
+    if beside.is_file() {
+        beside
+    } else {
+        PathBuf::from(PACKAGED)
+    }
+}
+
+fn rewind(mut file: &File) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0)).map(|_| ())
+}
+
+/// Starts it as hobd does: nothing of the environment, one socket. A group of its own keeps the
+/// terminal's Ctrl-C from it, which is for hob to act on.
+fn spawn(path: &Path, socket: UnixStream) -> io::Result<Child> {
+    Process::new(path)
+        .env_clear()
+        // ggml would otherwise fork a debugger when it aborts.
+        .env("GGML_NO_BACKTRACE", "1")
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+fn load() -> Load {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    let policy = SandboxPolicy::ALL
+        .into_iter()
+        .find(|policy| policy.as_str() == said(SANDBOX_VARIABLE));
+    Load {
+        version: hob_ipc::VERSION,
+        sandbox: policy.unwrap_or_default(),
+        n_ctx: N_CTX,
+        parallel: 1,
+        threads: said(THREADS_VARIABLE).parse().ok(),
+        memory_bytes_max: None,
+        kv_type: KvType::F16,
+        weights: Weights::Mapped,
+        lock: false,
+        chat_template: None,
+        drafts: Drafts::Off,
+        embeddings: false,
+        cache_bytes_max: 0,
+    }
+}
+
+/// Writes `frame`, with the model's descriptor attached to its first byte.
+fn send_with(socket: &mut UnixStream, frame: &[u8], model: &File) -> io::Result<()> {
+    let descriptors = [model.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let parts = [IoSlice::new(frame)];
+    let sent = sendmsg(&*socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
+    socket.write_all(&frame[sent..])
+}

@@ -1,0 +1,105 @@
+//! What a smaller model is like, beside the one that it was made of.
+
+use serde_json::{Value, json};
+
+use super::Made;
+use crate::clean::{clean, clean_line};
+use crate::failure::Failure;
+use crate::models::Place;
+use crate::models::corpus::Corpus;
+use crate::models::samples::SAMPLES;
+use crate::render::bytes;
+
+const TITLE: &str = "TOKENS FOR 1000 BYTES";
+
+/// Bytes and tokens of one text, before and after.
+struct Line {
+    text: String,
+    bytes: u64,
+    before: u64,
+    after: u64,
+}
+
+impl Line {
+    fn json(&self) -> Value {
+        json!({
+            "text": self.text,
+            "bytes": self.bytes,
+            "tokens_before": self.before,
+            "tokens": self.after,
+        })
+    }
+}
+
+/// The corpus's files, then the samples.
+fn lines(made: &Made, corpus: &Corpus) -> (Vec<Line>, Vec<Line>) {
+    let files = corpus.files().iter().zip(&made.before.files);
+    let files = files.zip(&made.after.files);
+    let files = files.map(|((path, (bytes, before)), (_, after))| Line {
+        text: path.display().to_string(),
+        bytes: *bytes,
+        before: *before,
+        after: *after,
+    });
+    let samples = SAMPLES.iter().zip(&made.before.samples);
+    let samples = samples.zip(&made.after.samples);
+    let samples = samples.map(|(((language, text), before), after)| Line {
+        text: (*language).to_owned(),
+        bytes: text.len() as u64,
+        before: *before,
+        after: *after,
+    });
+    (files.collect(), samples.collect())
+}
+
+/// Shows it.
+pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Result<(), Failure> {
+    let (files, samples) = lines(made, corpus);
+    let manifest = &made.installed.manifest;
+    if place.json {
+        let list = |lines: &[Line]| lines.iter().map(Line::json).collect::<Vec<_>>();
+        let object = json!({
+            "name": made.installed.name,
+            "sha256": manifest.sha256,
+            "size_bytes_before": made.source_bytes,
+            "size_bytes": manifest.size_bytes,
+            "vocabulary_before": made.tokens.0,
+            "vocabulary": made.tokens.1,
+            "parameters": manifest.parameters,
+            "licence": manifest.licence,
+            "lineage": manifest.lineage,
+            "corpus": list(&files),
+            "languages": list(&samples),
+            "path": place.store.model_path(&made.installed.name).display().to_string(),
+        });
+        return place.output.write(&crate::ask::to_json(&object)?);
+    }
+    let name = &made.installed.name;
+    let (before, after) = made.tokens;
+    let (small, large) = (bytes(manifest.size_bytes), bytes(made.source_bytes));
+    let licence = manifest.licence.iter();
+    let licence = licence.map(|id| format!("Its licence is that of its source: {id}.\n"));
+    place.output.write(&clean(&format!(
+        "{name} is installed: {small} instead of {large}, {after} tokens instead of {before}.\n\
+         {}\n{}\n`hob models use {name}` makes it the default.\n",
+        licence.collect::<String>(),
+        table(&files, &samples),
+    )))
+}
+
+/// Tokens for each thousand bytes, as words of other languages may now be many.
+fn table(files: &[Line], samples: &[Line]) -> String {
+    let lines = || files.iter().chain(samples);
+    let names = lines().map(|line| clean_line(&line.text).chars().count());
+    let width = names.max().unwrap_or(0).max(TITLE.len());
+    let row = |line: &Line| {
+        let rate = |tokens: u64| tokens.saturating_mul(1000) / line.bytes.max(1);
+        let (before, after) = (rate(line.before), rate(line.after));
+        format!(
+            "{:<width$}  {before:>6}  {after:>6}\n",
+            clean_line(&line.text)
+        )
+    };
+    let head = format!("{TITLE:<width$}  {:>6}  {:>6}\n", "BEFORE", "NOW");
+    lines().map(row).fold(head, |text, row| text + &row)
+}
