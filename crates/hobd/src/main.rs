@@ -113,6 +113,8 @@ enum Generate {
     },
     /// The commented default settings file, to the standard output.
     Config,
+    /// The reference of all settings in Markdown, to the standard output.
+    Reference,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
@@ -286,6 +288,7 @@ fn generate(what: &Generate) -> anyhow::Result<()> {
             std::fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))
         }
         Generate::Config => print(&settings::document::default_file()),
+        Generate::Reference => print(&settings::document::reference()),
     }
 }
 

@@ -14,8 +14,19 @@ environment variables (HOB_LIMITS_QUEUE for queue in [limits]) win over both, an
 Values are checked before anything starts: `hobd --check-config` says what is in force and why. \
 Restart hobd after a change.";
 
-/// The commented default file of system scope.
-pub fn default_file() -> String {
+const REFERENCE_HEAD: &str = "# Settings
+
+Every setting of hobd, made by `scripts/docs` from the table that hobd itself reads settings by. Defaults
+are those of the system's hobd; with `--user`, folders and the socket are the user's own.
+
+Settings come from, each winning over the ones before: the defaults; `/etc/hob/hobd.toml`, or
+`~/.config/hob/hobd.toml` with `--user`; `hobd.toml.d/*.toml` beside it; the environment; flags
+(`--set TABLE.NAME=VALUE`). `hobd --check-config` shows what is in force and where it comes from. A value that
+does not fit, or a name that there is not, is an error with file and line before anything starts.
+";
+
+/// The defaults of system scope.
+fn system_defaults() -> Settings {
     let places = Places {
         socket: "/run/hob/hob.sock".into(),
         models_dir: "/var/lib/hob/models".into(),
@@ -24,7 +35,12 @@ pub fn default_file() -> String {
         snapshots_dir: "/var/cache/hob/snapshots".into(),
         engine: super::ENGINE_PATH.into(),
     };
-    let mut settings = Settings::defaults(Scope::System, places);
+    Settings::defaults(Scope::System, places)
+}
+
+/// The commented default file of system scope.
+pub fn default_file() -> String {
+    let mut settings = system_defaults();
     let mut file = String::new();
     comment(&mut file, HEAD);
     for (table, about) in TABLES {
@@ -46,6 +62,33 @@ pub fn default_file() -> String {
         }
     }
     file
+}
+
+/// Every setting as a page of Markdown: its name, variable, bounds, default and meaning.
+pub fn reference() -> String {
+    let mut settings = system_defaults();
+    let mut page = String::from(REFERENCE_HEAD);
+    for (table, about) in TABLES {
+        let title = match table {
+            "" => "At the top".to_owned(),
+            table => format!("`[{table}]`"),
+        };
+        page.extend(["\n## ", &title, "\n\n", about, "\n"]);
+        for key in KEYS {
+            let (its_table, name) = key.split();
+            if its_table != table {
+                continue;
+            }
+            let slot = (key.slot)(&mut settings);
+            page.extend([
+                format!("\n### `{name}`\n\n{}\n\n", key.about),
+                format!("- It must be {}.\n", slot.expected()),
+                format!("- Default: `{}`\n", slot.show()),
+                format!("- Environment: `{}`\n", key.variable),
+            ]);
+        }
+    }
+    page
 }
 
 /// What is in force and where each setting came from, as a settings file.
