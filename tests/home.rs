@@ -6,11 +6,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hob_api::ErrorCode;
 use hob_api::home::{HomeAnswer, Outcome};
 use hob_api::provider::{Provider, ProviderList};
-use hob_e2e::{Daemon, Setup, ran_as_root};
+use hob_e2e::{Daemon, Setup, eventually, ran_as_root};
 use serde_json::{Value, json};
 
 const OTHER: u32 = 54_321;
@@ -211,4 +213,57 @@ async fn the_command_line_registers_reads_and_evaluates() {
     let removed = hob(&daemon, &["providers", "remove", "house"]);
     assert!(removed.status.success(), "{removed:?}");
     assert!(!hob(&daemon, &["home", "lights off"]).status.success());
+}
+
+/// A home whose readings take a while: every target is compared with every word.
+fn large_house() -> Value {
+    let mut house = house();
+    let lamp = |n: usize| {
+        json!({
+            "id": format!("lamp.{n}"), "kind": "light", "area": format!("Room {}", n / 10),
+            "name": format!("Lamp number {n} at the window"),
+        })
+    };
+    house["targets"] = (0..1000).map(lamp).collect();
+    house
+}
+
+#[tokio::test]
+async fn a_user_who_asks_for_much_at_once_keeps_no_other_waiting() {
+    /// As many as wait for one user, and fewer than half of the connections.
+    const FLOOD: usize = 16;
+    if ran_as_root("a_user_who_asks_for_much_at_once_keeps_no_other_waiting") {
+        return;
+    }
+    let daemon = Setup::empty().start().await;
+    daemon.open_to_everybody();
+    let flooding = daemon.client().of_uid(OTHER);
+    let path = "/hob/v1/providers/house";
+    flooding.put(path, &large_house()).await.json::<Provider>();
+    register(&daemon, "house", &house()).await;
+    let body = json!({"text": "turn on the lamp at the window in the room ".repeat(40)});
+    let ended = Arc::new(AtomicUsize::new(0));
+    let flood: Vec<_> = (0..FLOOD)
+        .map(|_| {
+            let (client, body, ended) = (flooding.clone(), body.clone(), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let status = client.post("/hob/v1/home", &body).await.status;
+                ended.fetch_add(usize::from(status == 200), Ordering::SeqCst);
+                status
+            })
+        })
+        .collect();
+    // The first of them ended, so the others wait.
+    eventually("a reading ends", async || {
+        (ended.load(Ordering::SeqCst) > 0).then_some(())
+    })
+    .await;
+    let answer = say(&daemon, "turn off the desk lamp").await;
+    assert_eq!(answer.outcome, Outcome::Call);
+    let before = ended.load(Ordering::SeqCst);
+    for asked in flood {
+        assert_eq!(asked.await.unwrap(), 200);
+    }
+    // It had its turn behind the one under way, and not behind all.
+    assert!(before + 2 <= FLOOD, "{before} of {FLOOD} were read before");
 }

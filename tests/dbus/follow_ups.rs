@@ -206,6 +206,10 @@ async fn a_real_model_is_told_results_as_data() {
             .json();
         let decoded = answer.decoded.unwrap();
         asked_again += decoded.follow_ups.len();
+        for wrote in &decoded.follow_ups {
+            let about = |line: &str| line == "(done)" || line.contains("\"Desk Lamp\"");
+            assert!(wrote.lines().all(about), "{wrote:?}");
+        }
         wrote.extend(decoded.follow_ups.into_iter().chain([decoded.text]));
         assert!(answer.calls.len() <= 3, "{:?}", answer.calls);
     }
@@ -213,7 +217,7 @@ async fn a_real_model_is_told_results_as_data() {
         asked_again > 0,
         "the model was never asked again: {wrote:?}"
     );
-    // Neither a lock nor another lamp was spoken of.
+    // A lock is nothing that was spoken of.
     let asked = hub.asked();
     assert!(
         asked.iter().all(|asked| matches!(asked, Asked::Invoked(_))),
