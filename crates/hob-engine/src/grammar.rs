@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hob_ipc::constraint::{ConstraintFailure, REASON_BYTES_MAX};
+use hob_ipc::constraint::{Constraint, ConstraintFailure, REASON_BYTES_MAX};
 use hob_ipc::message::FailureCode;
 use llguidance::TokenParser;
 use llguidance::api::StopReason;
@@ -23,6 +23,15 @@ mod contain;
 
 #[cfg(test)]
 mod tests;
+
+/// What is to be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the answer must be.
+    pub constraint: Constraint,
+    /// Whether its prompt has opened the model's reasoning already.
+    pub reasoning: bool,
+}
 
 /// Why an answer can't be what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +105,8 @@ pub struct Grammar {
     parser: Option<TokenParser>,
     /// Tokens that no answer has, whatever the grammar says of them.
     barred: Arc<SimpleVob>,
+    /// Control tokens that this answer may have, with their texts.
+    marks: Vec<(Token, String)>,
     opening: Vec<Token>,
 }
 
@@ -109,10 +120,15 @@ impl std::fmt::Debug for Grammar {
 
 impl Grammar {
     /// An answer that begins. What it must begin with is taken already.
-    fn new(parser: TokenParser, barred: Arc<SimpleVob>) -> Result<Self, GrammarError> {
+    fn new(
+        parser: TokenParser,
+        barred: Arc<SimpleVob>,
+        marks: Vec<(Token, String)>,
+    ) -> Result<Self, GrammarError> {
         let mut grammar = Self {
             parser: Some(parser),
             barred,
+            marks,
             opening: Vec::new(),
         };
         grammar.opening = grammar.forced()?;
@@ -129,6 +145,13 @@ impl Grammar {
     /// The tokens that every such answer begins with.
     pub fn opening(&self) -> &[Token] {
         &self.opening
+    }
+
+    /// What an answer says by a control token that it may have: nothing else has a text for it.
+    pub fn mark(&self, token: Token) -> Option<&str> {
+        let mut marks = self.marks.iter();
+        let found = marks.find(|(mark, _)| *mark == token)?;
+        Some(&found.1)
     }
 
     /// Tokens that may come next; never none.

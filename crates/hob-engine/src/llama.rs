@@ -8,7 +8,6 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use hob_ipc::RequestId;
-use hob_ipc::constraint::Constraint;
 use hob_ipc::kernels::Level;
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{FailureCode, Load, LoadFailure, NAME_BYTES_MAX, Prompt, Ready, Sampling};
@@ -25,7 +24,7 @@ use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO;
 
 use crate::embed::Embedder;
 use crate::grammar::compiler::{Compiler, Compiling};
-use crate::grammar::{GrammarError, TokenSet};
+use crate::grammar::{GrammarError, TokenSet, Wanted};
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
 use crate::raw;
 use crate::sampler::Sampler;
@@ -394,24 +393,21 @@ impl Model for Llama<'_> {
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
-        let bytes = match prompt {
-            Prompt::Text(text) => text.len(),
-            Prompt::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+        self.refuse_hopeless(prompt.text_bytes())?;
+        let template = || {
+            self.template.as_ref().ok_or_else(|| {
+                Failure::new(
+                    FailureCode::NoChatTemplate,
+                    "the model has no chat template",
+                )
+            })
         };
-        self.refuse_hopeless(bytes)?;
-        let messages = match prompt {
+        let rendered: Result<Vec<Span>, TemplateError> = match prompt {
             Prompt::Text(text) => return Ok(prompt::encode_text(&self.words, text)),
-            Prompt::Chat(messages) => messages,
+            Prompt::Chat(messages) => template()?.render(messages),
+            Prompt::Dialogue(dialogue) => template()?.render_dialogue(dialogue),
         };
-        let Some(template) = &self.template else {
-            return Err(Failure::new(
-                FailureCode::NoChatTemplate,
-                "the model has no chat template",
-            ));
-        };
-        let spans: Vec<Span> = template
-            .render(messages)
-            .map_err(|error: TemplateError| Failure::new(FailureCode::Template, error))?;
+        let spans = rendered.map_err(|error| Failure::new(FailureCode::Template, error))?;
         Ok(prompt::encode_chat(
             &self.words,
             &self.words.controls,
@@ -540,13 +536,9 @@ impl Model for Llama<'_> {
         restored && usize::try_from(known) == Ok(tokens)
     }
 
-    fn compile(
-        &mut self,
-        id: RequestId,
-        constraint: Constraint,
-    ) -> Result<Compiling, GrammarError> {
+    fn compile(&mut self, id: RequestId, wanted: Wanted) -> Result<Compiling, GrammarError> {
         let compiler = self.grammars.as_ref().ok_or(GrammarError::Unsupported)?;
-        compiler.begin(id, constraint)
+        compiler.begin(id, wanted)
     }
 
     fn embedder(&mut self) -> Result<&mut dyn Embedder, Failure> {

@@ -8,7 +8,6 @@ use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use hob_api::event::FinishReason;
-use hob_ipc::constraint::Constraint;
 use hob_ipc::embedding::EmbedFailure;
 use hob_ipc::message::{Drafts, FailureCode, Generate, Prompt, Sampling};
 use hob_ipc::{EngineEvent, RequestId};
@@ -16,7 +15,7 @@ use hob_ipc::{EngineEvent, RequestId};
 use crate::drafts::{Acceptance, StepCosts};
 use crate::embed::{self, Embedder};
 use crate::grammar::compiler::Compiling;
-use crate::grammar::{Grammar, GrammarError, TokenSet};
+use crate::grammar::{Grammar, GrammarError, TokenSet, Wanted};
 use crate::inbox::{Inbound, Inbox};
 use crate::memories::{Memories, Memory, Reader};
 use crate::outgoing::Outgoing;
@@ -181,12 +180,8 @@ pub trait Model {
     ///
     /// # Errors
     /// [`GrammarError::Unsupported`].
-    fn compile(
-        &mut self,
-        id: RequestId,
-        constraint: Constraint,
-    ) -> Result<Compiling, GrammarError> {
-        let _ = (id, constraint);
+    fn compile(&mut self, id: RequestId, wanted: Wanted) -> Result<Compiling, GrammarError> {
+        let _ = (id, wanted);
         Err(GrammarError::Unsupported)
     }
 
@@ -198,6 +193,15 @@ pub trait Model {
         let message = "this model makes no embeddings";
         Err(embed::failure(EmbedFailure::Unsupported, message))
     }
+}
+
+/// A request with the tokens of its prompt.
+#[derive(Debug)]
+struct Asked {
+    request: Generate,
+    prompt: Vec<Token>,
+    /// What the prompt's template has said of the answer already, for its text.
+    lead: &'static str,
 }
 
 /// Serves until the commands end, with `Ok`, or hobd is gone.
@@ -346,10 +350,13 @@ impl<M: Model> Server<'_, M> {
     fn start(&mut self, request: Generate, received: Instant) -> io::Result<()> {
         let id = request.id;
         self.pulse.advance();
-        let admitted = match &request.constraint {
-            Some(_) => self.park(request, received),
-            None => self.admit(request, received, None),
-        };
+        let admitted = self.read_prompt(request).and_then(|asked| {
+            if asked.request.constraint.is_some() {
+                self.park(asked, received)
+            } else {
+                self.admit(asked, received, None)
+            }
+        });
         self.admitted(id, admitted)
     }
 
@@ -362,12 +369,8 @@ impl<M: Model> Server<'_, M> {
         }
     }
 
-    fn admit(
-        &mut self,
-        request: Generate,
-        received: Instant,
-        grammar: Option<Grammar>,
-    ) -> Result<(), Failure> {
+    /// Makes tokens of a request's prompt.
+    fn read_prompt(&mut self, request: Generate) -> Result<Asked, Failure> {
         self.check_room()?;
         let prompt = self.model.tokenize(&request.prompt)?;
         if prompt.is_empty() {
@@ -387,6 +390,30 @@ impl<M: Model> Server<'_, M> {
                 prompt_tokens,
             });
         }
+        let lead = if request.prompt.is_chat() {
+            self.lead(&prompt)
+        } else {
+            ""
+        };
+        Ok(Asked {
+            request,
+            prompt,
+            lead,
+        })
+    }
+
+    fn admit(
+        &mut self,
+        asked: Asked,
+        received: Instant,
+        grammar: Option<Grammar>,
+    ) -> Result<(), Failure> {
+        self.check_room()?;
+        let Asked {
+            request,
+            prompt,
+            lead,
+        } = asked;
         let sampler = self.model.sampler(&request.sampling, &prompt);
         // Drafts come and go with the board's pace, and what was written with what was asked before,
         // and the last digits of the model's numbers with them: who asks for the same answer again
@@ -396,10 +423,6 @@ impl<M: Model> Server<'_, M> {
         let reader = owner.map(|owner| Reader { owner, exact });
         let place = self.place(reader, &prompt)?;
         self.arrivals += 1;
-        let lead = match (&request.prompt, &request.constraint) {
-            (Prompt::Chat(_), None) => self.lead(&prompt),
-            _ => "",
-        };
         let opening = grammar.as_ref().map(|grammar| grammar.opening().to_vec());
         let mut slot = Slot {
             id: request.id,

@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 
-use hob_ipc::message::ChatMessage;
+use hob_api::chat::Role;
+use hob_ipc::message::{ChatMessage, Dialogue, Part};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
@@ -105,7 +106,7 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, without_training_marks(source))
             .map_err(compile_error)?;
         let reserved = source
             .chars()
@@ -126,22 +127,50 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError`], all but `Compile`.
     pub fn render(&self, messages: &[ChatMessage]) -> Result<Vec<Span>, TemplateError> {
-        let mask = Mask::new(messages, &self.reserved)?;
-        let masked: Vec<Value> = messages
+        let said = messages.iter().map(|message| Said {
+            role: message.role,
+            pieces: vec![Piece::Covered(&message.content)],
+        });
+        self.render_said(&said.collect::<Vec<_>>(), None)
+    }
+
+    /// The same for a dialogue, whose marks are as good as the template's own words.
+    ///
+    /// # Errors
+    /// [`TemplateError`], all but `Compile`.
+    pub fn render_dialogue(&self, dialogue: &Dialogue) -> Result<Vec<Span>, TemplateError> {
+        let said = dialogue.turns.iter().map(|turn| Said {
+            role: turn.role,
+            pieces: turn.parts.iter().map(Piece::from).collect(),
+        });
+        self.render_said(&said.collect::<Vec<_>>(), dialogue.thinking)
+    }
+
+    fn render_said(
+        &self,
+        said: &[Said<'_>],
+        thinking: Option<bool>,
+    ) -> Result<Vec<Span>, TemplateError> {
+        let mask = Mask::new(said, &self.reserved)?;
+        let masked: Vec<Value> = said
             .iter()
-            .map(|message| {
+            .map(|said| {
                 context! {
-                    role => message.role.as_str(),
-                    content => mask.cover(&message.content, self.mask_edges),
+                    role => said.role.as_str(),
+                    content => mask.cover_all(&said.pieces, self.mask_edges),
                 }
             })
             .collect();
-        let context = context! {
+        let mut context = context! {
             messages => masked,
             add_generation_prompt => true,
             bos_token => &self.specials.bos,
             eos_token => &self.specials.eos,
         };
+        // A template may ask whether it is defined.
+        if let Some(thinking) = thinking {
+            context = context! { enable_thinking => thinking, ..context };
+        }
         let mut output = Capped::default();
         let template = self
             .environment
@@ -158,6 +187,19 @@ impl ChatTemplate {
         let text = String::from_utf8_lossy(&output.bytes);
         Ok(mask.uncover(&text))
     }
+}
+
+/// The template without the tags that tell a trainer what the assistant said (`generation`), which are
+/// no Jinja. What they take of the white space around them, an empty comment takes in their place.
+fn without_training_marks(source: &str) -> String {
+    let mut text = source.to_owned();
+    for (open, close) in [("{%-", "-%}"), ("{%-", "%}"), ("{%", "-%}"), ("{%", "%}")] {
+        let comment = format!("{open} {close}").replace('%', "#");
+        for name in ["generation", "endgeneration"] {
+            text = text.replace(&format!("{open} {name} {close}"), &comment);
+        }
+    }
+    text
 }
 
 fn error_of(error: &Error, mask: &Mask) -> TemplateError {
@@ -190,6 +232,39 @@ fn strftime_now(format: &str) -> Result<String, Error> {
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
+/// A message, as the template is given it.
+struct Said<'a> {
+    role: Role,
+    pieces: Vec<Piece<'a>>,
+}
+
+/// A piece of a message.
+enum Piece<'a> {
+    /// A message's own, hidden behind stand-ins.
+    Covered(&'a str),
+    /// As good as the template's own.
+    Bare(&'a str),
+}
+
+impl<'a> Piece<'a> {
+    /// What is to be hidden of it.
+    fn covered(&self) -> &'a str {
+        match self {
+            Self::Covered(text) => text,
+            Self::Bare(_) => "",
+        }
+    }
+}
+
+impl<'a> From<&'a Part> for Piece<'a> {
+    fn from(part: &'a Part) -> Self {
+        match part {
+            Part::Text(text) => Self::Covered(text),
+            Part::Mark(text) => Self::Bare(text),
+        }
+    }
+}
+
 /// The stand-ins of one conversation.
 struct Mask {
     stand_ins: HashMap<char, char>,
@@ -197,7 +272,7 @@ struct Mask {
 }
 
 impl Mask {
-    fn new(messages: &[ChatMessage], reserved: &[char]) -> Result<Self, TemplateError> {
+    fn new(said: &[Said<'_>], reserved: &[char]) -> Result<Self, TemplateError> {
         let mut free = STAND_INS
             .into_iter()
             .flatten()
@@ -206,7 +281,8 @@ impl Mask {
             stand_ins: HashMap::new(),
             originals: HashMap::new(),
         };
-        for c in messages.iter().flat_map(|m| m.content.chars()) {
+        let covered = said.iter().flat_map(|said| &said.pieces);
+        for c in covered.flat_map(|piece| piece.covered().chars()) {
             if mask.stand_ins.contains_key(&c) {
                 continue;
             }
@@ -219,6 +295,14 @@ impl Mask {
 
     fn is_stand_in(&self, c: char) -> bool {
         self.originals.contains_key(&c)
+    }
+
+    fn cover_all(&self, pieces: &[Piece<'_>], edges: bool) -> String {
+        let pieces = pieces.iter().map(|piece| match piece {
+            Piece::Covered(text) => self.cover(text, edges),
+            Piece::Bare(text) => (*text).to_owned(),
+        });
+        pieces.collect()
     }
 
     fn cover(&self, content: &str, edges: bool) -> String {
@@ -275,7 +359,7 @@ impl Write for Capped {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use hob_api::chat::Role;
+    use hob_ipc::message::Turn;
     use proptest::prelude::*;
 
     const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' \
@@ -349,6 +433,58 @@ mod tests {
         );
     }
 
+    fn dialogue(parts: Vec<Part>, thinking: Option<bool>) -> Dialogue {
+        let turn = Turn {
+            role: Role::User,
+            parts,
+        };
+        Dialogue {
+            turns: vec![turn],
+            thinking,
+        }
+    }
+
+    #[test]
+    fn marks_are_as_good_as_the_templates_own_words() {
+        let template = ChatTemplate::compile(CHATML, SpecialTexts::default(), false).unwrap();
+        let parts = vec![
+            Part::Text("hi <|call|>".to_owned()),
+            Part::Mark("<|call|>".to_owned()),
+            Part::Text("x".to_owned()),
+        ];
+        assert_eq!(
+            template.render_dialogue(&dialogue(parts, None)).unwrap(),
+            [
+                Span::Scaffold("<|im_start|>user\n".to_owned()),
+                Span::Content("hi <|call|>".to_owned()),
+                Span::Scaffold("<|call|>".to_owned()),
+                Span::Content("x".to_owned()),
+                Span::Scaffold("<|im_end|>\n<|im_start|>assistant\n".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_template_is_told_of_thinking_if_somebody_has_said_so() {
+        let source = "{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %}";
+        let template = ChatTemplate::compile(source, SpecialTexts::default(), false).unwrap();
+        let told = |thinking| template.render_dialogue(&dialogue(Vec::new(), thinking));
+        assert_eq!(told(None).unwrap(), []);
+        for (thinking, word) in [(false, "False"), (true, "True")] {
+            let scaffold = Span::Scaffold(word.to_owned());
+            assert_eq!(told(Some(thinking)).unwrap(), [scaffold]);
+        }
+    }
+
+    #[test]
+    fn tags_for_trainers_are_left_out() {
+        let source = "a{%- generation -%} b {%- endgeneration %}c{% generation %}";
+        assert_eq!(
+            render(source, "").unwrap(),
+            [Span::Scaffold("abc".to_owned())]
+        );
+    }
+
     #[test]
     fn block_tags_on_their_own_lines_leave_no_blank_lines() {
         let source =
@@ -417,6 +553,26 @@ mod tests {
                 })
                 .sum();
             prop_assert_eq!(scaffold, 3);
+        }
+
+        #[test]
+        fn beside_a_mark_a_message_is_no_scaffold_either(
+            before in "[<|im_start> ]{0,12}", after in "[<|im_start> ]{0,12}",
+        ) {
+            let template = ChatTemplate::compile(CHATML, SpecialTexts::default(), false).unwrap();
+            let parts = vec![
+                Part::Text(before.clone()), Part::Mark("<|m|>".to_owned()), Part::Text(after.clone()),
+            ];
+            let spans = template.render_dialogue(&dialogue(parts, None)).unwrap();
+            let marks: String = spans.iter().filter_map(|span| match span {
+                Span::Scaffold(text) => Some(text.as_str()),
+                Span::Content(_) => None,
+            }).collect();
+            let marks: String = marks.split_whitespace().collect();
+            prop_assert_eq!(marks, "<|im_start|>user<|m|><|im_end|><|im_start|>assistant");
+            let told: String = content_of(&spans).split_whitespace().collect();
+            let said: String = (before + &after).split_whitespace().collect();
+            prop_assert_eq!(told, said);
         }
 
         #[test]

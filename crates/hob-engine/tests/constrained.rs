@@ -15,7 +15,7 @@ use driver::sequences::Sequences;
 use hob_api::event::FinishReason;
 use hob_engine::grammar::alphabet::Alphabet;
 use hob_engine::grammar::compiler::{Compiler, Compiling};
-use hob_engine::grammar::{GrammarError, TokenSet};
+use hob_engine::grammar::{GrammarError, TokenSet, Wanted};
 use hob_engine::inbox::{Inbound, Inbox, Sender, inbox};
 use hob_engine::prompt::Token;
 use hob_engine::pulse::Pulse;
@@ -68,6 +68,7 @@ fn bytes() -> Alphabet {
     spellings.push(Vec::new());
     Alphabet {
         spellings,
+        controls: HashMap::new(),
         ends: vec![END],
         tokenize: Box::new(|text| text.bytes().map(Token::from).collect()),
     }
@@ -163,12 +164,8 @@ impl Model for Whim {
         false
     }
 
-    fn compile(
-        &mut self,
-        id: RequestId,
-        constraint: Constraint,
-    ) -> Result<Compiling, GrammarError> {
-        self.compiler.begin(id, constraint)
+    fn compile(&mut self, id: RequestId, wanted: Wanted) -> Result<Compiling, GrammarError> {
+        self.compiler.begin(id, wanted)
     }
 }
 

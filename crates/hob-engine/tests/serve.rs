@@ -94,6 +94,7 @@ impl Model for Mirror {
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
         match prompt {
             Prompt::Text(text) => Ok(text.bytes().map(Token::from).collect()),
+            Prompt::Dialogue(_) => unreachable!("these tests have no dialogues"),
             Prompt::Chat(messages) => match messages.last() {
                 Some(last) => Ok(last.content.bytes().map(Token::from).collect()),
                 None => Err(Failure::new(FailureCode::NoChatTemplate, "none")),

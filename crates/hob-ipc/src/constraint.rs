@@ -22,6 +22,20 @@ pub enum Constraint {
     /// Text of the language that this grammar describes, in the variant of Lark that llguidance
     /// reads.
     Lark(String),
+    /// Calls of tools, perhaps behind reasoning, or words instead.
+    Calls(CallRules),
+}
+
+/// The language of answers that may call tools, in the marks of the model's own that they have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallRules {
+    /// Rules as of [`Constraint::Lark`]. `answer` is a whole answer, and `reasoned` what is left of
+    /// one whose reasoning the prompt has opened. `start` is the engine's to define, as is `mark_N`
+    /// for the mark at place N.
+    pub rules: String,
+    /// Texts of which each is one token, if the vocabulary has a control token of this text, and else
+    /// spelled. As hobd has them, never a caller.
+    pub marks: Vec<String>,
 }
 
 impl Constraint {
@@ -30,6 +44,7 @@ impl Constraint {
         match self {
             Self::JsonObject => "",
             Self::JsonSchema(text) | Self::Regex(text) | Self::Lark(text) => text,
+            Self::Calls(calls) => &calls.rules,
         }
     }
 }

@@ -233,8 +233,77 @@ pub struct Generate {
 pub enum Prompt {
     /// A conversation, to be rendered by the model's chat template.
     Chat(Vec<ChatMessage>),
+    /// The same with more to it than words.
+    Dialogue(Dialogue),
     /// Plain text to go on from.
     Text(String),
+}
+
+impl Prompt {
+    /// Whether a chat template renders it.
+    pub fn is_chat(&self) -> bool {
+        match self {
+            Self::Chat(_) | Self::Dialogue(_) => true,
+            Self::Text(_) => false,
+        }
+    }
+
+    /// Its text in bytes, without what the template writes.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+            Self::Dialogue(dialogue) => dialogue.turns.iter().map(Turn::text_bytes).sum(),
+        }
+    }
+}
+
+/// A conversation with marks of the model's own, or with a word about thinking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dialogue {
+    /// What was said.
+    pub turns: Vec<Turn>,
+    /// Whether the model is to think before it answers, for templates that ask for it by the name of
+    /// `enable_thinking`; `None` for as they have it.
+    pub thinking: Option<bool>,
+}
+
+/// One message of a [`Dialogue`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Who says it.
+    pub role: Role,
+    /// What is said, one part behind the other.
+    pub parts: Vec<Part>,
+}
+
+impl Turn {
+    fn text_bytes(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Text(text) | Part::Mark(text) => text.len(),
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+}
+
+impl From<ChatMessage> for Turn {
+    fn from(message: ChatMessage) -> Self {
+        Self {
+            role: message.role,
+            parts: vec![Part::Text(message.content)],
+        }
+    }
+}
+
+/// A part of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Never a source of control tokens.
+    Text(String),
+    /// As if the template had written it: a control token where the vocabulary has one of this text.
+    /// hobd's own, never a caller's.
+    Mark(String),
 }
 
 /// One message of a conversation.

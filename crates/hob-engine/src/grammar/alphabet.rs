@@ -1,5 +1,6 @@
 //! The vocabulary as grammars see it: the bytes of each token, and how text is cut into tokens.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
@@ -13,10 +14,15 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// A way to cut text into tokens, control tokens never among them.
 pub type Tokenize = Box<dyn Fn(&str) -> Vec<Token> + Send + Sync>;
 
+/// Control tokens that are no ends, by their texts.
+pub(super) type Controls = HashMap<String, Token>;
+
 /// What grammars need of a vocabulary.
 pub struct Alphabet {
     /// The bytes of each token, by its number; none of those that stand for no text.
     pub spellings: Vec<Vec<u8>>,
+    /// The control tokens by their texts.
+    pub controls: HashMap<String, Token>,
     /// Tokens that end an answer.
     pub ends: Vec<Token>,
     /// How the model's own vocabulary cuts text.
@@ -35,12 +41,15 @@ impl std::fmt::Debug for Alphabet {
 impl Alphabet {
     /// The tree of all spellings, and the tokens that no answer has: those that have none, but for
     /// the ones that end it. `None` if nothing can end an answer.
-    pub(super) fn into_tree(self) -> Option<(TokEnv, Arc<SimpleVob>)> {
+    pub(super) fn into_tree(self) -> Option<(TokEnv, Arc<SimpleVob>, Controls)> {
         let Self {
             mut spellings,
+            mut controls,
             ends,
             tokenize,
         } = self;
+        // What ends an answer can't be in the middle of one.
+        controls.retain(|_, token| !ends.contains(token));
         let of_vocabulary = |token: &TokenId| (*token as usize) < spellings.len();
         let ends: Vec<TokenId> = ends
             .into_iter()
@@ -65,7 +74,11 @@ impl Alphabet {
             }
         }
         let tree = tree.with_eos_tokens(&ends);
-        Some((Arc::new(Tree { tree, tokenize }), Arc::new(barred)))
+        Some((
+            Arc::new(Tree { tree, tokenize }),
+            Arc::new(barred),
+            controls,
+        ))
     }
 }
 

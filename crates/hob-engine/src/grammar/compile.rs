@@ -1,16 +1,18 @@
 //! From a constraint to a grammar, within bounds.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use hob_ipc::constraint::Constraint;
+use hob_ipc::constraint::{CallRules, Constraint};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob};
 use llguidance::{JsonCompileOptions, ParserFactory, TokenParser};
 
-use super::alphabet::Alphabet;
+use super::alphabet::{Alphabet, Controls};
 use super::contain::contained;
-use super::{Grammar, GrammarError};
+use super::{Grammar, GrammarError, Wanted};
+use crate::prompt::Token;
 
 /// What one grammar may take. llguidance gives the speeds of a desktop processor: fuel for building a
 /// lexer 50,000 a millisecond, for a step 14,000, items 20,000; and 1 to 2 KiB a state. So compiling
@@ -40,8 +42,9 @@ const RECENT_MAX: usize = 4;
 pub struct Grammars {
     factory: ParserFactory,
     barred: Arc<SimpleVob>,
+    controls: Controls,
     /// The latest last; parsers that took nothing yet.
-    recent: VecDeque<(Constraint, TokenParser)>,
+    recent: VecDeque<(Wanted, TokenParser)>,
 }
 
 impl std::fmt::Debug for Grammars {
@@ -60,7 +63,7 @@ impl Grammars {
     pub fn new(alphabet: Alphabet) -> Result<Self, GrammarError> {
         let unsupported = |_| GrammarError::Unsupported;
         let made = contained(|| {
-            let Some((tree, barred)) = alphabet.into_tree() else {
+            let Some((tree, barred, controls)) = alphabet.into_tree() else {
                 anyhow::bail!("no token ends an answer");
             };
             let capabilities = InferenceCapabilities {
@@ -70,29 +73,31 @@ impl Grammars {
             let mut factory = ParserFactory::new(&tree, capabilities, &[PLAIN.to_owned()])?;
             *factory.limits_mut() = LIMITS;
             factory.quiet();
-            Ok((factory, barred))
+            Ok((factory, barred, controls))
         });
-        let (factory, barred) = made.map_err(unsupported)?;
+        let (factory, barred, controls) = made.map_err(unsupported)?;
         Ok(Self {
             factory,
             barred,
+            controls,
             recent: VecDeque::new(),
         })
     }
 
-    /// The grammar of answers that `constraint` allows.
+    /// The grammar of answers that are what is wanted.
     ///
     /// # Errors
     /// [`GrammarError`].
-    pub fn compile(&mut self, constraint: &Constraint) -> Result<Grammar, GrammarError> {
-        let known = self.recent.iter().position(|(of, _)| of == constraint);
+    pub fn compile(&mut self, wanted: &Wanted) -> Result<Grammar, GrammarError> {
+        let known = self.recent.iter().position(|(of, _)| of == wanted);
         let (of, parser) = match known.and_then(|at| self.recent.remove(at)) {
             Some(known) => known,
-            None => (constraint.clone(), self.parser(constraint)?),
+            None => (wanted.clone(), self.parser(wanted)?),
         };
         // The states that one answer adds are its own, and go with it. A parser that panics is not kept.
         let own = contained(|| Ok(parser.deep_clone())).map_err(|_| uncompiled())?;
-        let grammar = Grammar::new(own, Arc::clone(&self.barred));
+        let (barred, marks) = self.allowing_marks(&wanted.constraint);
+        let grammar = Grammar::new(own, barred, marks);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
@@ -100,8 +105,27 @@ impl Grammars {
         grammar
     }
 
-    fn parser(&self, constraint: &Constraint) -> Result<TokenParser, GrammarError> {
-        let grammar = read(constraint)?;
+    /// What is barred from an answer, and the control tokens that are not as they are marks of its form.
+    fn allowing_marks(&self, constraint: &Constraint) -> (Arc<SimpleVob>, Vec<(Token, String)>) {
+        let Constraint::Calls(calls) = constraint else {
+            return (Arc::clone(&self.barred), Vec::new());
+        };
+        let texts = calls.marks.iter();
+        let marks: Vec<_> = texts
+            .filter_map(|text| Some((*self.controls.get(text)?, text.clone())))
+            .collect();
+        let mut barred = SimpleVob::clone(&self.barred);
+        for token in marks
+            .iter()
+            .filter_map(|(token, _)| u32::try_from(*token).ok())
+        {
+            barred.disallow_token(token);
+        }
+        (Arc::new(barred), marks)
+    }
+
+    fn parser(&self, wanted: &Wanted) -> Result<TokenParser, GrammarError> {
+        let grammar = read(wanted, &self.controls)?;
         let parser = contained(|| {
             let mut parser = self.factory.create_parser(grammar)?;
             parser.start_without_prompt();
@@ -122,8 +146,8 @@ fn uncompiled() -> GrammarError {
     GrammarError::refused("it can't be compiled")
 }
 
-fn read(constraint: &Constraint) -> Result<TopLevelGrammar, GrammarError> {
-    Ok(match constraint {
+fn read(wanted: &Wanted, controls: &Controls) -> Result<TopLevelGrammar, GrammarError> {
+    Ok(match &wanted.constraint {
         Constraint::JsonSchema(text) => {
             let schema = serde_json::from_str(text)
                 .map_err(|error| GrammarError::refused(&format!("it is not JSON: {error}")))?;
@@ -132,7 +156,24 @@ fn read(constraint: &Constraint) -> Result<TopLevelGrammar, GrammarError> {
         Constraint::JsonObject => json(serde_json::json!({ "type": "object" })),
         Constraint::Regex(text) => TopLevelGrammar::from_regex(text),
         Constraint::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+        Constraint::Calls(calls) => {
+            TopLevelGrammar::from_lark(lark(calls, wanted.reasoning, controls))
+        }
     })
+}
+
+/// The rules with what is for this model and this prompt to say.
+fn lark(calls: &CallRules, reasoning: bool, controls: &Controls) -> String {
+    let start = if reasoning { "reasoned" } else { "answer" };
+    let mut text = format!("start: {start}\n{}\n", calls.rules);
+    for (at, mark) in calls.marks.iter().enumerate() {
+        let token = controls.get(mark).map(|token| format!("<[{token}]>"));
+        // JSON's strings are Lark's.
+        let spelled = || serde_json::Value::from(mark.as_str()).to_string();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "mark_{at}: {}", token.unwrap_or_else(spelled));
+    }
+    text
 }
 
 /// JSON as most of it is written, with one space after a comma and a colon: where a grammar lets a

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use hob_ipc::RequestId;
-use hob_ipc::constraint::Constraint;
 
 use super::alphabet::Alphabet;
 use super::compile::Grammars;
-use super::{Grammar, GrammarError};
+use super::{Grammar, GrammarError, Wanted};
 use crate::inbox::{Inbound, WeakSender};
 
 /// The thread's stack in bytes, of which hardly any is used: rules and definitions that refer to one
@@ -39,7 +38,7 @@ impl Drop for Compiling {
 
 struct Job {
     id: RequestId,
-    constraint: Constraint,
+    wanted: Wanted,
     given_up: Arc<AtomicBool>,
 }
 
@@ -66,11 +65,11 @@ impl Compiler {
     ///
     /// # Errors
     /// [`GrammarError::Unsupported`] if the thread is gone.
-    pub fn begin(&self, id: RequestId, constraint: Constraint) -> Result<Compiling, GrammarError> {
+    pub fn begin(&self, id: RequestId, wanted: Wanted) -> Result<Compiling, GrammarError> {
         let compiling = Compiling(Arc::default());
         let job = Job {
             id,
-            constraint,
+            wanted,
             given_up: Arc::clone(&compiling.0),
         };
         self.jobs
@@ -91,7 +90,7 @@ fn work(jobs: &Receiver<Job>, alphabet: impl FnOnce() -> Alphabet, done: &WeakSe
             grammars = Grammars::new(alphabet());
         }
         let compiled: Result<Grammar, GrammarError> = match &mut grammars {
-            Ok(grammars) => grammars.compile(&job.constraint),
+            Ok(grammars) => grammars.compile(&job.wanted),
             Err(error) => Err(error.clone()),
         };
         if done

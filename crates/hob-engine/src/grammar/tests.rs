@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use hob_ipc::constraint::Constraint;
+use std::collections::HashMap;
+
+use hob_ipc::constraint::{CallRules, Constraint};
 use proptest::prelude::*;
 
 use super::alphabet::Alphabet;
@@ -28,6 +30,7 @@ fn alphabet() -> Alphabet {
     spellings.extend(WORDS.map(|word| word.as_bytes().to_vec()));
     Alphabet {
         spellings,
+        controls: HashMap::from([("<mark>".to_owned(), CONTROL), ("<end>".to_owned(), END)]),
         ends: vec![END],
         tokenize: Box::new(tokenize),
     }
@@ -61,7 +64,14 @@ fn grammars() -> Grammars {
 }
 
 fn compile(constraint: &Constraint) -> Result<Grammar, GrammarError> {
-    grammars().compile(constraint)
+    grammars().compile(&wanted(constraint))
+}
+
+fn wanted(constraint: &Constraint) -> Wanted {
+    Wanted {
+        constraint: constraint.clone(),
+        reasoning: false,
+    }
 }
 
 fn schema(schema: &serde_json::Value) -> Constraint {
@@ -248,12 +258,86 @@ calls: "<tool_call>\n{\"a\": " /[0-9]/ "}\n</tool_call>"
     }
 }
 
+/// Rules of calls with a mark that this vocabulary has as a token, and one that it has not.
+fn calls() -> CallRules {
+    CallRules {
+        rules: r#"answer: call | TEXT
+reasoned: THOUGHT call
+call: mark_0 "f(" /[0-9]/ ")" mark_1 mark_2
+TEXT: /[a-z<>]+/ & ~/<mark>(.|\n)*/
+THOUGHT: /[^.]*\./
+"#
+        .to_owned(),
+        marks: ["<mark>", "<other>", "<end>"].map(str::to_owned).to_vec(),
+    }
+}
+
+#[test]
+fn a_mark_is_one_token_where_the_vocabulary_has_it() {
+    let calls = Constraint::Calls(calls());
+    let mut grammar = compile(&calls).unwrap();
+    let set = grammar.allowed().unwrap();
+    assert!(set.contains(CONTROL) && set.contains(Token::from(b'a')));
+    // Spelled, it would be words that read as a mark.
+    for letter in b"<mark" {
+        grammar.take(Token::from(*letter)).unwrap();
+        assert!(!grammar.allowed().unwrap().contains(CONTROL));
+    }
+    assert!(!grammar.allowed().unwrap().contains(Token::from(b'>')));
+
+    let mut grammar = compile(&calls).unwrap();
+    grammar.take(CONTROL).unwrap();
+    assert_eq!(grammar.mark(CONTROL), Some("<mark>"));
+    assert_eq!(spell(&grammar.forced().unwrap()), "f(");
+    grammar.take(Token::from(b'7')).unwrap();
+    // What ends answers is no mark in the middle of one.
+    assert_eq!(spell(&grammar.forced().unwrap()), ")<other><end>");
+    assert!(grammar.is_complete());
+}
+
+#[test]
+fn a_mark_that_has_to_come_is_not_chosen() {
+    let rules = "answer: mark_0 \"f\" mark_0\nreasoned: answer\n".to_owned();
+    let marks = vec!["<mark>".to_owned()];
+    let grammar = compile(&Constraint::Calls(CallRules { rules, marks })).unwrap();
+    assert_eq!(grammar.opening(), [CONTROL, Token::from(b'f'), CONTROL]);
+    assert!(grammar.is_complete());
+}
+
+#[test]
+fn what_is_left_of_an_answer_whose_reasoning_was_opened_goes_on_with_it() {
+    let wanted = Wanted {
+        constraint: Constraint::Calls(calls()),
+        reasoning: true,
+    };
+    let mut grammar = grammars().compile(&wanted).unwrap();
+    assert!(!grammar.allowed().unwrap().contains(CONTROL));
+    for letter in b"hm." {
+        grammar.take(Token::from(*letter)).unwrap();
+    }
+    assert_eq!(grammar.forced().unwrap()[0], CONTROL);
+}
+
+#[test]
+fn no_other_constraint_has_marks() {
+    let either = Constraint::Lark(format!("start: <[{CONTROL}]> | \"a\""));
+    // The same vocabulary just gave it to another one.
+    let mut grammars = grammars();
+    grammars
+        .compile(&wanted(&Constraint::Calls(calls())))
+        .unwrap();
+    if let Ok(mut grammar) = grammars.compile(&wanted(&either)) {
+        assert!(!grammar.allowed().unwrap().contains(CONTROL));
+        assert_eq!(grammar.mark(CONTROL), None);
+    }
+}
+
 #[test]
 fn the_same_again_begins_anew() {
     let mut grammars = grammars();
     let wanted = Constraint::Regex("[ab]{3}".to_owned());
     for _ in 0..3 {
-        let mut grammar = grammars.compile(&wanted).unwrap();
+        let mut grammar = grammars.compile(&self::wanted(&wanted)).unwrap();
         let (tokens, _) = answer(&mut grammar, |allowed| allowed[0]);
         assert_eq!(spell(&tokens), "aaa");
     }

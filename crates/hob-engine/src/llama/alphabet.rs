@@ -16,16 +16,22 @@ pub(super) fn ends(vocab: &LlamaVocab<'_>) -> Vec<Token> {
 /// The vocabulary of `model`. Looks at each of its tokens.
 pub fn alphabet(model: &'static LlamaModel) -> Alphabet {
     let vocab = model.vocab();
+    let steers = LlamaTokenAttr::Control | LlamaTokenAttr::Unknown;
     let spellings = vocab.tokens().map(|token| {
         let mut bytes = Vec::new();
-        let steers = LlamaTokenAttr::Control | LlamaTokenAttr::Unknown;
         if !vocab.attr(token).intersects(steers) {
             vocab.token_to_piece_into(token, &mut bytes, false, None);
         }
         bytes
     });
+    let controls = vocab.tokens().filter_map(|token| {
+        let control = vocab.attr(token).intersects(LlamaTokenAttr::Control);
+        let text = vocab.text(token).filter(|_| control)?;
+        Some((text.to_str().ok()?.to_owned(), token.0))
+    });
     Alphabet {
         spellings: spellings.collect(),
+        controls: controls.collect(),
         ends: ends(&vocab),
         tokenize: Box::new(move |text| {
             let tokens = vocab.tokenize(text.as_bytes(), false, false);

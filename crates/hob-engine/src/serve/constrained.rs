@@ -4,28 +4,36 @@ use std::io;
 use std::time::Instant;
 
 use hob_ipc::RequestId;
-use hob_ipc::message::Generate;
+use hob_ipc::constraint::Constraint;
 
-use super::{Failure, Model, Server};
+use super::{Asked, Failure, Model, Server};
 use crate::grammar::compiler::Compiling;
-use crate::grammar::{Grammar, GrammarError};
+use crate::grammar::{Grammar, GrammarError, Wanted};
 
 /// A request whose grammar is being compiled.
 #[derive(Debug)]
 pub(super) struct Parked {
-    request: Generate,
+    asked: Asked,
     received: Instant,
     _compiling: Compiling,
 }
 
 impl<M: Model> Server<'_, M> {
     /// Begins to compile what the answer must be, and keeps a place for the request.
-    pub(super) fn park(&mut self, mut request: Generate, received: Instant) -> Result<(), Failure> {
-        self.check_room()?;
-        if let Some(constraint) = request.constraint.take() {
-            let compiling = self.model.compile(request.id, constraint)?;
+    pub(super) fn park(&mut self, mut asked: Asked, received: Instant) -> Result<(), Failure> {
+        if let Some(constraint) = asked.request.constraint.take() {
+            let reasoning = !asked.lead.is_empty();
+            // A form of the caller's own is the whole answer's; calls have rules for reasoning, too.
+            if !matches!(constraint, Constraint::Calls(_)) {
+                asked.lead = "";
+            }
+            let wanted = Wanted {
+                constraint,
+                reasoning,
+            };
+            let compiling = self.model.compile(asked.request.id, wanted)?;
             self.parked.push(Parked {
-                request,
+                asked,
                 received,
                 _compiling: compiling,
             });
@@ -36,7 +44,7 @@ impl<M: Model> Server<'_, M> {
     /// Takes a request that waits for its grammar out of those that do.
     pub(super) fn unpark(&mut self, id: RequestId) -> Option<Parked> {
         let mut parked = self.parked.iter();
-        let at = parked.position(|parked| parked.request.id == id)?;
+        let at = parked.position(|parked| parked.asked.request.id == id)?;
         Some(self.parked.remove(at))
     }
 
@@ -52,7 +60,7 @@ impl<M: Model> Server<'_, M> {
         };
         let admitted = grammar
             .map_err(Failure::from)
-            .and_then(|grammar| self.admit(parked.request, parked.received, Some(grammar)));
+            .and_then(|grammar| self.admit(parked.asked, parked.received, Some(grammar)));
         self.admitted(id, admitted)
     }
 }

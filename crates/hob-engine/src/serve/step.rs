@@ -313,7 +313,12 @@ impl<M: Model> Server<'_, M> {
         };
         for at in from..slot.tokens.len() {
             self.bytes.clear();
-            self.model.piece(slot.tokens[at], &mut self.bytes);
+            let token = slot.tokens[at];
+            let grammar = slot.grammar.as_ref();
+            match grammar.and_then(|grammar| grammar.mark(token)) {
+                Some(mark) => self.bytes.extend_from_slice(mark.as_bytes()),
+                None => self.model.piece(token, &mut self.bytes),
+            }
             let step = slot.answer.push(&self.bytes);
             self.events.send_text(slot.id, &step.text)?;
             if step.stopped {

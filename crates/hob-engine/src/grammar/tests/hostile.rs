@@ -98,7 +98,7 @@ fn heavy() -> Vec<Constraint> {
 
 /// Up to 100 tokens of what it allows, the last allowed one each time.
 fn begin(grammars: &mut Grammars, constraint: &Constraint) -> Result<usize, GrammarError> {
-    let mut grammar = grammars.compile(constraint)?;
+    let mut grammar = grammars.compile(&wanted(constraint))?;
     for tokens in 0..100 {
         if grammar.is_complete() {
             return Ok(tokens);
