@@ -173,6 +173,24 @@ pub struct StreamOptions {
     pub include_obfuscation: Option<bool>,
 }
 
+/// How much the model thinks before it answers. `OpenAI` knows other words, which mean nothing to
+/// models that either think or don't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasoningEffort {
+    /// Not at all.
+    None,
+}
+
+/// What a chat template is told beside the messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateFields {
+    /// Whether the model thinks before it answers. Templates that don't know of it don't look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_thinking: Option<bool>,
+}
+
 /// The sampling fields, alike in chat and text completion. All are optional; the defaults are
 /// `hobd`'s settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -246,6 +264,12 @@ pub struct ChatRequest {
     /// Whether it may make several calls at once; absent means yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
+    /// Whether the model thinks before it answers; absent means as its template has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
+    /// The same in the words of templates, as llama.cpp's server and others have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template_kwargs: Option<TemplateFields>,
     /// How the request is handled.
     #[serde(flatten)]
     pub handling: Handling,

@@ -393,7 +393,7 @@ impl Model for Llama<'_> {
     }
 
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure> {
-        self.refuse_hopeless(prompt.text_bytes())?;
+        self.refuse_hopeless(prompt.texts().iter().map(|text| text.len()).sum())?;
         let template = || {
             self.template.as_ref().ok_or_else(|| {
                 Failure::new(

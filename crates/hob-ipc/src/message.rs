@@ -248,12 +248,15 @@ impl Prompt {
         }
     }
 
-    /// Its text in bytes, without what the template writes.
-    pub fn text_bytes(&self) -> usize {
+    /// Its texts in their order, without what the template writes.
+    pub fn texts(&self) -> Vec<&str> {
         match self {
-            Self::Text(text) => text.len(),
-            Self::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
-            Self::Dialogue(dialogue) => dialogue.turns.iter().map(Turn::text_bytes).sum(),
+            Self::Text(text) => vec![text],
+            Self::Chat(messages) => messages.iter().map(|m| m.content.as_str()).collect(),
+            Self::Dialogue(dialogue) => {
+                let parts = dialogue.turns.iter().flat_map(|turn| &turn.parts);
+                parts.map(Part::text).collect()
+            }
         }
     }
 }
@@ -277,15 +280,6 @@ pub struct Turn {
     pub parts: Vec<Part>,
 }
 
-impl Turn {
-    fn text_bytes(&self) -> usize {
-        let bytes = |part: &Part| match part {
-            Part::Text(text) | Part::Mark(text) => text.len(),
-        };
-        self.parts.iter().map(bytes).sum()
-    }
-}
-
 impl From<ChatMessage> for Turn {
     fn from(message: ChatMessage) -> Self {
         Self {
@@ -304,6 +298,15 @@ pub enum Part {
     /// As if the template had written it: a control token where the vocabulary has one of this text.
     /// hobd's own, never a caller's.
     Mark(String),
+}
+
+impl Part {
+    /// Its text.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Mark(text) => text,
+        }
+    }
 }
 
 /// One message of a conversation.

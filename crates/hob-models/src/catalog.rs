@@ -16,10 +16,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 pub use dimensions::{Dimensions, Window};
-pub use entry::{Entry, HttpsUrl, Licence, Package, Parameters, PipMember, Source, ToolFormat};
+pub use entry::{Entry, HttpsUrl, Licence, Package, Parameters, PipMember, Source};
 pub use error::CatalogError;
 
-use crate::ModelName;
+use crate::{ModelName, Sha256};
 
 const BUILT_IN: &str = include_str!("../../../models.toml");
 /// Longest catalog file in bytes.
@@ -125,6 +125,11 @@ impl Catalog {
     /// A model by name.
     pub fn get(&self, name: &ModelName) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.name == *name)
+    }
+
+    /// The model whose file has this digest.
+    pub fn by_digest(&self, sha256: &Sha256) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.sha256 == *sha256)
     }
 
     /// The model that is distributed under this file name.

@@ -14,6 +14,8 @@ pub mod name;
 pub mod source;
 pub mod store;
 pub mod surgery;
+pub mod tool_format;
 
 pub use digest::Sha256;
 pub use name::ModelName;
+pub use tool_format::ToolFormat;

@@ -7,17 +7,19 @@
 
 pub mod answer;
 pub mod budget;
-mod calls;
 pub mod conversations;
 pub mod daemon;
 pub mod decision;
 pub mod decode;
 pub mod engine;
+mod forms;
 pub mod frontend;
 pub mod fulfilment;
 pub mod home;
 pub mod hub;
 pub mod kernels;
+#[cfg(test)]
+mod language;
 pub mod listen;
 mod name;
 pub mod notify;

@@ -2,28 +2,29 @@
 
 use hob_api::Event;
 
-use crate::{calls, reasoning};
+use crate::forms::{self, Form};
+use crate::reasoning;
 
 /// Reads the answer to one chat request.
 #[derive(Debug)]
 pub(crate) struct Reader {
     reasoning: reasoning::Reader,
     /// If it may call anything.
-    calls: Option<calls::Reader>,
+    calls: Option<forms::Reader>,
 }
 
 impl Reader {
-    /// A reader of the answer to a request with this number, which may have calls.
-    pub(crate) fn new(request: u64, calls: bool) -> Self {
+    /// A reader of the answer to a request with this number, which may have calls in a form.
+    pub(crate) fn new(request: u64, form: Option<&'static Form>) -> Self {
         Self {
             reasoning: reasoning::Reader::default(),
-            calls: calls.then(|| calls::Reader::new(request)),
+            calls: form.map(|form| forms::Reader::new(request, form)),
         }
     }
 
     /// Whether the answer calls anything.
     pub(crate) fn has_called(&self) -> bool {
-        self.calls.as_ref().is_some_and(calls::Reader::has_called)
+        self.calls.as_ref().is_some_and(forms::Reader::has_called)
     }
 
     /// What the next piece of text means.
@@ -63,11 +64,15 @@ impl Reader {
 mod tests {
     use super::*;
 
+    fn reader() -> Reader {
+        Reader::new(1, Some(Form::of(hob_models::ToolFormat::Hermes)))
+    }
+
     #[test]
     fn calls_come_behind_reasoning() {
         let call = "<tool_call>\n{\"name\": \"a\", \"arguments\": {}}\n</tool_call>";
         let text = format!("<think>\nIt asks for a.\n</think>\n\n{call}");
-        let mut reader = Reader::new(1, true);
+        let mut reader = reader();
         let mut events = reader.push(&text);
         events.extend(reader.finish(false));
         assert!(reader.has_called());
@@ -93,7 +98,7 @@ mod tests {
     #[test]
     fn a_call_in_the_thoughts_is_none() {
         let text = "<think>\n<tool_call>\n{\"name\": \"a\"</think>No.";
-        let mut reader = Reader::new(1, true);
+        let mut reader = reader();
         let events = reader.push(text);
         assert!(!reader.has_called());
         assert_eq!(

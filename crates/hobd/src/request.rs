@@ -19,17 +19,20 @@ mod tools;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
+use hob_api::chat::{
+    ChatRequest, Class, Message, ReasoningEffort, SamplingFields, Stop, TemplateFields,
+};
 use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
 use hob_api::{ApiError, ErrorCode};
-use hob_ipc::constraint::Constraint;
+use hob_ipc::constraint::{CONSTRAINT_BYTES_MAX, Constraint};
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use self::constraint::spacing;
 pub(crate) use self::decision::decision_of;
 pub use self::decision::{OPTIONS_MAX, QUESTIONS_MAX, ValidDecision, parse_decision};
 pub use self::embedding::{ValidEmbedding, parse_embedding};
@@ -39,7 +42,9 @@ pub use self::score::ValidScore;
 pub(crate) use self::score::too_long;
 pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
+pub use self::tools::{Callable, Called, Calling, Spoken, Tools};
 use crate::conversations::{self, Belonging, ConversationId};
+use crate::forms;
 use crate::settings::{Limits, SamplingDefaults};
 
 /// Most messages of a conversation.
@@ -73,7 +78,10 @@ pub struct ValidRequest {
     /// The conversation whose stored turns go before `prompt`.
     pub conversation: Option<Belonging>,
     /// What to answer.
-    pub prompt: Prompt,
+    pub prompt: Asked,
+    /// Whether the model is to think before it answers, if its template knows of that; `None` for as
+    /// the template has it.
+    pub thinking: Option<bool>,
     /// Longest answer in tokens, at least 1.
     pub max_tokens: u32,
     /// Texts that end the answer: at most 4, each 1 to 256 bytes.
@@ -90,10 +98,17 @@ pub struct ValidRequest {
     pub keep_alive: Option<Duration>,
     /// Whether it may be written by drafts.
     pub drafts: bool,
-    /// What the answer must be.
+    /// What the answer must be; of a form of the caller's own.
     pub constraint: Option<Constraint>,
-    /// Whether it may call tools, in the form of the module `calls`.
-    pub calls: bool,
+}
+
+/// What to answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// What every model is given alike.
+    Plain(Prompt),
+    /// What each model is given in a form of its own.
+    Calling(Box<Calling>),
 }
 
 /// The body of `POST /v1/chat/completions`.
@@ -147,7 +162,14 @@ pub fn parse_pin(body: &[u8]) -> Result<Vec<Message>, ApiError> {
 /// # Errors
 /// `invalid_request` if they are out of bounds.
 pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
-    let messages = bounded_messages(messages)?;
+    let spoken = bounded_messages(messages)?;
+    if spoken.iter().any(|s| !matches!(s, Spoken::Words { .. })) {
+        let message = "`messages` of a pin can't have calls or their results";
+        return Err(ApiError::new(ErrorCode::Unsupported, message)
+            .hint("pin what comes before the first call")
+            .param("messages"));
+    }
+    let messages = in_words(spoken);
     let bytes = bytes_of(&messages);
     if bytes <= PIN_TEXT_BYTES_MAX {
         return Ok(messages);
@@ -195,23 +217,22 @@ impl ValidRequest {
             Some(tokens) => bounded_tokens("max_completion_tokens", Some(tokens), defaults, limits),
             None => bounded_tokens("max_tokens", request.max_tokens, defaults, limits),
         }?;
-        let mut messages = bounded_messages(request.messages)?;
+        let spoken = bounded_messages(request.messages)?;
         let constraint = constraint::of(request.form)?;
-        let calling = tools::calling(
+        let tools = tools::checked(
             request.tools.as_deref().unwrap_or_default(),
             request.tool_choice,
             request.parallel_tool_calls,
         )?;
-        if let Some(calling) = &calling {
-            check_calling(constraint.is_some(), request.conversation.is_some())?;
-            tools::instruct(&mut messages, &calling.instructions);
-            check_text_bytes("messages", bytes_of(&messages))?;
+        if tools.is_some() {
+            check_tools(constraint.is_some(), request.conversation.is_some())?;
         }
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
             conversation: belonging(request.conversation.as_deref(), request.truncate)?,
-            prompt: Prompt::Chat(messages),
+            prompt: asked(spoken, tools, request.conversation.is_some())?,
+            thinking: thinking(request.chat_template_kwargs, request.reasoning_effort)?,
             max_tokens,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
@@ -220,8 +241,7 @@ impl ValidRequest {
             cache: request.handling.cache_prompt.unwrap_or(true),
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
-            calls: calling.is_some(),
-            constraint: constraint.or(calling.map(|calling| calling.constraint)),
+            constraint,
         })
     }
 
@@ -246,7 +266,8 @@ impl ValidRequest {
             caller,
             model: bounded_model(request.model)?,
             conversation: None,
-            prompt: Prompt::Text(request.prompt),
+            prompt: Asked::Plain(Prompt::Text(request.prompt)),
+            thinking: None,
             max_tokens: bounded_tokens("max_tokens", request.max_tokens, defaults, limits)?,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
@@ -256,7 +277,6 @@ impl ValidRequest {
             keep_alive: bounded_keep_alive(request.handling.keep_alive_ms)?,
             drafts: request.handling.speculative.unwrap_or(true),
             constraint: constraint::of(request.form)?,
-            calls: false,
         })
     }
 }
@@ -302,7 +322,7 @@ fn check_model(name: &str) -> Result<(), ApiError> {
     .param("model"))
 }
 
-fn bounded_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
+fn bounded_messages(messages: Vec<Message>) -> Result<Vec<Spoken>, ApiError> {
     if !(1..=MESSAGES_MAX).contains(&messages.len()) {
         return Err(invalid(format!(
             "`messages` must have 1 to {MESSAGES_MAX} messages, not {}",
@@ -311,17 +331,68 @@ fn bounded_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
         .hint("send the latest messages only, at least one")
         .param("messages"));
     }
-    let messages = tools::as_text(messages)?;
-    if messages.iter().all(|message| message.content.is_empty()) {
+    let spoken = tools::spoken(messages)?;
+    let says = |spoken: &Spoken| match spoken {
+        Spoken::Words { text, .. } => !text.is_empty(),
+        Spoken::Calls { .. } | Spoken::Result { .. } => true,
+    };
+    if !spoken.iter().any(says) {
         return Err(invalid("`messages` hold no text")
             .hint("give at least one message some `content`")
             .param("messages"));
     }
-    check_text_bytes("messages", bytes_of(&messages))?;
-    for (index, message) in messages.iter().enumerate() {
-        check_no_nul(&format!("messages[{index}].content"), &message.content)?;
+    for (index, spoken) in spoken.iter().enumerate() {
+        let (Spoken::Words { text, .. } | Spoken::Calls { text, .. } | Spoken::Result { text, .. }) =
+            spoken;
+        check_no_nul(&format!("messages[{index}].content"), text)?;
     }
-    Ok(messages)
+    Ok(spoken)
+}
+
+/// What is asked by messages with these tools.
+fn asked(spoken: Vec<Spoken>, tools: Option<Tools>, kept: bool) -> Result<Asked, ApiError> {
+    let words = spoken.iter().all(|s| matches!(s, Spoken::Words { .. }));
+    if words && tools.is_none() {
+        let messages = in_words(spoken);
+        check_text_bytes("messages", bytes_of(&messages))?;
+        return Ok(Asked::Plain(Prompt::Chat(messages)));
+    }
+    if kept {
+        return Err(calls_not_kept("messages"));
+    }
+    let calling = Calling { spoken, tools };
+    let (text, rules) = forms::least_bytes(&calling);
+    check_text_bytes("messages", text)?;
+    constraint::check_bytes("tools", rules, CONSTRAINT_BYTES_MAX)?;
+    Ok(Asked::Calling(Box::new(calling)))
+}
+
+/// The messages that are words.
+fn in_words(spoken: Vec<Spoken>) -> Vec<ChatMessage> {
+    let words = spoken.into_iter().filter_map(|spoken| match spoken {
+        Spoken::Words { role, text } => Some(ChatMessage {
+            role,
+            content: text,
+        }),
+        Spoken::Calls { .. } | Spoken::Result { .. } => None,
+    });
+    words.collect()
+}
+
+/// Whether the model is to think, by either of the two fields that say so.
+fn thinking(
+    kwargs: Option<TemplateFields>,
+    effort: Option<ReasoningEffort>,
+) -> Result<Option<bool>, ApiError> {
+    let told = kwargs.and_then(|fields| fields.enable_thinking);
+    let none = effort.map(|ReasoningEffort::None| false);
+    if told == Some(true) && none.is_some() {
+        let message = "`reasoning_effort` is \"none\", and `enable_thinking` is true";
+        return Err(invalid(message)
+            .hint("give one of them")
+            .param("reasoning_effort"));
+    }
+    Ok(told.or(none))
 }
 
 fn bytes_of(messages: &[ChatMessage]) -> usize {
@@ -329,7 +400,7 @@ fn bytes_of(messages: &[ChatMessage]) -> usize {
 }
 
 /// An answer with calls is in their form, and hobd keeps turns of text alone.
-fn check_calling(constrained: bool, kept: bool) -> Result<(), ApiError> {
+fn check_tools(constrained: bool, kept: bool) -> Result<(), ApiError> {
     if constrained {
         return Err(
             invalid("`tools` are given with a form that the answer must have")
@@ -338,12 +409,16 @@ fn check_calling(constrained: bool, kept: bool) -> Result<(), ApiError> {
         );
     }
     if kept {
-        let message = "`tools` can't be called within a conversation that hobd keeps";
-        return Err(ApiError::new(ErrorCode::Unsupported, message)
-            .hint("send the whole conversation as `messages`")
-            .param("tools"));
+        return Err(calls_not_kept("tools"));
     }
     Ok(())
+}
+
+fn calls_not_kept(param: &str) -> ApiError {
+    let message = "tools can't be called within a conversation that hobd keeps";
+    ApiError::new(ErrorCode::Unsupported, message)
+        .hint("send the whole conversation as `messages`, and no `conversation`")
+        .param(param)
 }
 
 fn check_text_bytes(field: &str, bytes: usize) -> Result<(), ApiError> {

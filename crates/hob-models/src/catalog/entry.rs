@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Dimensions;
-use crate::{ModelName, Sha256};
+use crate::{ModelName, Sha256, ToolFormat};
 
 /// One model of the catalog.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,14 +48,6 @@ pub struct Licence {
     /// Whether a person must agree first.
     #[serde(default)]
     pub must_accept: bool,
-}
-
-/// How a model writes tool calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToolFormat {
-    /// JSON in `<tool_call>` tags, after the Hermes models.
-    Hermes,
 }
 
 /// A place to get a model from.

@@ -18,7 +18,7 @@ use super::store::{Context, NewTurn};
 use super::{Belonging, ConversationId, Conversations};
 use crate::answer::{self, Answer, AnswerSender, Undelivered};
 use crate::daemon::DaemonHandle;
-use crate::request::{MESSAGES_MAX, TEXT_BYTES_MAX, ValidRequest};
+use crate::request::{Asked, MESSAGES_MAX, TEXT_BYTES_MAX, ValidRequest};
 
 /// How often a conversation that has outgrown the context is tried, each time with fewer turns;
 /// the last try leaves out all of them.
@@ -74,12 +74,13 @@ fn split(
     request: ValidRequest,
 ) -> Result<(ValidRequest, Option<String>, Vec<ChatMessage>), ApiError> {
     let mut request = request;
-    let prompt = std::mem::replace(&mut request.prompt, Prompt::Chat(Vec::new()));
+    let empty = Asked::Plain(Prompt::Chat(Vec::new()));
+    let prompt = std::mem::replace(&mut request.prompt, empty);
     request.conversation = None;
-    let Prompt::Chat(mut messages) = prompt else {
+    let Asked::Plain(Prompt::Chat(mut messages)) = prompt else {
         return Err(ApiError::new(
             ErrorCode::Internal,
-            "a text completion came with a conversation",
+            "no words of a chat came with a conversation",
         ));
     };
     let system = match messages.first() {
@@ -186,7 +187,7 @@ impl Exchange {
 
     async fn submit(&self) -> Result<Answer, ApiError> {
         let mut request = self.request.clone();
-        request.prompt = Prompt::Chat(self.prompt());
+        request.prompt = Asked::Plain(Prompt::Chat(self.prompt()));
         request.timeout = self.deadline.saturating_duration_since(Instant::now());
         self.daemon.submit_alone(request).await
     }

@@ -19,7 +19,7 @@ use crate::decode::{
 };
 use crate::home;
 use crate::providers::{Entry, ProviderName};
-use crate::request::{Caller, ValidHome, ValidRequest};
+use crate::request::{Asked, Caller, ValidHome, ValidRequest};
 
 /// How long an answer may take, the waiting for other requests included: a slow board reads what a home
 /// begins with in a minute, the first time.
@@ -173,7 +173,8 @@ fn request(uid: u32, prompt: Prompt, grammar: Constraint) -> ValidRequest {
         caller: Caller { uid },
         model: None,
         conversation: None,
-        prompt,
+        prompt: Asked::Plain(prompt),
+        thinking: None,
         max_tokens: ANSWER_TOKENS_MAX,
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
@@ -183,7 +184,6 @@ fn request(uid: u32, prompt: Prompt, grammar: Constraint) -> ValidRequest {
         keep_alive: None,
         drafts: true,
         constraint: Some(grammar),
-        calls: false,
     }
 }
 

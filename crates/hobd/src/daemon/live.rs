@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::event::{Done, FinishReason, Timings, Usage};
 use hob_api::{ApiError, ErrorCode, Event};
-use hob_ipc::constraint::ConstraintFailure;
-use hob_ipc::message::{FailureCode, Finished};
+use hob_ipc::constraint::{Constraint, ConstraintFailure};
+use hob_ipc::message::{Dialogue, FailureCode, Finished, Generate, Prompt};
 use hob_ipc::{Command, RequestId};
+use hob_models::ToolFormat;
 use tracing::Span;
 
 use super::metrics::Metrics;
 use super::{embedding, score};
 use crate::answer::{self, AnswerSender, Undelivered};
-use crate::output;
+use crate::request::Calling;
+use crate::{forms, output};
 
 /// One request that is owed an answer.
 #[derive(Debug)]
@@ -24,7 +26,7 @@ struct Live {
     /// What the log says of it is said within this.
     span: Span,
     /// Until it is given to the engine.
-    command: Option<Command>,
+    order: Option<Order>,
     /// The model that it insists on.
     model: Option<String>,
     submitted: Instant,
@@ -33,6 +35,16 @@ struct Live {
     first_token: Option<Instant>,
     /// Tells what its text means, if it may be more than an answer's words.
     reader: Option<output::Reader>,
+}
+
+/// What a request asks of the engine.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// As it is.
+    Whole(Command),
+    /// An answer to a conversation with calls, whose form the model decides: all but prompt and
+    /// constraint.
+    Calling(Box<Generate>, Box<Calling>, Option<bool>),
 }
 
 impl Live {
@@ -70,7 +82,7 @@ impl LiveRequests {
     pub(super) fn admit(
         &mut self,
         now: Instant,
-        (id, command): (RequestId, Command),
+        (id, order): (RequestId, Order),
         (uid, class): (u32, Class),
         model: Option<String>,
         sender: AnswerSender,
@@ -85,16 +97,15 @@ impl LiveRequests {
             dispatched: None,
             first_token: None,
             reader: None,
-            command: Some(command),
+            order: Some(order),
         };
         self.live.insert(id, live);
     }
 
-    /// Tells reasoning, and calls if there may be any, from the words of a request's answer, of which
-    /// nothing has come yet.
-    pub(super) fn read_output(&mut self, id: RequestId, calls: bool) {
+    /// Tells reasoning from the words of a request's answer, of which nothing has come yet.
+    pub(super) fn read_output(&mut self, id: RequestId) {
         if let Some(live) = self.live.get_mut(&id) {
-            live.reader = Some(output::Reader::new(id.0, calls));
+            live.reader = Some(output::Reader::new(id.0, None));
         }
     }
 
@@ -107,19 +118,38 @@ impl LiveRequests {
         }
     }
 
-    /// Takes the request out for the engine.
-    pub(super) fn dispatch(&mut self, now: Instant, id: RequestId) -> Option<Command> {
+    /// Takes the request out for the engine, whose model knows calls in this form.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        format: ToolFormat,
+    ) -> Option<Command> {
         let live = self.live.get_mut(&id)?;
         live.dispatched = Some(now);
         let queue_ms = milliseconds(now.saturating_duration_since(live.submitted));
         live.span
             .in_scope(|| tracing::debug!(queue_ms, "dispatched"));
-        live.command.take()
+        match live.order.take()? {
+            Order::Whole(command) => Some(command),
+            Order::Calling(mut generate, calling, thinking) => {
+                let given = forms::give(&calling, format, thinking);
+                generate.prompt = Prompt::Dialogue(Dialogue {
+                    turns: given.turns,
+                    thinking,
+                });
+                if let Some((rules, form)) = given.answer {
+                    generate.constraint = Some(Constraint::Calls(rules));
+                    live.reader = Some(output::Reader::new(id.0, Some(form)));
+                }
+                Some(Command::Generate(generate))
+            }
+        }
     }
 
     /// Requests that wait and insist on a model other than `name`.
     pub(super) fn insisting_on_other_than(&self, name: &str) -> Vec<(RequestId, String)> {
-        let waiting = self.live.iter().filter(|(_, l)| l.command.is_some());
+        let waiting = self.live.iter().filter(|(_, l)| l.order.is_some());
         let others = waiting.filter_map(|(id, l)| Some((*id, l.model.clone()?)));
         others.filter(|(_, model)| model != name).collect()
     }

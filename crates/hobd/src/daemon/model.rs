@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use hob_api::model::DEFAULT_MODEL;
 use hob_api::{ApiError, ErrorCode};
-use hob_models::ModelName;
+use hob_models::catalog::Catalog;
 use hob_models::gguf::Header;
 use hob_models::store::{OpenModel, Store, StoreError, Verified};
+use hob_models::{ModelName, ToolFormat};
 use tokio::task::JoinHandle;
 
 use crate::budget::{self, Budget, Plan, Refusal, Wish};
@@ -59,6 +60,16 @@ pub(super) fn open(
             plan,
         }))
     })
+}
+
+/// In which form a model knows calls: what the catalog says, else its chat template.
+pub(super) fn format(model: &OpenModel) -> ToolFormat {
+    // The built-in catalog is always whole, as a test reads it.
+    let catalog = Catalog::built_in().ok();
+    let entry = catalog.as_ref().and_then(|c| c.by_digest(&model.sha256));
+    let told = entry.and_then(|entry| entry.tool_format);
+    let template = || ToolFormat::of_template(model.header.chat_template.as_deref()?);
+    told.or_else(template).unwrap_or(ToolFormat::Json)
 }
 
 /// The largest installed model that would fit.

@@ -9,19 +9,21 @@ use hob_api::status::{MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState, Prompt};
 use hob_ipc::{Command, EngineEvent, RequestId};
+use hob_models::ToolFormat;
 use hob_models::store::{Store, Verified, Witness};
 use tokio::sync::{mpsc, oneshot};
 
-use super::live::{self, LiveRequests};
+use super::live::{self, LiveRequests, Order};
 use super::memory::Watch;
 use super::publication::{Publication, load_failure};
 use super::wake::{Inputs, Wake};
 use super::{Message, model};
 use crate::answer;
 use crate::engine::{Engine, Ledger, Report};
+use crate::forms;
 use crate::pins::Pins;
 use crate::pressure::Level;
-use crate::request::ValidRequest;
+use crate::request::{Asked, ValidRequest};
 use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::Settings;
 use crate::supply::Tree;
@@ -56,6 +58,8 @@ pub(super) struct Daemon {
     chosen: Option<String>,
     opening: Option<model::Opening>,
     engine: Option<Engine>,
+    /// In which form the engine's model knows calls.
+    format: ToolFormat,
     /// Of the file that the engine has.
     witness: Option<Witness>,
     ledger: Ledger,
@@ -114,6 +118,7 @@ impl Daemon {
             cancelled,
             opening: None,
             engine: None,
+            format: ToolFormat::Json,
             witness: None,
             ledger: Ledger::default(),
             pins,
@@ -191,14 +196,18 @@ impl Daemon {
             keep_alive: request.keep_alive,
             model: request.model,
         };
-        let calls = request.calls;
+        let own = request.constraint.is_some();
+        let thinking = request.thinking;
+        let (prompt, calling) = match request.prompt {
+            Asked::Plain(prompt) => (forms::plain(prompt, thinking), None),
+            Asked::Calling(calling) => (Prompt::Chat(Vec::new()), Some(calling)),
+        };
         // A form of the caller's own is the whole answer's.
-        let plain = calls || request.constraint.is_none();
-        let read = plain && matches!(request.prompt, Prompt::Chat(_));
-        let answer = self.admit(terms, |id| {
-            Command::Generate(Box::new(Generate {
+        let read = !own && prompt.is_chat();
+        let generate = |id| {
+            Box::new(Generate {
                 id,
-                prompt: request.prompt,
+                prompt,
                 max_tokens: request.max_tokens,
                 stop: request.stop,
                 sampling: request.sampling,
@@ -206,20 +215,24 @@ impl Daemon {
                 class: request.class,
                 drafts: request.drafts,
                 constraint: request.constraint,
-            }))
+            })
+        };
+        let answer = self.admit(terms, |id| match calling {
+            None => Order::Whole(Command::Generate(generate(id))),
+            Some(calling) => Order::Calling(generate(id), calling, thinking),
         })?;
         if read {
-            self.live.read_output(answer.id(), calls);
+            self.live.read_output(answer.id());
         }
         Ok(answer)
     }
 
-    /// Gives a request its number and hands it to the scheduler; `command` says what it asks of
-    /// the engine.
+    /// Gives a request its number and hands it to the scheduler; `order` says what it asks of the
+    /// engine.
     fn admit(
         &mut self,
         terms: Terms,
-        command: impl FnOnce(RequestId) -> Command,
+        order: impl FnOnce(RequestId) -> Order,
     ) -> Result<answer::Answer, ApiError> {
         let Terms {
             uid,
@@ -234,12 +247,12 @@ impl Daemon {
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        let command = command(id);
-        length::check(&command)?;
+        let order = order(id);
+        length::check(&order)?;
         let now = Instant::now();
         let (sender, answer) = answer::channel(id, self.cancelled.clone());
         self.live
-            .admit(now, (id, command), (uid, class), model, sender);
+            .admit(now, (id, order), (uid, class), model, sender);
         let input = Input::Submit {
             id,
             uid,
@@ -472,7 +485,7 @@ impl Daemon {
         if self.model_changed() {
             return Some(Input::ModelChanged);
         }
-        let command = self.live.dispatch(Instant::now(), id)?;
+        let command = self.live.dispatch(Instant::now(), id, self.format)?;
         self.ledger.told(&command);
         self.tell_engine(command)
     }

@@ -46,6 +46,7 @@ fn text(part: &ScorePart) -> &str {
     match &part.prompt {
         Prompt::Chat(messages) => &messages[0].content,
         Prompt::Text(text) => text,
+        Prompt::Dialogue(_) => panic!("a decision has words alone"),
     }
 }
 

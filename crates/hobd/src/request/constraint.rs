@@ -61,7 +61,7 @@ pub(super) fn check_depth(field: &str, schema: &Value) -> Result<(), ApiError> {
 }
 
 /// White space as the engine has it in JSON of its own accord, for schemas within a grammar.
-pub(super) fn spacing() -> Value {
+pub(crate) fn spacing() -> Value {
     json!({"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false})
 }
 

@@ -155,7 +155,11 @@ const CHAT_ALONE: &[Field] = &[
     optional("moderation", Shape::NoEffectIf(never)),
     optional("prediction", Shape::NoEffectIf(never)),
     optional("prompt_cache_options", Shape::NoEffectIf(never)),
-    optional("reasoning_effort", Shape::NoEffectIf(is_none)),
+    optional("reasoning_effort", Shape::Only("none")),
+    optional(
+        "chat_template_kwargs",
+        Shape::Object(&[optional("enable_thinking", Shape::Bool)]),
+    ),
     optional("verbosity", Shape::NoEffectIf(never)),
     optional("web_search_options", Shape::NoEffectIf(never)),
 ];

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hob_api::ApiError;
 use hob_api::chat::Class;
-use hob_ipc::message::Prompt;
 use hob_ipc::score::{CONTINUATIONS_IN_ALL_MAX, CONTINUATIONS_MAX, PARTS_MAX, ScorePart};
 
 use super::shape::invalid;
@@ -72,16 +71,9 @@ pub(crate) fn too_long(bytes: usize) -> ApiError {
 
 /// Bytes of a part's text as the engine is told it.
 fn bytes(part: &ScorePart) -> usize {
-    let prompt = match &part.prompt {
-        Prompt::Text(text) => escaped(text),
-        Prompt::Chat(messages) => messages.iter().map(|m| escaped(&m.content)).sum(),
-    };
-    prompt
-        + part
-            .continuations
-            .iter()
-            .map(|text| escaped(text))
-            .sum::<usize>()
+    let continuations = part.continuations.iter().map(String::as_str);
+    let texts = part.prompt.texts().into_iter().chain(continuations);
+    texts.map(escaped).sum()
 }
 
 /// Bytes of a text in JSON: a short one of control characters must not grow beyond a frame.
@@ -131,6 +123,7 @@ fn check(parts: &[ScorePart]) -> Result<(), ApiError> {
 mod tests {
     use super::*;
     use hob_api::ErrorCode;
+    use hob_ipc::message::Prompt;
     use std::collections::BTreeMap;
 
     fn part(prompt: &str, continuations: Vec<String>) -> ScorePart {

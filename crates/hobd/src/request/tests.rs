@@ -88,10 +88,11 @@ fn what_is_left_out_comes_from_the_settings() {
             caller: CALLER,
             model: None,
             conversation: None,
-            prompt: Prompt::Chat(vec![ChatMessage {
+            prompt: Asked::Plain(Prompt::Chat(vec![ChatMessage {
                 role: Role::User,
                 content: "hi".to_owned(),
-            }]),
+            }])),
+            thinking: None,
             max_tokens: 512,
             stop: Vec::new(),
             sampling: Sampling {
@@ -109,7 +110,6 @@ fn what_is_left_out_comes_from_the_settings() {
             keep_alive: None,
             drafts: true,
             constraint: None,
-            calls: false,
             timeout: Duration::from_secs(120),
         }
     );
@@ -129,7 +129,7 @@ fn what_is_given_wins_over_the_settings() {
     });
     let request = chat(&body.to_string()).unwrap();
     assert_eq!(request.model.as_deref(), Some("smol"));
-    let Prompt::Chat(messages) = request.prompt else {
+    let Asked::Plain(Prompt::Chat(messages)) = request.prompt else {
         unreachable!("a chat stays a chat")
     };
     assert_eq!(messages[0].role, Role::System);
@@ -304,7 +304,7 @@ fn fields_without_effect_are_accepted_and_others_are_unsupported() {
         ("logit_bias", json!({}), json!({"50256": -100})),
         ("modalities", json!(["text"]), json!(["text", "audio"])),
         ("verbosity", json!(null), json!("low")),
-        ("reasoning_effort", json!(null), json!("high")),
+        ("reasoning_effort", json!("none"), json!("high")),
         ("audio", json!(null), json!({"voice": "x"})),
     ] {
         chat_with(name, accepted).unwrap();
@@ -435,7 +435,10 @@ fn a_completion_needs_text() {
         assert_refused(completion(body), InvalidRequest, Some("prompt"), part);
     }
     let request = completion(r#"{"prompt": "once"}"#).unwrap();
-    assert_eq!(request.prompt, Prompt::Text("once".to_owned()));
+    assert_eq!(
+        request.prompt,
+        Asked::Plain(Prompt::Text("once".to_owned()))
+    );
 }
 
 #[test]

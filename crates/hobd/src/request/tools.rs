@@ -1,45 +1,98 @@
-//! Tools: from what may be called to what the model is told of it, and to the grammar that its calls
-//! keep to; and from calls and results in a conversation to text that the model reads.
+//! Tools and calls in a request: checked, and in no model's form yet.
 
-use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::collections::{HashMap, HashSet};
 
 use hob_api::ApiError;
 use hob_api::chat::{Message, Role};
 use hob_api::tools::{Tool, ToolCall, ToolChoice, ToolMode};
-use hob_ipc::constraint::{CONSTRAINT_BYTES_MAX, Constraint};
-use hob_ipc::message::ChatMessage;
 use serde_json::{Map, Value, json};
 
-use super::constraint::{self, check_bytes, check_depth};
+use super::constraint::{check_depth, spacing};
 use super::shape::{echo, invalid};
-use crate::calls::{AFTER_ARGUMENTS, BEFORE_ARGUMENTS, BEFORE_NAME, BETWEEN};
 
 /// Most tools of a request.
 pub(super) const TOOLS_MAX: usize = 128;
 /// Longest name of a tool in bytes, as `OpenAI` has it.
 const NAME_BYTES_MAX: usize = 64;
-/// Most calls of one answer.
-const CALLS_MAX: usize = 8;
 
-/// What a request's tools come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Calling {
-    /// What the model is told, for the end of its instructions.
-    pub(super) instructions: String,
-    /// What its answer must be.
-    pub(super) constraint: Constraint,
+/// A conversation with calls in it, or in whose answer some may be made. What a model is given of it,
+/// `crate::forms` says when it is known which one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calling {
+    /// What was said so far.
+    pub spoken: Vec<Spoken>,
+    /// What may be called.
+    pub tools: Option<Tools>,
 }
 
-/// What the tools come to; `None` if there are none, or none may be called.
+/// Tools of which one or more may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tools {
+    /// What the model is told of.
+    pub told: Vec<Tool>,
+    /// What it may call of them; at least one.
+    pub callable: Vec<Callable>,
+    /// Whether it may answer in words instead.
+    pub may_talk: bool,
+    /// Whether it may make several calls at once.
+    pub parallel: bool,
+}
+
+/// A tool that may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Callable {
+    /// 1 to 64 of `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// The schema of its arguments: an object's, with no fields but those that it names.
+    pub schema: Value,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spoken {
+    /// Words.
+    Words {
+        /// Who says them.
+        role: Role,
+        /// The words.
+        text: String,
+    },
+    /// Calls of the model's, behind words or none.
+    Calls {
+        /// The words.
+        text: String,
+        /// The calls; at least one.
+        calls: Vec<Called>,
+    },
+    /// The result of a call.
+    Result {
+        /// The tool that was called.
+        tool: String,
+        /// What came of it.
+        text: String,
+    },
+}
+
+/// A call that was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called {
+    /// The tool.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Map<String, Value>,
+    /// The same as they were written.
+    pub text: String,
+}
+
+/// The tools, checked; `None` if there are none, or none may be called.
 ///
 /// # Errors
 /// `invalid_request` or `invalid_schema`, naming the field.
-pub(super) fn calling(
+pub(super) fn checked(
     tools: &[Tool],
     choice: Option<ToolChoice>,
     parallel: Option<bool>,
-) -> Result<Option<Calling>, ApiError> {
+) -> Result<Option<Tools>, ApiError> {
     let choice = choice.unwrap_or(ToolChoice::Mode(ToolMode::Auto));
     if choice == ToolChoice::Mode(ToolMode::None) {
         return Ok(None);
@@ -57,12 +110,14 @@ pub(super) fn calling(
     check_names(tools)?;
     let mut callable = Vec::new();
     for (index, tool) in tools.iter().enumerate() {
-        let schema = arguments(index, tool)?;
-        callable.push((tool.function.name.as_str(), schema));
+        callable.push(Callable {
+            name: tool.function.name.clone(),
+            schema: arguments(index, tool)?,
+        });
     }
     if let ToolChoice::Named(named) = &choice {
         let wanted = named.function.name.as_str();
-        callable.retain(|(name, _)| *name == wanted);
+        callable.retain(|tool| tool.name == wanted);
         if callable.is_empty() {
             let message = format!("`tool_choice` names `{}`, which is no tool", echo(wanted));
             return Err(invalid(message)
@@ -70,12 +125,11 @@ pub(super) fn calling(
                 .param("tool_choice"));
         }
     }
-    let may_talk = choice == ToolChoice::Mode(ToolMode::Auto);
-    let grammar = grammar(&callable, may_talk, parallel.unwrap_or(true));
-    check_bytes("tools", grammar.len(), CONSTRAINT_BYTES_MAX)?;
-    Ok(Some(Calling {
-        instructions: instructions(tools),
-        constraint: Constraint::Lark(grammar),
+    Ok(Some(Tools {
+        told: tools.to_vec(),
+        callable,
+        may_talk: choice == ToolChoice::Mode(ToolMode::Auto),
+        parallel: parallel.unwrap_or(true),
     }))
 }
 
@@ -90,14 +144,7 @@ fn check_names(tools: &[Tool]) -> Result<(), ApiError> {
     for (index, tool) in tools.iter().enumerate() {
         let name = &tool.function.name;
         let field = format!("tools[{index}].function.name");
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(plain) {
-            return Err(invalid(format!(
-                "`{field}` must be 1 to {NAME_BYTES_MAX} of A-Z, a-z, 0-9, _ and -"
-            ))
-            .hint("use another name")
-            .param(field));
-        }
+        check_name(name, &field)?;
         if !names.insert(name) {
             return Err(
                 invalid(format!("`{field}` is the name of another tool, too"))
@@ -107,6 +154,15 @@ fn check_names(tools: &[Tool]) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn check_name(name: &str, field: &str) -> Result<(), ApiError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain) {
+        return Ok(());
+    }
+    let message = format!("`{field}` must be 1 to {NAME_BYTES_MAX} of A-Z, a-z, 0-9, _ and -");
+    Err(invalid(message).hint("use another name").param(field))
 }
 
 /// The schema of a tool's arguments: an object, with no fields but those that it names.
@@ -132,133 +188,43 @@ fn arguments(index: usize, tool: &Tool) -> Result<Value, ApiError> {
             .entry("additionalProperties")
             .or_insert(Value::Bool(false));
     }
-    schema.insert("x-guidance".to_owned(), constraint::spacing());
+    schema.insert("x-guidance".to_owned(), spacing());
     let schema = Value::Object(schema);
     check_depth(&field, &schema)?;
     Ok(schema)
 }
 
-/// Answers of a model that may also talk, and think before either: nothing is told from its beginning
-/// but a call by its tag, and reasoning by its own. The tag that ends reasoning ends it for good, and
-/// what is said behind it begins with no white space, so that no piece could be two things.
-const MAY_TALK: &str = r"start: calls | TEXT | REASONING SPACE? (calls | SAID)
-TEXT: /(.|\n)+/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
-REASONING: /<think>(.|\n)*<\/think>/ & ~/(.|\n)*<\/think>(.|\n)+/
-SPACE: /[ \t\r\n]+/
-SAID: /[^ \t\r\n](.|\n)*/ & ~/<tool_call>(.|\n)*/ & ~/<think>(.|\n)*/
-";
-
-/// The grammar of answers: calls of these, and text if the model may also talk.
-fn grammar(callable: &[(&str, Value)], may_talk: bool, parallel: bool) -> String {
-    let quote = |text: &str| Value::from(text).to_string();
-    let mut grammar = String::from(if may_talk { MAY_TALK } else { "start: calls\n" });
-    let more = if parallel {
-        format!(" ({} call){{0,{}}}", quote(BETWEEN), CALLS_MAX - 1)
-    } else {
-        String::new()
-    };
-    let alternatives: Vec<_> = (0..callable.len()).map(|at| format!("call_{at}")).collect();
-    // Writing to a string does not fail.
-    let _ = writeln!(grammar, "calls: call{more}");
-    let _ = writeln!(
-        grammar,
-        "call: {} ({}) {}",
-        quote(BEFORE_NAME),
-        alternatives.join(" | "),
-        quote(AFTER_ARGUMENTS)
-    );
-    for (at, (name, schema)) in callable.iter().enumerate() {
-        let begins = quote(&format!("{name}{BEFORE_ARGUMENTS}"));
-        let _ = writeln!(grammar, "call_{at}: {begins} arguments_{at}");
-        let _ = writeln!(grammar, "arguments_{at}: %json {schema}");
-    }
-    grammar
-}
-
-/// What the model is told: the tools, one a line, and how to call them, in the tags that it will
-/// write and that models which know tools were mostly trained with.
-fn instructions(tools: &[Tool]) -> String {
-    let mut text = String::from(
-        "# Tools\n\nYou can call these functions. Each line describes one in JSON:\n<tools>\n",
-    );
-    for tool in tools {
-        // hob-api's types always encode.
-        text.push_str(&serde_json::to_string(tool).unwrap_or_default());
-        text.push('\n');
-    }
-    text.push_str(
-        "</tools>\n\nTo call one, write its name and its arguments as JSON between these tags:\n",
-    );
-    text.push_str(&call("NAME", "{\"ARGUMENT\": \"VALUE\"}"));
-    text
-}
-
-fn call(name: &str, arguments: &str) -> String {
-    format!("{BEFORE_NAME}{name}{BEFORE_ARGUMENTS}{arguments}{AFTER_ARGUMENTS}")
-}
-
-/// Puts the instructions where the model looks for them: at the end of the first message, if that is
-/// the system's, else before all.
-pub(super) fn instruct(messages: &mut Vec<ChatMessage>, instructions: &str) {
-    match messages.first_mut() {
-        Some(first) if first.role == Role::System => {
-            first.content.push_str("\n\n");
-            first.content.push_str(instructions);
-        }
-        _ => messages.insert(
-            0,
-            ChatMessage {
-                role: Role::System,
-                content: instructions.to_owned(),
-            },
-        ),
-    }
-}
-
-/// The messages as the model reads them: calls as it writes them, and their results as a message of
-/// the user's, one for all that come together.
+/// The messages with their calls and results.
 ///
 /// # Errors
 /// `invalid_request`, naming the field.
-pub(super) fn as_text(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
-    let mut known: HashSet<String> = HashSet::new();
-    let mut texts: Vec<ChatMessage> = Vec::new();
-    let mut after_result = false;
+pub(super) fn spoken(messages: Vec<Message>) -> Result<Vec<Spoken>, ApiError> {
+    // The tool of each call, by the call's id.
+    let mut known: HashMap<String, String> = HashMap::new();
+    let mut spoken = Vec::new();
     for (index, message) in messages.into_iter().enumerate() {
         let field = |name: &str| format!("messages[{index}].{name}");
         check_fields(&message, &known, &field)?;
-        let content = message.content.map(hob_api::chat::Content::into_text);
-        let mut content = content.unwrap_or_default();
-        for (at, called) in message.tool_calls.iter().flatten().enumerate() {
-            known.insert(called.id.clone());
-            check_call(called, &field(&format!("tool_calls[{at}]")))?;
-            if !content.is_empty() {
-                content.push_str(BETWEEN);
-            }
-            content.push_str(&call(&called.function.name, &called.function.arguments));
+        let text = message.content.map(hob_api::chat::Content::into_text);
+        let text = text.unwrap_or_default();
+        let mut calls = Vec::new();
+        for (at, call) in message.tool_calls.into_iter().flatten().enumerate() {
+            calls.push(called(&call, &field(&format!("tool_calls[{at}]")))?);
+            known.insert(call.id, call.function.name);
         }
-        let is_result = message.role == Role::Tool;
-        if is_result {
-            content = format!("<tool_response>\n{content}\n</tool_response>");
-        }
-        match texts.last_mut() {
-            Some(last) if is_result && after_result => {
-                last.content.push('\n');
-                last.content.push_str(&content);
-            }
-            _ => texts.push(ChatMessage {
-                role: if is_result { Role::User } else { message.role },
-                content,
-            }),
-        }
-        after_result = is_result;
+        let tool = message.tool_call_id.and_then(|id| known.get(&id).cloned());
+        spoken.push(match (message.role, tool) {
+            (Role::Tool, Some(tool)) => Spoken::Result { tool, text },
+            _ if !calls.is_empty() => Spoken::Calls { text, calls },
+            (role, _) => Spoken::Words { role, text },
+        });
     }
-    Ok(texts)
+    Ok(spoken)
 }
 
 fn check_fields(
     message: &Message,
-    known: &HashSet<String>,
+    known: &HashMap<String, String>,
     field: &impl Fn(&str) -> String,
 ) -> Result<(), ApiError> {
     let calls = message.tool_calls.as_ref().is_some_and(|c| !c.is_empty());
@@ -277,7 +243,7 @@ fn check_fields(
     }
     let id = message.tool_call_id.as_deref();
     match (message.role, id) {
-        (Role::Tool, Some(id)) if known.contains(id) => Ok(()),
+        (Role::Tool, Some(id)) if known.contains_key(id) => Ok(()),
         (Role::Tool, _) => Err(invalid(format!(
             "`{}` names no call that was made before",
             field("tool_call_id")
@@ -294,13 +260,18 @@ fn check_fields(
     }
 }
 
-fn check_call(called: &ToolCall, field: &str) -> Result<(), ApiError> {
-    let object = serde_json::from_str::<Map<String, Value>>(&called.function.arguments);
-    if object.is_ok() {
-        return Ok(());
-    }
-    let field = format!("{field}.function.arguments");
-    Err(invalid(format!("`{field}` is no JSON object"))
-        .hint("send the text of the arguments as it came")
-        .param(field))
+fn called(call: &ToolCall, field: &str) -> Result<Called, ApiError> {
+    check_name(&call.function.name, &format!("{field}.function.name"))?;
+    let text = &call.function.arguments;
+    let Ok(arguments) = serde_json::from_str::<Map<String, Value>>(text) else {
+        let field = format!("{field}.function.arguments");
+        return Err(invalid(format!("`{field}` is no JSON object"))
+            .hint("send the text of the arguments as it came")
+            .param(field));
+    };
+    Ok(Called {
+        name: call.function.name.clone(),
+        arguments,
+        text: text.clone(),
+    })
 }

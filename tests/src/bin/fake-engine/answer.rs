@@ -58,7 +58,7 @@ pub(crate) fn run(wire: &Wire, generate: &Generate, model: &Ready, cancelled: &A
         max_tokens: generate.max_tokens,
         sent: 0,
     };
-    if !model.chat && matches!(generate.prompt, Prompt::Chat(_)) {
+    if !model.chat && generate.prompt.is_chat() {
         return reply.fail(FailureCode::NoChatTemplate);
     }
     if prompt_tokens >= model.n_ctx {
@@ -279,23 +279,13 @@ impl Reply<'_> {
 }
 
 fn last_text(prompt: &Prompt) -> &str {
-    match prompt {
-        Prompt::Text(text) => text,
-        Prompt::Chat(messages) => messages
-            .last()
-            .map_or("", |message| message.content.as_str()),
-    }
+    prompt.texts().pop().unwrap_or_default()
 }
 
 fn count(prompt: &Prompt) -> u32 {
-    let words = match prompt {
-        Prompt::Text(text) => text.split_whitespace().count(),
-        Prompt::Chat(messages) => messages
-            .iter()
-            .map(|message| message.content.split_whitespace().count())
-            .sum(),
-    };
-    u32::try_from(words).unwrap_or(u32::MAX)
+    let texts = prompt.texts().into_iter();
+    let words = texts.map(|text| text.split_whitespace().count()).sum();
+    u32::try_from::<usize>(words).unwrap_or(u32::MAX)
 }
 
 fn number(word: &str) -> usize {

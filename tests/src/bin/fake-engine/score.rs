@@ -83,10 +83,7 @@ pub(crate) fn run(wire: &Wire, request: &Score, cancelled: &AtomicBool) {
 }
 
 fn words(part: &ScorePart) -> String {
-    let text = match &part.prompt {
-        Prompt::Text(text) => text.as_str(),
-        Prompt::Chat(messages) => messages.last().map_or("", |last| last.content.as_str()),
-    };
+    let text = part.prompt.texts().pop().unwrap_or_default();
     let words = text.split_once("fake: ").map_or("", |(_, words)| words);
     words.split('.').next().unwrap_or_default().to_owned()
 }

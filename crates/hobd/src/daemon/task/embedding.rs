@@ -4,7 +4,7 @@ use hob_api::{ApiError, Event};
 use hob_ipc::Command;
 use hob_ipc::embedding::{Embed, Embedding};
 
-use super::{Daemon, Terms};
+use super::{Daemon, Order, Terms};
 use crate::answer::Answer;
 use crate::request::ValidEmbedding;
 
@@ -18,12 +18,12 @@ impl Daemon {
             model: request.model,
         };
         self.admit(terms, |id| {
-            Command::Embed(Box::new(Embed {
+            Order::Whole(Command::Embed(Box::new(Embed {
                 id,
                 inputs: request.inputs,
                 dimensions: request.dimensions,
                 class: request.class,
-            }))
+            })))
         })
     }
 

@@ -70,6 +70,7 @@ impl Daemon {
             model,
             plan,
         } = opened;
+        self.format = model::format(&model);
         self.cache_planned = plan.cache;
         let cache = self.cache_allowed();
         // There is no engine to tell yet: it is loaded with this bound.

@@ -4,7 +4,7 @@ use hob_api::{ApiError, Event};
 use hob_ipc::Command;
 use hob_ipc::score::{Score, Scored};
 
-use super::{Daemon, Terms};
+use super::{Daemon, Order, Terms};
 use crate::answer::Answer;
 use crate::request::ValidScore;
 
@@ -18,14 +18,14 @@ impl Daemon {
             model: request.model,
         };
         self.admit(terms, |id| {
-            Command::Score(Box::new(Score {
+            Order::Whole(Command::Score(Box::new(Score {
                 id,
                 parts: request.parts,
                 ends: request.ends,
                 single_tokens: request.single_tokens,
                 cache_owner: request.cache.then_some(request.caller.uid),
                 class: request.class,
-            }))
+            })))
         })
     }
 

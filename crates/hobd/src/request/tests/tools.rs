@@ -1,6 +1,5 @@
 use super::*;
 use crate::request::tools::TOOLS_MAX;
-use hob_ipc::constraint::Constraint;
 
 fn tool(name: &str) -> Value {
     json!({"type": "function", "function": {
@@ -21,55 +20,78 @@ fn with_tools(fields: &Value) -> Result<ValidRequest, ApiError> {
     chat(&body.to_string())
 }
 
-fn grammar(request: &ValidRequest) -> &str {
-    match &request.constraint {
-        Some(Constraint::Lark(grammar)) => grammar,
-        other => panic!("{other:?}"),
+fn calling(request: ValidRequest) -> Calling {
+    match request.prompt {
+        Asked::Calling(calling) => *calling,
+        other @ Asked::Plain(_) => panic!("{other:?}"),
     }
 }
 
-fn messages(request: ValidRequest) -> Vec<ChatMessage> {
-    match request.prompt {
-        Prompt::Chat(messages) => messages,
-        Prompt::Text(_) => unreachable!("a chat stays a chat"),
-    }
+fn tools(fields: &Value) -> Tools {
+    calling(with_tools(fields).unwrap()).tools.unwrap()
+}
+
+fn names(tools: &Tools) -> Vec<&str> {
+    tools.callable.iter().map(|t| t.name.as_str()).collect()
 }
 
 #[test]
-fn the_model_is_told_of_tools_and_its_answer_may_call_them() {
+fn tools_wait_for_the_model_that_is_told_of_them() {
     let request = with_tools(&json!({})).unwrap();
-    assert!(request.calls);
-    assert!(grammar(&request).contains("TEXT"), "it may talk");
-    for name in ["set_lights", "get_time"] {
-        assert!(grammar(&request).contains(name));
-    }
-    let messages = messages(request);
-    assert_eq!((messages[0].role, messages.len()), (Role::System, 2));
-    assert!(messages[0].content.contains("Sets the <lights>."));
-    let instructed = with_tools(&json!({
-        "messages": [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": "hi"},
-        ],
-    }));
-    let messages = self::messages(instructed.unwrap());
-    assert_eq!(messages.len(), 2);
-    assert!(messages[0].content.starts_with("Be brief.\n\n# Tools"));
+    assert_eq!(request.constraint, None);
+    let calling = calling(request);
+    assert_eq!(
+        calling.spoken,
+        [Spoken::Words {
+            role: Role::User,
+            text: "hi".to_owned()
+        }]
+    );
+    let tools = calling.tools.unwrap();
+    assert!(tools.may_talk && tools.parallel);
+    assert_eq!(names(&tools), ["set_lights", "get_time"]);
+    assert_eq!(tools.told.len(), 2);
+    assert_eq!(
+        tools.callable[0].schema["additionalProperties"],
+        json!(false)
+    );
 }
 
 #[test]
 fn a_choice_narrows_what_the_answer_may_be() {
-    let none = with_tools(&json!({"tool_choice": "none"})).unwrap();
-    assert_eq!((none.constraint, none.calls), (None, false));
-    let required = with_tools(&json!({"tool_choice": "required"})).unwrap();
-    assert!(!grammar(&required).contains("TEXT"));
+    let words = |fields| with_tools(&fields).unwrap().prompt;
+    for fields in [json!({"tool_choice": "none"}), json!({"tools": []})] {
+        assert!(matches!(words(fields), Asked::Plain(Prompt::Chat(_))));
+    }
+    assert!(!tools(&json!({"tool_choice": "required"})).may_talk);
     let named = json!({"type": "function", "function": {"name": "get_time"}});
-    let named = with_tools(&json!({ "tool_choice": named })).unwrap();
-    assert!(grammar(&named).contains("get_time") && !grammar(&named).contains("set_lights"));
-    let one = with_tools(&json!({"parallel_tool_calls": false})).unwrap();
-    assert!(grammar(&one).contains("calls: call\n"), "{}", grammar(&one));
-    let without = with_tools(&json!({"tools": []})).unwrap();
-    assert_eq!((without.constraint, without.calls), (None, false));
+    let named = tools(&json!({ "tool_choice": named }));
+    assert_eq!((names(&named), named.may_talk), (vec!["get_time"], false));
+    assert_eq!(named.told.len(), 2);
+    assert!(!tools(&json!({"parallel_tool_calls": false})).parallel);
+}
+
+#[test]
+fn whether_to_think_is_said_in_either_way() {
+    let thinking = |fields| with_tools(&fields).map(|request| request.thinking);
+    let told = |value: Value| json!({"chat_template_kwargs": {"enable_thinking": value}});
+    assert_eq!(thinking(json!({})).unwrap(), None);
+    assert_eq!(thinking(told(json!(null))).unwrap(), None);
+    assert_eq!(thinking(told(json!(false))).unwrap(), Some(false));
+    assert_eq!(thinking(told(json!(true))).unwrap(), Some(true));
+    let none = json!({"reasoning_effort": "none"});
+    assert_eq!(thinking(none).unwrap(), Some(false));
+    let mut both = told(json!(false));
+    both["reasoning_effort"] = json!("none");
+    assert_eq!(thinking(both.clone()).unwrap(), Some(false));
+    both["chat_template_kwargs"]["enable_thinking"] = json!(true);
+    let (invalid, effort) = (ErrorCode::InvalidRequest, Some("reasoning_effort"));
+    assert_refused(thinking(both), invalid, effort, "enable_thinking");
+    let field = "chat_template_kwargs.enable_thinking";
+    assert_refused(thinking(told(json!("no"))), invalid, Some(field), "");
+    let other = json!({"chat_template_kwargs": {"documents": []}});
+    let field = "chat_template_kwargs.documents";
+    assert_refused(thinking(other), invalid, Some(field), "");
 }
 
 #[test]
@@ -131,7 +153,7 @@ fn what_tools_can_not_be_is_named() {
 }
 
 #[test]
-fn calls_and_results_are_read_as_the_model_writes_them() {
+fn calls_and_results_are_known_as_such() {
     let call = |id: &str, room: &str| {
         json!({"id": id, "type": "function", "function": {
             "name": "set_lights", "arguments": format!("{{\"room\": \"{room}\"}}"),
@@ -143,18 +165,44 @@ fn calls_and_results_are_read_as_the_model_writes_them() {
         {"role": "tool", "tool_call_id": "a", "content": "done"},
         {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "failed"}]},
     ]});
-    let messages = messages(chat(&body.to_string()).unwrap());
-    let roles: Vec<_> = messages.iter().map(|message| message.role).collect();
-    assert_eq!(roles, [Role::User, Role::Assistant, Role::User]);
+    let calling = calling(chat(&body.to_string()).unwrap());
+    assert_eq!(calling.tools, None);
+    let called = |room: &str| Called {
+        name: "set_lights".to_owned(),
+        arguments: json!({ "room": room }).as_object().cloned().unwrap(),
+        text: format!("{{\"room\": \"{room}\"}}"),
+    };
+    let result = |text: &str| Spoken::Result {
+        tool: "set_lights".to_owned(),
+        text: text.to_owned(),
+    };
+    let calls = Spoken::Calls {
+        text: String::new(),
+        calls: vec![called("x"), called("y")],
+    };
     assert_eq!(
-        messages[1].content,
-        "<tool_call>\n{\"name\": \"set_lights\", \"arguments\": {\"room\": \"x\"}}\n</tool_call>\n\
-         <tool_call>\n{\"name\": \"set_lights\", \"arguments\": {\"room\": \"y\"}}\n</tool_call>"
+        calling.spoken[1..],
+        [calls, result("done"), result("failed")]
     );
-    assert_eq!(
-        messages[2].content,
-        "<tool_response>\ndone\n</tool_response>\n<tool_response>\nfailed\n</tool_response>"
-    );
+}
+
+#[test]
+fn no_calls_are_kept() {
+    let unsupported = ErrorCode::Unsupported;
+    let id = json!("0123456789abcdef0123456789abcdef");
+    let with = with_tools(&json!({"conversation": id}));
+    assert_refused(with, unsupported, Some("tools"), "keeps");
+    let call = json!({"id": "a", "type": "function",
+        "function": {"name": "f", "arguments": "{}"}});
+    let messages = json!([
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "done"},
+    ]);
+    let kept = chat(&json!({"messages": messages, "conversation": id}).to_string());
+    assert_refused(kept, unsupported, Some("messages"), "keeps");
+    let pinned = parse_pin(json!({ "messages": messages }).to_string().as_bytes());
+    let pinned = pinned.and_then(pin_messages);
+    assert_refused(pinned, unsupported, Some("messages"), "pin");
 }
 
 #[test]
