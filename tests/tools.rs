@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
@@ -10,8 +11,13 @@ use hob_api::chat::{ChatChunk, ChatCompletion};
 use hob_api::event::FinishReason;
 use hob_api::tools::ToolCall;
 use hob_api::{ApiError, ErrorCode};
-use hob_e2e::{Client, Setup};
+use hob_e2e::{Client, Daemon, Setup, TEST_MODEL, altered, test_store};
 use serde_json::{Value, json};
+
+#[path = "tools/forms.rs"]
+mod forms;
+#[path = "tools/thinking.rs"]
+mod thinking;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -44,6 +50,15 @@ fn tools() -> Value {
         }},
         {"type": "function", "function": {"name": "tell_time"}},
     ])
+}
+
+/// The real engine with the test model, which has another template and other names of some tokens.
+async fn with_template(template: &str, tokens: &[(usize, &str)]) -> Daemon {
+    let file = test_store().join(format!("{TEST_MODEL}.gguf"));
+    let model = altered(&std::fs::read(file).unwrap(), template, tokens);
+    let setup = Setup::empty().with_real_engine();
+    let setup = setup.env("HOB_ENGINE_THREADS", "1");
+    setup.install("altered", &model).ready().await
 }
 
 fn question(text: &str, fields: &Value) -> Value {

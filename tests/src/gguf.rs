@@ -19,6 +19,11 @@ pub struct Gguf {
 impl Gguf {
     /// A model that any pre-parser takes: one block, one tensor, and `name` for `general.name`.
     pub fn tiny(name: &str) -> Self {
+        Self::templated(name, "{{ messages }}")
+    }
+
+    /// The same with a chat template.
+    pub fn templated(name: &str, template: &str) -> Self {
         Self::default()
             .string("general.architecture", "llama")
             .string("general.name", name)
@@ -31,7 +36,7 @@ impl Gguf {
             .uint32("llama.attention.head_count_kv", 1)
             .string("tokenizer.ggml.model", "gpt2")
             .strings("tokenizer.ggml.tokens", &["a", "b"])
-            .string("tokenizer.chat_template", "{{ messages }}")
+            .string("tokenizer.chat_template", template)
     }
 
     /// Adds a string.

@@ -20,6 +20,7 @@
     reason = "a failure of the harness is a failed test, and says so on stderr"
 )]
 
+mod altered;
 mod binary;
 mod bus;
 mod client;
@@ -30,6 +31,7 @@ mod setup;
 mod stream;
 mod wait;
 
+pub use altered::altered;
 pub use binary::{binary, python, test_store};
 pub use bus::Bus;
 pub use client::{Client, Reply};

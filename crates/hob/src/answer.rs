@@ -64,6 +64,8 @@ pub(crate) fn request(messages: Vec<Message>, asking: &Asking) -> ChatRequest {
         tools: None,
         tool_choice: None,
         parallel_tool_calls: None,
+        reasoning_effort: None,
+        chat_template_kwargs: None,
         handling: Handling::default(),
         timeout_ms: asking.timeout.map(millis),
         conversation: None,

@@ -10,6 +10,7 @@ mod embedding;
 mod fields;
 mod fulfilment;
 mod home;
+mod messages;
 mod score;
 mod shape;
 #[cfg(test)]
@@ -19,15 +20,13 @@ mod tools;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use hob_api::chat::{
-    ChatRequest, Class, Message, ReasoningEffort, SamplingFields, Stop, TemplateFields,
-};
+use hob_api::ApiError;
+use hob_api::chat::{ChatRequest, Class, Message, SamplingFields, Stop};
 use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
-use hob_api::{ApiError, ErrorCode};
-use hob_ipc::constraint::{CONSTRAINT_BYTES_MAX, Constraint};
+use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,7 +43,6 @@ pub(crate) use self::shape::echo;
 use self::shape::{Fields, invalid};
 pub use self::tools::{Callable, Called, Calling, Spoken, Tools};
 use crate::conversations::{self, Belonging, ConversationId};
-use crate::forms;
 use crate::settings::{Limits, SamplingDefaults};
 
 /// Most messages of a conversation.
@@ -162,15 +160,8 @@ pub fn parse_pin(body: &[u8]) -> Result<Vec<Message>, ApiError> {
 /// # Errors
 /// `invalid_request` if they are out of bounds.
 pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
-    let spoken = bounded_messages(messages)?;
-    if spoken.iter().any(|s| !matches!(s, Spoken::Words { .. })) {
-        let message = "`messages` of a pin can't have calls or their results";
-        return Err(ApiError::new(ErrorCode::Unsupported, message)
-            .hint("pin what comes before the first call")
-            .param("messages"));
-    }
-    let messages = in_words(spoken);
-    let bytes = bytes_of(&messages);
+    let messages = messages::words(messages)?;
+    let bytes = messages::bytes_of(&messages);
     if bytes <= PIN_TEXT_BYTES_MAX {
         return Ok(messages);
     }
@@ -217,7 +208,7 @@ impl ValidRequest {
             Some(tokens) => bounded_tokens("max_completion_tokens", Some(tokens), defaults, limits),
             None => bounded_tokens("max_tokens", request.max_tokens, defaults, limits),
         }?;
-        let spoken = bounded_messages(request.messages)?;
+        let spoken = messages::bounded(request.messages)?;
         let constraint = constraint::of(request.form)?;
         let tools = tools::checked(
             request.tools.as_deref().unwrap_or_default(),
@@ -225,14 +216,14 @@ impl ValidRequest {
             request.parallel_tool_calls,
         )?;
         if tools.is_some() {
-            check_tools(constraint.is_some(), request.conversation.is_some())?;
+            messages::check_tools(constraint.is_some(), request.conversation.is_some())?;
         }
         Ok(Self {
             caller,
             model: bounded_model(request.model)?,
             conversation: belonging(request.conversation.as_deref(), request.truncate)?,
-            prompt: asked(spoken, tools, request.conversation.is_some())?,
-            thinking: thinking(request.chat_template_kwargs, request.reasoning_effort)?,
+            prompt: messages::asked(spoken, tools, request.conversation.is_some())?,
+            thinking: messages::thinking(request.chat_template_kwargs, request.reasoning_effort)?,
             max_tokens,
             stop: bounded_stop(request.stop)?,
             sampling: bounded_sampling(&request.sampling, defaults)?,
@@ -320,105 +311,6 @@ fn check_model(name: &str) -> Result<(), ApiError> {
     ))
     .hint("`hob models list` or GET /v1/models lists the names")
     .param("model"))
-}
-
-fn bounded_messages(messages: Vec<Message>) -> Result<Vec<Spoken>, ApiError> {
-    if !(1..=MESSAGES_MAX).contains(&messages.len()) {
-        return Err(invalid(format!(
-            "`messages` must have 1 to {MESSAGES_MAX} messages, not {}",
-            messages.len()
-        ))
-        .hint("send the latest messages only, at least one")
-        .param("messages"));
-    }
-    let spoken = tools::spoken(messages)?;
-    let says = |spoken: &Spoken| match spoken {
-        Spoken::Words { text, .. } => !text.is_empty(),
-        Spoken::Calls { .. } | Spoken::Result { .. } => true,
-    };
-    if !spoken.iter().any(says) {
-        return Err(invalid("`messages` hold no text")
-            .hint("give at least one message some `content`")
-            .param("messages"));
-    }
-    for (index, spoken) in spoken.iter().enumerate() {
-        let (Spoken::Words { text, .. } | Spoken::Calls { text, .. } | Spoken::Result { text, .. }) =
-            spoken;
-        check_no_nul(&format!("messages[{index}].content"), text)?;
-    }
-    Ok(spoken)
-}
-
-/// What is asked by messages with these tools.
-fn asked(spoken: Vec<Spoken>, tools: Option<Tools>, kept: bool) -> Result<Asked, ApiError> {
-    let words = spoken.iter().all(|s| matches!(s, Spoken::Words { .. }));
-    if words && tools.is_none() {
-        let messages = in_words(spoken);
-        check_text_bytes("messages", bytes_of(&messages))?;
-        return Ok(Asked::Plain(Prompt::Chat(messages)));
-    }
-    if kept {
-        return Err(calls_not_kept("messages"));
-    }
-    let calling = Calling { spoken, tools };
-    let (text, rules) = forms::least_bytes(&calling);
-    check_text_bytes("messages", text)?;
-    constraint::check_bytes("tools", rules, CONSTRAINT_BYTES_MAX)?;
-    Ok(Asked::Calling(Box::new(calling)))
-}
-
-/// The messages that are words.
-fn in_words(spoken: Vec<Spoken>) -> Vec<ChatMessage> {
-    let words = spoken.into_iter().filter_map(|spoken| match spoken {
-        Spoken::Words { role, text } => Some(ChatMessage {
-            role,
-            content: text,
-        }),
-        Spoken::Calls { .. } | Spoken::Result { .. } => None,
-    });
-    words.collect()
-}
-
-/// Whether the model is to think, by either of the two fields that say so.
-fn thinking(
-    kwargs: Option<TemplateFields>,
-    effort: Option<ReasoningEffort>,
-) -> Result<Option<bool>, ApiError> {
-    let told = kwargs.and_then(|fields| fields.enable_thinking);
-    let none = effort.map(|ReasoningEffort::None| false);
-    if told == Some(true) && none.is_some() {
-        let message = "`reasoning_effort` is \"none\", and `enable_thinking` is true";
-        return Err(invalid(message)
-            .hint("give one of them")
-            .param("reasoning_effort"));
-    }
-    Ok(told.or(none))
-}
-
-fn bytes_of(messages: &[ChatMessage]) -> usize {
-    messages.iter().map(|message| message.content.len()).sum()
-}
-
-/// An answer with calls is in their form, and hobd keeps turns of text alone.
-fn check_tools(constrained: bool, kept: bool) -> Result<(), ApiError> {
-    if constrained {
-        return Err(
-            invalid("`tools` are given with a form that the answer must have")
-                .hint("set `tool_choice` to \"none\", or leave `response_format`, `regex` and `grammar` out")
-                .param("tools"),
-        );
-    }
-    if kept {
-        return Err(calls_not_kept("tools"));
-    }
-    Ok(())
-}
-
-fn calls_not_kept(param: &str) -> ApiError {
-    let message = "tools can't be called within a conversation that hobd keeps";
-    ApiError::new(ErrorCode::Unsupported, message)
-        .hint("send the whole conversation as `messages`, and no `conversation`")
-        .param(param)
 }
 
 fn check_text_bytes(field: &str, bytes: usize) -> Result<(), ApiError> {

@@ -138,10 +138,13 @@ impl LiveRequests {
                     turns: given.turns,
                     thinking,
                 });
-                if let Some((rules, form)) = given.answer {
+                let own = generate.constraint.is_some();
+                let (rules, form) = given.answer.unzip();
+                if let Some(rules) = rules {
                     generate.constraint = Some(Constraint::Calls(rules));
-                    live.reader = Some(output::Reader::new(id.0, Some(form)));
                 }
+                // A form of the caller's own is the whole answer's.
+                live.reader = (!own).then(|| output::Reader::new(id.0, form));
                 Some(Command::Generate(generate))
             }
         }

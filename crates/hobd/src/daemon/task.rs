@@ -196,14 +196,13 @@ impl Daemon {
             keep_alive: request.keep_alive,
             model: request.model,
         };
-        let own = request.constraint.is_some();
         let thinking = request.thinking;
         let (prompt, calling) = match request.prompt {
             Asked::Plain(prompt) => (forms::plain(prompt, thinking), None),
             Asked::Calling(calling) => (Prompt::Chat(Vec::new()), Some(calling)),
         };
-        // A form of the caller's own is the whole answer's.
-        let read = !own && prompt.is_chat();
+        // A form of the caller's own is the whole answer's. Of one with calls, the model decides more.
+        let read = calling.is_none() && request.constraint.is_none() && prompt.is_chat();
         let generate = |id| {
             Box::new(Generate {
                 id,

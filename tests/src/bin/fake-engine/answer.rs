@@ -284,8 +284,8 @@ fn last_text(prompt: &Prompt) -> &str {
 
 fn count(prompt: &Prompt) -> u32 {
     let texts = prompt.texts().into_iter();
-    let words = texts.map(|text| text.split_whitespace().count()).sum();
-    u32::try_from::<usize>(words).unwrap_or(u32::MAX)
+    let words: usize = texts.map(|text| text.split_whitespace().count()).sum();
+    u32::try_from(words).unwrap_or(u32::MAX)
 }
 
 fn number(word: &str) -> usize {

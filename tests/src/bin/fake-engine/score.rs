@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hob_api::score::Likelihood;
 use hob_ipc::EngineEvent;
-use hob_ipc::message::{FailureCode, Finished, Prompt};
+use hob_ipc::message::{FailureCode, Finished};
 use hob_ipc::score::{Score, ScoreFailure, ScorePart, Scored};
 
 use crate::wire::Wire;
