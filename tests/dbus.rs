@@ -34,6 +34,8 @@ mod pins;
 mod programs;
 #[path = "dbus/refusals.rs"]
 mod refusals;
+#[path = "dbus/tools.rs"]
+mod tools;
 
 use futures_util::{FutureExt, StreamExt};
 use hob_api::Event;

@@ -35,7 +35,7 @@ async fn properties_tell_of_the_model_and_the_load() {
     let caller = Caller::on(daemon.bus()).await;
     let told = all(&caller).await;
     assert_eq!(text(&told, "Version"), env!("CARGO_PKG_VERSION"));
-    assert_eq!(number(&told, "InterfaceVersion"), 6);
+    assert_eq!(number(&told, "InterfaceVersion"), 8);
     assert_eq!(number(&told, "State"), State::Ready.as_u32());
     let n_ctx = daemon.status().await.model.unwrap().n_ctx;
     assert_eq!(number(&told, "ContextSize"), n_ctx);

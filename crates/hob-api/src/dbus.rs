@@ -23,6 +23,6 @@ pub const ERROR_PREFIX: &str = "org.hobd.Hob1.Error";
 /// The polkit action for loading and unloading models.
 pub const POLKIT_MANAGE_MODEL: &str = "org.hobd.Hob1.manage-model";
 /// The value of the property `InterfaceVersion`.
-pub const INTERFACE_VERSION: u32 = 6;
+pub const INTERFACE_VERSION: u32 = 8;
 /// Longest text argument in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

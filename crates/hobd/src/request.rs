@@ -26,10 +26,11 @@ use hob_api::completion::CompletionRequest;
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::model::{DEFAULT_MODEL, LoadRequest};
 use hob_api::pin::{PIN_TEXT_BYTES_MAX, PinFields};
+use hob_api::tools::{Tool, ToolCall};
 use hob_ipc::constraint::Constraint;
 use hob_ipc::message::{ChatMessage, Prompt, Sampling};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use self::constraint::spacing;
 pub(crate) use self::decision::decision_of;
@@ -169,6 +170,28 @@ pub fn pin_messages(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError
     Err(invalid(format!("{message}, not {bytes}"))
         .hint("pin the part that conversations have in common")
         .param("messages"))
+}
+
+/// Tools as a door that has no body gets them: a JSON list.
+///
+/// # Errors
+/// `invalid_request` or `unsupported`, naming the field.
+pub(crate) fn parse_tools(text: &[u8]) -> Result<Vec<Tool>, ApiError> {
+    parse_list(text, "tools", fields::TOOLS)
+}
+
+/// Calls of a message in the same way.
+///
+/// # Errors
+/// `invalid_request`, naming the field.
+pub(crate) fn parse_calls(text: &[u8]) -> Result<Vec<ToolCall>, ApiError> {
+    parse_list(text, "tool_calls", fields::CALLS)
+}
+
+fn parse_list<T: DeserializeOwned>(text: &[u8], name: &str, fields: Fields) -> Result<T, ApiError> {
+    let mut value = json!({ name: shape::parse(text)? });
+    shape::check(&mut value, fields)?;
+    from_value(value[name].take())
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], fields: Fields) -> Result<T, ApiError> {

@@ -15,6 +15,7 @@ mod failure;
 mod homes;
 mod hubs;
 mod line;
+mod messages;
 mod options;
 mod publication;
 mod request;

@@ -67,6 +67,10 @@ const TOOL: Shape = Shape::Object(&[
     ),
 ]);
 
+/// Tools and calls of a door that has no body for them.
+pub(super) static TOOLS: Fields = &[&[required("tools", Shape::List(&TOOL))]];
+pub(super) static CALLS: Fields = &[&[required("tool_calls", Shape::List(&TOOL_CALL))]];
+
 const CHOICE: &str =
     "\"none\", \"auto\", \"required\" or an object with `type` and the `function`'s `name`";
 

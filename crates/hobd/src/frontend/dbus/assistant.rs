@@ -57,6 +57,9 @@ impl Assistant {
     ///   seed x or u      makes the answer repeatable; default: random
     ///   stop as          up to 4 texts of 1 to 256 bytes, before which the answer ends
     ///   system s         instructions to the model, at most 65536 bytes
+    ///   enable_thinking b
+    ///                    whether a model that can think does so before it answers; default: as its
+    ///                    chat template has it
     ///   response_schema s
     ///                    a JSON Schema, as text, that the answer keeps to; cut by max_tokens, it is
     ///                    the beginning of such an answer
@@ -149,7 +152,17 @@ impl Assistant {
     /// has, but for `system`, which is a message here, `conversation` and `truncate`.
     ///
     /// `messages` are the conversation so far, at most 65536 bytes together. Each has a role
-    /// (`system`, `user` or `assistant`) and a dictionary with one key, `content s`, its text.
+    /// (`system`, `user`, `assistant` or `tool`) and a dictionary with `content s`, its text. The
+    /// assistant's may have tool_calls s instead or besides, OpenAI's list in JSON as the events told
+    /// them; a tool's result has the id of its call as tool_call_id s.
+    ///
+    /// More `options`:
+    ///   tools s          what the model may call: OpenAI's list of tools in JSON, at most 65536 bytes.
+    ///                    `format` must be `events` then, which has calls as `tool_call` and
+    ///                    `tool_arguments`
+    ///   tool_choice s    `auto` (default), `required`, `none`, or the name of the tool to call
+    ///   parallel_tool_calls b
+    ///                    whether it may make several calls at once; default: true
     #[zbus(out_args("request", "fd"))]
     async fn complete(
         &self,
@@ -380,7 +393,8 @@ impl Assistant {
     }
 
     /// What this hobd does: `ask`, `stream`, `complete`, `pins`, `providers`, `fulfilment` (what is
-    /// said to providers), `response_schema`, `decide`, and `conversations` if it keeps any.
+    /// said to providers), `response_schema`, `decide`, `tools` (of Complete), and `conversations` if it
+    /// keeps any.
     #[zbus(property(emits_changed_signal = "const"))]
     fn capabilities(&self) -> Vec<&'static str> {
         let conversations = self.front.settings.conversations.enabled;
@@ -394,6 +408,7 @@ impl Assistant {
             "fulfilment",
             "response_schema",
             "decide",
+            "tools",
         ];
         always.into_iter().chain(conversations).collect()
     }

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use hob_api::chat::{ChatRequest, Class, Message, Role, Stop};
+use hob_api::chat::{ChatRequest, Class, Message, Role, Stop, TemplateFields};
 use hob_api::conversation::{ConversationFields, Truncate};
 use hob_api::dbus::TEXT_BYTES_MAX;
 use hob_api::format::ResponseFormat;
 use hob_api::home::{HomeRequest, Language};
+use hob_api::tools::{FunctionName, NamedTool, ToolChoice, ToolKind, ToolMode};
 use hob_api::{ApiError, ErrorCode};
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
 use serde_json::Value;
 use zbus::{Type, Variant};
+
+use super::messages;
+use crate::request;
 
 /// An `a{sv}` argument, in the order of its keys so that the first fault found is always the same.
 pub(super) type Dict<'a> = BTreeMap<String, Variant<'a>>;
@@ -47,18 +49,19 @@ impl Method {
     fn options(self) -> &'static str {
         match self {
             Self::Ask => {
-                "area, class, conversation, device, follow_ups, handle_token, language, max_tokens, \
-                 model, provider, reader, response_schema, rounds, seed, stop, system, temperature, \
-                 timeout_ms, truncate"
+                "area, class, conversation, device, enable_thinking, follow_ups, handle_token, \
+                 language, max_tokens, model, provider, reader, response_schema, rounds, seed, \
+                 stop, system, temperature, timeout_ms, truncate"
             }
             Self::Stream => {
-                "area, class, conversation, device, follow_ups, format, handle_token, language, \
-                 max_tokens, model, provider, reader, response_schema, rounds, seed, stop, system, \
-                 temperature, timeout_ms, truncate"
+                "area, class, conversation, device, enable_thinking, follow_ups, format, \
+                 handle_token, language, max_tokens, model, provider, reader, response_schema, \
+                 rounds, seed, stop, system, temperature, timeout_ms, truncate"
             }
             Self::Complete => {
-                "class, format, handle_token, max_tokens, model, response_schema, seed, stop, \
-                 temperature, timeout_ms"
+                "class, enable_thinking, format, handle_token, max_tokens, model, \
+                 parallel_tool_calls, response_schema, seed, stop, temperature, timeout_ms, \
+                 tool_choice, tools"
             }
         }
     }
@@ -209,11 +212,12 @@ impl Arguments {
         arguments.take_options(Method::Complete, options)?;
         let mut length = 0_usize;
         for (index, (role, fields)) in messages.into_iter().enumerate() {
-            let (role, content) = message(index, &role, fields)?;
-            length = length.saturating_add(content.len());
+            let (message, bytes) = messages::read(index, &role, fields)?;
+            length = length.saturating_add(bytes);
             check_length("messages", length)?;
-            arguments.push(role, content);
+            arguments.chat.messages.push(message);
         }
+        arguments.check_calls()?;
         Ok(arguments)
     }
 
@@ -242,6 +246,17 @@ impl Arguments {
         self.chat.messages.push(Message::text(role, text));
     }
 
+    /// Calls are events: a text has no room for them.
+    fn check_calls(&self) -> Result<(), ApiError> {
+        let none = self.chat.tool_choice == Some(ToolChoice::Mode(ToolMode::None));
+        let tools = self.chat.tools.as_ref().is_some_and(|t| !t.is_empty());
+        if !tools || none || self.format == Format::Events {
+            return Ok(());
+        }
+        let message = "option `tools` is given, and `format` is `text`, which has no calls";
+        Err(invalid("format", message).hint("set `format` to `events`"))
+    }
+
     /// Reads all options; returns the system prompt, which is the caller's first message.
     fn take_options(
         &mut self,
@@ -255,6 +270,11 @@ impl Arguments {
                 "handle_token" => {
                     self.handle_token = Some(HandleToken::parse(typed(&key, value)?)?);
                 }
+                "enable_thinking" => {
+                    self.chat.chat_template_kwargs = Some(TemplateFields {
+                        enable_thinking: Some(typed(&key, value)?),
+                    });
+                }
                 "max_tokens" => self.chat.max_tokens = Some(typed(&key, value)?),
                 "model" => self.chat.model = Some(typed(&key, value)?),
                 "response_schema" => {
@@ -266,6 +286,17 @@ impl Arguments {
                 "temperature" => self.chat.sampling.temperature = Some(typed(&key, value)?),
                 "timeout_ms" => {
                     self.chat.timeout_ms = Some(u64::from(typed::<u32>(&key, value)?));
+                }
+                "parallel_tool_calls" if method == Method::Complete => {
+                    self.chat.parallel_tool_calls = Some(typed(&key, value)?);
+                }
+                "tool_choice" if method == Method::Complete => {
+                    self.chat.tool_choice = Some(tool_choice(typed(&key, value)?));
+                }
+                "tools" if method == Method::Complete => {
+                    let text: String = typed(&key, value)?;
+                    check_length("tools", text.len())?;
+                    self.chat.tools = Some(request::parse_tools(text.as_bytes())?);
                 }
                 "conversation" if method != Method::Complete => {
                     self.chat.conversation = Some(typed(&key, value)?);
@@ -337,40 +368,17 @@ fn language(key: &str, value: Variant<'_>) -> Result<Language, ApiError> {
     })
 }
 
-fn message(index: usize, role: &str, fields: Dict<'_>) -> Result<(Role, String), ApiError> {
-    let role = read_role(role).ok_or_else(|| {
-        invalid(
-            "messages",
-            format!("message {index} has the unknown role `{}`", shown(role)),
-        )
-        .hint("the roles are system, user and assistant")
-    })?;
-    let mut content = None;
-    for (key, value) in fields {
-        if key == "content" {
-            content = Some(typed(&format!("messages[{index}].content"), value)?);
-        } else {
-            return Err(invalid(
-                "messages",
-                format!("message {index} has the unknown key `{}`", shown(&key)),
-            )
-            .hint("a message has one key, `content`, of type `s`"));
-        }
+/// One of the modes, or the name of the one tool to call.
+fn tool_choice(word: String) -> ToolChoice {
+    match word.as_str() {
+        "none" => ToolChoice::Mode(ToolMode::None),
+        "auto" => ToolChoice::Mode(ToolMode::Auto),
+        "required" => ToolChoice::Mode(ToolMode::Required),
+        _ => ToolChoice::Named(NamedTool {
+            kind: ToolKind::Function,
+            function: FunctionName { name: word },
+        }),
     }
-    let content = content.ok_or_else(|| {
-        invalid("messages", format!("message {index} has no `content`"))
-            .hint("give its text under the key `content`, of type `s`")
-    })?;
-    Ok((role, content))
-}
-
-fn read_role(role: &str) -> Option<Role> {
-    let role: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
-        role.into_deserializer();
-    // Results of calls have no place here: there are no tools to call.
-    Role::deserialize(role)
-        .ok()
-        .filter(|role| *role != Role::Tool)
 }
 
 fn class(key: &str, value: Variant<'_>) -> Result<Class, ApiError> {

@@ -184,7 +184,7 @@ fn messages_are_role_and_content_and_nothing_else() {
         assert!(complete(role, content()).is_ok(), "{role}");
     }
     let wrong = [
-        (complete("tool", content()), "`tool`"),
+        (complete("robot", content()), "`robot`"),
         (complete("user", Dict::new()), "no `content`"),
         (
             complete("user", dict([("content", Variant::from(1_u32))])),
@@ -200,4 +200,106 @@ fn messages_are_role_and_content_and_nothing_else() {
         assert_eq!(error.code, ErrorCode::InvalidRequest);
         assert!(error.message.contains(part), "{error} lacks {part}");
     }
+}
+
+fn complete_with(
+    messages: Vec<(String, Dict<'static>)>,
+    options: Dict<'static>,
+) -> Result<ChatRequest, ApiError> {
+    Arguments::conversation(messages, options).map(|arguments| arguments.chat)
+}
+
+#[test]
+fn tools_come_as_json_and_their_calls_as_events() {
+    let tools = r#"[{"type": "function", "function": {"name": "f"}}]"#;
+    let options = |choice: &'static str, format: &'static str| {
+        dict([
+            ("tools", Variant::from(tools)),
+            ("tool_choice", Variant::from(choice)),
+            ("parallel_tool_calls", Variant::from(false)),
+            ("enable_thinking", Variant::from(false)),
+            ("format", Variant::from(format)),
+        ])
+    };
+    let chat = complete_with(Vec::new(), options("required", "events")).unwrap();
+    assert_eq!(chat.tools.unwrap()[0].function.name, "f");
+    assert_eq!(chat.tool_choice, Some(ToolChoice::Mode(ToolMode::Required)));
+    assert_eq!(chat.parallel_tool_calls, Some(false));
+    let fields = chat.chat_template_kwargs.unwrap();
+    assert_eq!(fields.enable_thinking, Some(false));
+    let named = complete_with(Vec::new(), options("f", "events")).unwrap();
+    let Some(ToolChoice::Named(named)) = named.tool_choice else {
+        panic!("{named:?}");
+    };
+    assert_eq!(named.function.name, "f");
+    let text = complete_with(Vec::new(), options("auto", "text")).unwrap_err();
+    assert_eq!(text.param.as_deref(), Some("format"));
+    assert!(complete_with(Vec::new(), options("none", "text")).is_ok());
+    for (tools, param) in [
+        ("[", None),
+        ("{}", Some("tools")),
+        ("[{\"type\": \"function\"}]", Some("tools[0].function")),
+        (
+            "[{\"type\": \"function\", \"function\": {\"nam\": \"f\"}}]",
+            Some("tools[0].function.nam"),
+        ),
+    ] {
+        let options = dict([("tools", Variant::from(tools))]);
+        let error = complete_with(Vec::new(), options).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidRequest, "{error}");
+        assert_eq!(error.param.as_deref(), param, "{error}");
+    }
+    let long = dict([("tools", Variant::from("x".repeat(TEXT_BYTES_MAX + 1)))]);
+    let error = complete_with(Vec::new(), long).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PayloadTooLarge);
+    // A question has no tools.
+    for key in ["tools", "tool_choice", "parallel_tool_calls"] {
+        let error = ask(dict([(key, Variant::from("none"))])).unwrap_err();
+        assert!(error.message.contains(key), "{error}");
+    }
+    assert!(ask(dict([("enable_thinking", Variant::from(false))])).is_ok());
+}
+
+#[test]
+fn calls_and_results_are_messages() {
+    let calls =
+        r#"[{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]"#;
+    let messages = vec![
+        (
+            "assistant".to_owned(),
+            dict([("tool_calls", Variant::from(calls))]),
+        ),
+        (
+            "tool".to_owned(),
+            dict([
+                ("tool_call_id", Variant::from("a")),
+                ("content", Variant::from("done")),
+            ]),
+        ),
+    ];
+    let chat = complete_with(messages, Dict::new()).unwrap();
+    let made = chat.messages[0].tool_calls.as_ref().unwrap();
+    assert_eq!(
+        (made[0].id.as_str(), made[0].function.name.as_str()),
+        ("a", "f")
+    );
+    assert_eq!(chat.messages[1].role, Role::Tool);
+    assert_eq!(chat.messages[1].tool_call_id.as_deref(), Some("a"));
+    let odd = vec![(
+        "assistant".to_owned(),
+        dict([("tool_calls", Variant::from("7"))]),
+    )];
+    let error = complete_with(odd, Dict::new()).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("tool_calls"));
+    // What calls and results say counts as the rest does.
+    let long = "x".repeat(TEXT_BYTES_MAX);
+    let long = vec![(
+        "tool".to_owned(),
+        dict([
+            ("tool_call_id", Variant::from("a")),
+            ("content", Variant::from(long)),
+        ]),
+    )];
+    let error = complete_with(long, Dict::new()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PayloadTooLarge);
 }
