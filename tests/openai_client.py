@@ -129,6 +129,13 @@ for chunk in client.chat.completions.create(**calling, tool_choice="required", s
 whole = [call.function.arguments for call in choice.message.tool_calls]
 assert list(arguments.values()) == whole, arguments
 
+# Models that think are told not to in either way; this one knows of neither.
+told = {"chat_template_kwargs": {"enable_thinking": False}}
+unthinking = client.chat.completions.create(
+    **calling, tool_choice="required", reasoning_effort="none", extra_body=told
+)
+assert unthinking.choices[0].message.tool_calls, unthinking
+
 # The client's own object goes back as it is.
 results = [
     {"role": "tool", "tool_call_id": call.id, "content": "21 degrees"}

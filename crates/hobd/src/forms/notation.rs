@@ -59,6 +59,9 @@ impl Arguments {
     }
 }
 
+/// Keywords that say nothing of a value.
+const NOTES: [&str; 4] = ["title", "description", "default", "examples"];
+
 /// Keywords of an object's schema that say nothing of its fields, or are looked at.
 const OBJECT: [&str; 11] = [
     "type",
@@ -139,11 +142,16 @@ fn words(words: &[&str]) -> Shape {
     Shape::Words(words.iter().map(ToString::to_string).collect())
 }
 
-/// A schema of its own: one that refers to its surroundings means nothing without them.
+/// A schema of its own: one that refers to its surroundings means nothing without them. What says
+/// nothing of the value is left out, as grammars are bounded.
 fn json(schema: &Value) -> Option<Shape> {
     let mut schema = schema.clone();
     if let Value::Object(schema) = &mut schema {
-        schema.insert("x-guidance".to_owned(), spacing());
+        schema.retain(|key, _| !NOTES.contains(&key.as_str()));
+        let kind = schema.get("type").and_then(Value::as_str);
+        if !matches!(kind, Some("string" | "integer" | "number" | "boolean")) {
+            schema.insert("x-guidance".to_owned(), spacing());
+        }
     }
     (!refers(&schema)).then_some(Shape::Json(schema))
 }
@@ -160,9 +168,8 @@ fn refers(value: &Value) -> bool {
 
 /// Whether a schema has only these keywords, and those that say nothing.
 fn has_only(schema: &Map<String, Value>, keywords: &[&str]) -> bool {
-    const NOTES: [&str; 5] = ["type", "title", "description", "default", "examples"];
-    let known = |key: &String| NOTES.contains(&key.as_str()) || keywords.contains(&key.as_str());
-    schema.keys().all(known)
+    let known = |key: &str| key == "type" || NOTES.contains(&key) || keywords.contains(&key);
+    schema.keys().all(|key| known(key))
 }
 
 fn text(schema: &Map<String, Value>) -> Option<Shape> {

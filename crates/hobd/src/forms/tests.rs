@@ -296,6 +296,20 @@ fn allowed(given: &Given, start: &str) -> Allowed {
     Allowed::by(&language(&given.answer.as_ref().unwrap().0, start))
 }
 
+#[test]
+fn a_large_home_of_tools_compiles_within_the_engines_limits() {
+    let names: Vec<_> = (0..60).map(|n| format!("set_light_{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), light())).collect();
+    for format in FORMATS {
+        let form = Form::of(format);
+        let given = give(&round(tools(&many)), format, None);
+        assert!(std::ptr::eq(given.answer.as_ref().unwrap().1, form));
+        let call = ("set_light_59".to_owned(), json!({"room": "hall"}));
+        let call = written(form, &[call]).replace("\":\"", "\": \"");
+        assert!(allowed(&given, "answer").contains(&call), "{call}");
+    }
+}
+
 /// Words, and calls with their arguments.
 fn read(form: &'static Form, pieces: &[&str], cut: bool) -> (String, Vec<(String, String)>) {
     let mut reader = Reader::new(7, form);
