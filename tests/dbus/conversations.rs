@@ -223,6 +223,7 @@ async fn a_hobd_that_keeps_none_has_no_such_capability() {
         "fulfilment",
         "response_schema",
         "decide",
+        "tools",
     ];
     assert_eq!(capabilities, always);
     let path = "/hob/v1/conversations";
