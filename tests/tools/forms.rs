@@ -148,43 +148,67 @@ async fn streamed(daemon: &Daemon, text: &str, fields: &Value) -> Vec<(String, S
     calls
 }
 
+/// Calls of the test model's as one of this family, and an answer to a result.
+async fn calls_and_goes_on(name: &str) {
+    let family = FAMILIES.iter().find(|family| family.name == name).unwrap();
+    let daemon = with_template(&family.template(), family.tokens).await;
+    let client = daemon.client();
+    let text = "Turn off the light in the bedroom.";
+    let random = json!({"tool_choice": "required", "temperature": 1.1, "seed": 1});
+    let answer = ask(&client, text, &random).await;
+    eprintln!("{name}: {:?}", calls(&answer));
+    assert_eq!(answer.choices[0].finish_reason, FinishReason::ToolCalls);
+    assert_eq!(answer.choices[0].message.content, None);
+    assert!((1..=8).contains(&calls(&answer).len()));
+    calls(&answer).iter().for_each(assert_valid);
+    let fields = json!({"tool_choice": "required", "parallel_tool_calls": false});
+    let whole = ask(&client, text, &fields).await;
+    let call = &calls(&whole)[0].function;
+    let expected = [(call.name.clone(), call.arguments.clone())];
+    assert_eq!(streamed(&daemon, text, &fields).await, expected);
+    // The result goes back, and the model may talk or call again.
+    let message = serde_json::to_value(&whole.choices[0].message).unwrap();
+    let id = &calls(&whole)[0].id;
+    let fields = json!({"max_tokens": 16, "messages": [
+        {"role": "user", "content": text},
+        message,
+        {"role": "tool", "tool_call_id": id, "content": "done"},
+    ]});
+    let second = ask(&client, "", &fields).await;
+    let message = &second.choices[0].message;
+    eprintln!("{name}: {message:?}");
+    assert!(message.content.is_some() || message.tool_calls.is_some());
+    assert_eq!(daemon.status().await.engine_losses, 0);
+}
+
 #[tokio::test]
-async fn calls_are_valid_in_each_form() {
-    for family in &FAMILIES {
-        let daemon = with_template(&family.template(), family.tokens).await;
-        let client = daemon.client();
-        for (text, seed) in [
-            ("Turn on the light in the kitchen.", 1),
-            ("Write a poem about the sea.", 3),
-        ] {
-            let fields = json!({"tool_choice": "required", "temperature": 1.1, "seed": seed});
-            let answer = ask(&client, text, &fields).await;
-            eprintln!("{}: {text}: {:?}", family.name, calls(&answer));
-            assert_eq!(answer.choices[0].finish_reason, FinishReason::ToolCalls);
-            assert_eq!(answer.choices[0].message.content, None);
-            assert!((1..=8).contains(&calls(&answer).len()));
-            calls(&answer).iter().for_each(assert_valid);
-        }
-        let fields = json!({"tool_choice": "required", "parallel_tool_calls": false});
-        let text = "Turn off the light in the bedroom.";
-        let whole = ask(&client, text, &fields).await;
-        let call = &calls(&whole)[0].function;
-        let expected = [(call.name.clone(), call.arguments.clone())];
-        assert_eq!(streamed(&daemon, text, &fields).await, expected);
-        // The result goes back, and the model may talk or call again.
-        let message = serde_json::to_value(&whole.choices[0].message).unwrap();
-        let id = &calls(&whole)[0].id;
-        let fields = json!({"max_tokens": 24, "messages": [
-            {"role": "user", "content": text},
-            message,
-            {"role": "tool", "tool_call_id": id, "content": "done"},
-        ]});
-        let second = ask(&client, "", &fields).await;
-        let message = &second.choices[0].message;
-        eprintln!("{}: {message:?}", family.name);
-        assert!(message.content.is_some() || message.tool_calls.is_some());
-        assert_eq!(daemon.status().await.engine_losses, 0);
-    }
+async fn calls_in_the_form_of_hermes() {
+    calls_and_goes_on("hermes").await;
+}
+
+#[tokio::test]
+async fn calls_in_the_form_of_llama() {
+    calls_and_goes_on("llama3").await;
+}
+
+#[tokio::test]
+async fn calls_in_the_form_of_lfm() {
+    calls_and_goes_on("lfm2").await;
+}
+
+#[tokio::test]
+async fn calls_in_the_form_of_later_lfm() {
+    calls_and_goes_on("lfm2.5").await;
+}
+
+#[tokio::test]
+async fn calls_in_the_form_of_gemma() {
+    calls_and_goes_on("gemma4").await;
+}
+
+#[tokio::test]
+async fn calls_in_json() {
+    calls_and_goes_on("json").await;
 }
 
 #[tokio::test]
