@@ -292,3 +292,64 @@ fn a_source_that_is_removed_meanwhile_costs_nothing_else() {
         assert_eq!(left, [""; 0]);
     }
 }
+
+/// Bits per byte of a text, with the half width of their interval.
+fn bits(setup: &Setup, text: &Path) -> (f64, f64) {
+    let mut command = setup.command(&binary("hob"));
+    command
+        .args(["models", "evaluate", TEST_MODEL, "--json", "--pieces", "3"])
+        .arg("--text")
+        .arg(text)
+        .env("HOB_ENGINE_THREADS", "1");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["pieces"], 3);
+    let rate = &found["models"][0]["bits_per_byte"];
+    (
+        rate["value"].as_f64().unwrap(),
+        rate["error_95"].as_f64().unwrap(),
+    )
+}
+
+#[test]
+fn a_model_is_more_surprised_by_noise_than_by_words() {
+    let setup = Setup::real();
+    let words = "The kitchen window is open. Please close it before it rains tonight. ";
+    let file = |name: &str, text: String| {
+        let path = setup.home().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    // What is said over and over is foreseen.
+    let repeated = bits(&setup, &file("again.txt", words.repeat(64)));
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'a' + u8::try_from((state >> 24) % 26).unwrap())
+    });
+    let noise = bits(&setup, &file("noise.txt", noise.take(4500).collect()));
+    assert!((0.0..0.3).contains(&repeated.0), "{repeated:?}");
+    // Of 26 letters that are all as likely, each is worth 4.7 bits; nothing can foresee them better.
+    assert!(noise.0 + noise.1 > 26f64.log2(), "{noise:?}");
+    assert!(noise.0 < 9.0, "{noise:?}");
+}
+
+#[test]
+fn texts_that_say_nothing_are_refused() {
+    let setup = Setup::real();
+    let short = setup.home().join("short.txt");
+    fs::write(&short, "A few words.").unwrap();
+    for (name, text, reason) in [
+        (TEST_MODEL, short.as_path(), "too short"),
+        (TEST_MODEL, Path::new("/nowhere"), "cannot be read"),
+        ("nobody", short.as_path(), "not installed"),
+    ] {
+        let mut command = setup.command(&binary("hob"));
+        command
+            .args(["models", "evaluate", name, "--text"])
+            .arg(text);
+        let said = refused(&command.output().unwrap());
+        assert!(said.contains(reason), "{said}");
+    }
+}

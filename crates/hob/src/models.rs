@@ -4,6 +4,8 @@
 //! who may, and the daemon has no network.
 
 mod corpus;
+mod estimate;
+mod evaluate;
 mod fetch;
 mod keep;
 mod list;
@@ -95,6 +97,20 @@ pub(crate) enum ModelsCommand {
         /// One model [default: all]
         name: Option<String>,
     },
+    /// Measure how well models foresee a text, in bits for each byte of it: fewer are better
+    Evaluate {
+        /// Installed models; the others are compared with the first
+        #[arg(required = true)]
+        models: Vec<String>,
+        /// UTF-8 text that the models were not made for
+        #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+        #[arg(value_hint = ValueHint::FilePath)]
+        text: Vec<PathBuf>,
+        /// How many pieces of the text are read, of up to 1.5 KiB, spread over all of it
+        #[arg(long, value_name = "N", default_value_t = 64)]
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        pieces: u16,
+    },
     /// Make a smaller model of an installed one, for what a text of yours is like
     Shrink {
         /// An installed model
@@ -184,6 +200,11 @@ fn run_for(
             return fetch::import(&file, name, sha256, place);
         }
         ModelsCommand::Verify { name } => keep::verify(name.as_deref(), place)?,
+        ModelsCommand::Evaluate {
+            models,
+            text,
+            pieces,
+        } => evaluate::run(&models, &text, pieces.into(), place)?,
         ModelsCommand::Shrink {
             model,
             vocab,

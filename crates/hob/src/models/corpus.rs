@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::Sha256;
 use hob_models::digest::Hasher;
 
@@ -60,13 +59,14 @@ impl Corpus {
         self.bytes
     }
 
-    /// Hands all text to `each`, with its file's place, in pieces of at most [`TEXT_BYTES_MAX`]
-    /// bytes, which end at a line's or word's end where there is one. The digest of all.
+    /// Hands all text to `each`, with its file's place, in pieces of at most `most` bytes, which end at a
+    /// line's or word's end where there is one. The digest of all.
     ///
     /// # Errors
     /// When a file can't be read or is no text, there is none at all, or `each` fails.
     pub(super) fn read(
         &self,
+        most: usize,
         mut each: impl FnMut(usize, &str) -> Result<(), Failure>,
     ) -> Result<Sha256, Failure> {
         let mut hasher = Hasher::default();
@@ -79,7 +79,7 @@ impl Corpus {
             };
             File::open(path)
                 .map_err(Unreadable::from)
-                .and_then(|file| pieces(file, &mut take))
+                .and_then(|file| pieces(file, most, &mut take))
                 .map_err(|error| refuse(path, error))?;
         }
         if blank {
@@ -104,12 +104,13 @@ fn refuse(path: &Path, error: Unreadable) -> Failure {
 /// Cuts text into pieces.
 fn pieces(
     mut file: impl Read,
+    most: usize,
     each: &mut impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Unreadable> {
     let mut held: Vec<u8> = Vec::new();
     let mut before = 0u64;
     loop {
-        let missing = TEXT_BYTES_MAX.saturating_sub(held.len());
+        let missing = most.saturating_sub(held.len());
         let read = (&mut file).take(missing as u64).read_to_end(&mut held)?;
         if held.is_empty() {
             return Ok(());
@@ -149,9 +150,11 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 4096;
+
     fn cut_up(bytes: &[u8]) -> Result<Vec<String>, Unreadable> {
         let mut found = Vec::new();
-        pieces(bytes, &mut |text: &str| {
+        pieces(bytes, MOST, &mut |text: &str| {
             found.push(text.to_owned());
             Ok(())
         })?;
@@ -163,7 +166,7 @@ mod tests {
         fn pieces_are_the_text_and_short(text in "(\\PC{0,40}[ \n]?){0,600}") {
             let found = cut_up(text.as_bytes()).unwrap();
             prop_assert_eq!(found.concat(), text);
-            prop_assert!(found.iter().all(|p| (1..=TEXT_BYTES_MAX).contains(&p.len())));
+            prop_assert!(found.iter().all(|p| (1..=MOST).contains(&p.len())));
         }
 
         #[test]

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::gguf::{Document, Rewrite, RewriteError};
 use hob_models::store::{
     Expected, Installed, Installing, Lineage, OpenModel, Provenance, StoreError, Verified,
@@ -195,7 +196,7 @@ impl Shop {
             ..Cutting::default()
         };
         let (meter, interrupt) = (&mut self.meter, &self.interrupt);
-        let digest = self.corpus.read(|file, text| {
+        let digest = self.corpus.read(TEXT_BYTES_MAX, |file, text| {
             interrupt.check()?;
             let found = engine.tokenize(text)?;
             for token in &found.tokens {
