@@ -180,6 +180,19 @@ fn what_can_not_be_done_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn an_engine_that_lies_is_found_out() {
+    let setup = setup();
+    let lying = shrink(&setup, &["--corpus", corpus().to_str().unwrap()])
+        .env("HOB_ENGINE_PATH", binary("fake-engine"))
+        .output()
+        .unwrap();
+    let said = refused(&lying);
+    assert!(said.contains("impossible answer"), "{said}");
+    assert_eq!(lying.status.code(), Some(7));
+    assert_eq!(files(&setup), untouched());
+}
+
+#[test]
 fn other_architectures_are_refused_by_name() {
     let other = Gguf::tiny("other")
         .string("tokenizer.ggml.pre", "default")
@@ -293,18 +306,22 @@ fn a_source_that_is_removed_meanwhile_costs_nothing_else() {
     }
 }
 
-/// Bits per byte of a text, with the half width of their interval.
-fn bits(setup: &Setup, text: &Path) -> (f64, f64) {
+/// Bits per byte of texts, each a piece of its own, with the half width of their interval.
+fn bits(setup: &Setup, texts: &[String]) -> (f64, f64) {
+    let files = texts.iter().zip(0..).map(|(text, number)| {
+        let path = setup.home().join(format!("text-{number}.txt"));
+        fs::write(&path, text).unwrap();
+        path
+    });
     let mut command = setup.command(&binary("hob"));
     command
-        .args(["models", "evaluate", TEST_MODEL, "--json", "--pieces", "3"])
-        .arg("--text")
-        .arg(text)
+        .args(["models", "evaluate", TEST_MODEL, "--json", "--text"])
+        .args(files)
         .env("HOB_ENGINE_THREADS", "1");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["pieces"], 3);
+    assert_eq!(found["pieces"], texts.len());
     let rate = &found["models"][0]["bits_per_byte"];
     (
         rate["value"].as_f64().unwrap(),
@@ -315,21 +332,20 @@ fn bits(setup: &Setup, text: &Path) -> (f64, f64) {
 #[test]
 fn a_model_is_more_surprised_by_noise_than_by_words() {
     let setup = Setup::real();
-    let words = "The kitchen window is open. Please close it before it rains tonight. ";
-    let file = |name: &str, text: String| {
-        let path = setup.home().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    };
     // What is said over and over is foreseen.
-    let repeated = bits(&setup, &file("again.txt", words.repeat(64)));
+    let again = [
+        "The kitchen window is open. ",
+        "It will rain tonight, I think. ",
+    ];
+    let again = bits(&setup, &again.map(|words| words.repeat(8)));
     let mut state = 1_u32;
-    let noise = std::iter::repeat_with(|| {
+    let mut noise = std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         char::from(b'a' + u8::try_from((state >> 24) % 26).unwrap())
     });
-    let noise = bits(&setup, &file("noise.txt", noise.take(4500).collect()));
-    assert!((0.0..0.3).contains(&repeated.0), "{repeated:?}");
+    let noise = [(); 2].map(|()| noise.by_ref().take(200).collect::<String>());
+    let noise = bits(&setup, &noise);
+    assert!((0.0..0.6).contains(&again.0), "{again:?}");
     // Of 26 letters that are all as likely, each is worth 4.7 bits; nothing can foresee them better.
     assert!(noise.0 + noise.1 > 26f64.log2(), "{noise:?}");
     assert!(noise.0 < 9.0, "{noise:?}");

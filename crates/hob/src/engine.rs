@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use hob_api::chat::Class;
 use hob_api::score::Likelihood;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::kernels::{Features, Level};
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{Drafts, Load, LoadFailure, Prompt, SandboxPolicy};
 use hob_ipc::score::{LOG_PROBABILITY_MIN, Score, ScorePart};
@@ -25,8 +26,10 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
-/// The packaged engine.
-const PACKAGED: &str = "/usr/libexec/hob/hob-engine";
+/// The engine's name in its folder.
+const ENGINE: &str = "hob-engine";
+/// The packaged engines.
+const PACKAGED: &str = "/usr/libexec/hob";
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
 const SANDBOX_VARIABLE: &str = "HOB_ENGINE_SANDBOX";
@@ -278,15 +281,28 @@ impl Engine {
 /// folder, else the packaged one.
 fn program() -> PathBuf {
     if let Some(path) = std::env::var_os(PATH_VARIABLE) {
-        return path.into();
+        return best(path.into());
     }
     let own = std::env::current_exe().unwrap_or_default();
-    let beside = own.with_file_name("hob-engine");
+    let beside = own.with_file_name(ENGINE);
     if beside.is_file() {
         beside
     } else {
-        PathBuf::from(PACKAGED)
+        best(PathBuf::from(PACKAGED))
     }
+}
+
+/// Of a package's folder, the engine with the best kernels that this processor has.
+fn best(path: PathBuf) -> PathBuf {
+    if !path.is_dir() {
+        return path;
+    }
+    let has = Features::here();
+    let levels = Level::ALL.into_iter().rev();
+    let mut runs = levels.filter(|level| level.is_native() && has.lack(&level.needs()).is_none());
+    let of = |level: Level| path.join(level.as_str()).join(ENGINE);
+    let found = runs.find_map(|level| Some(of(level)).filter(|engine| engine.is_file()));
+    found.unwrap_or_else(|| path.join(ENGINE))
 }
 
 fn rewind(mut file: &File) -> io::Result<()> {

@@ -181,15 +181,19 @@ impl<'d> Vocabulary<'d> {
         tokens
     }
 
-    /// Whether a text is one of the letters that all others are made of: a byte of byte-pair encoding,
-    /// or what is on every keyboard.
+    /// Whether a text is one of the letters that all others are made of: a byte of byte-pair encoding, or
+    /// a letter or sign of European scripts (Unicode's blocks up to Armenian's, and General Punctuation to
+    /// Currency Symbols). `SentencePiece` learns single letters last, so that they would be the first to
+    /// go; of other scripts, which have tens of thousands, a corpus tells which are needed.
     fn is_plain(&self, text: &[u8]) -> bool {
         let mut letters = std::str::from_utf8(text).unwrap_or("").chars();
         match (letters.next(), letters.next()) {
             (Some(letter), None) => match self.tokenizer {
                 Tokenizer::BytePairs => true,
                 // SentencePiece writes a space as U+2581.
-                Tokenizer::SentencePiece => letter.is_ascii() || letter == '\u{2581}',
+                Tokenizer::SentencePiece => {
+                    matches!(letter, '\0'..'\u{590}' | '\u{2000}'..'\u{20d0}' | '\u{2581}')
+                }
             },
             _ => false,
         }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use hob_ipc::message::{PinFailure, PinState, RequestId};
+use hob_ipc::tokens::Tokenized;
 use hob_ipc::{Command, EngineEvent};
 
 use crate::wire::Wire;
@@ -70,7 +71,13 @@ fn main() -> anyhow::Result<()> {
                 },
             }),
             Command::SavePin { id } => wire.send(&EngineEvent::PinSaved { id, written: false }),
-            Command::Tokenize(_) | Command::Unpin { .. } | Command::LimitCache { .. } => {}
+            // A token that no vocabulary has.
+            Command::Tokenize(request) => wire.send(&EngineEvent::Tokenized(Tokenized {
+                id: request.id,
+                tokens: vec![i32::MAX],
+                exact: true,
+            })),
+            Command::Unpin { .. } | Command::LimitCache { .. } => {}
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
                     cancelled.store(true, Ordering::Relaxed);
