@@ -284,6 +284,28 @@ fn what_a_form_can_not_express_is_written_in_json() {
     ));
 }
 
+#[test]
+fn what_no_message_to_an_engine_holds_in_a_form_is_written_in_json() {
+    // Each of so many texts stands between two marks of their own.
+    let many = json!({"a": vec![""; 100_000]});
+    let calls = |arguments: &Value| Calling {
+        spoken: vec![Spoken::Calls {
+            text: String::new(),
+            calls: vec![called("f", arguments)],
+        }],
+        tools: None,
+    };
+    let text = |given: Given| given.turns[0].parts[0].text().to_owned();
+    let few = give(&calls(&json!({"a": [""]})), ToolFormat::Gemma4, None);
+    assert_eq!(text(few), "<|tool_call>");
+    let given = give(&calls(&many), ToolFormat::Gemma4, None);
+    assert!(text(given).starts_with("{\"name\""));
+    assert!(check_frame(&calls(&many), None).is_ok());
+    // What JSON escapes sixfold is too long in any form.
+    let control = json!({"a": "\u{1}".repeat(900_000)});
+    assert!(check_frame(&calls(&control), None).is_err());
+}
+
 /// All that the engine makes of rules, with marks spelled.
 fn language(rules: &CallRules, start: &str) -> String {
     let marks = rules.marks.iter().enumerate();
