@@ -118,6 +118,18 @@ async fn a_smaller_model_is_installed_and_answers() {
     assert!(shown.contains("vocabulary pruned from 49152"), "{shown}");
     assert!(hob(&setup, &["models", "verify", &small]).contains("verified"));
 
+    // The same tokens, and fewer that could have been others: none is less likely than before.
+    let mut command = setup.command(&binary("hob"));
+    command
+        .args([
+            "models", "evaluate", TEST_MODEL, &small, "--json", "--pieces", "1", "--text",
+        ])
+        .arg(&corpus)
+        .env("HOB_ENGINE_THREADS", "1");
+    let measured: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let apart = &measured["models"][1]["difference"]["value"];
+    assert!(apart.as_f64().unwrap() < 0.001, "{measured}");
+
     let daemon = setup.ready().await;
     let body = json!({
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
