@@ -25,6 +25,7 @@ pub mod provider;
 pub mod score;
 pub mod status;
 pub mod tools;
+pub mod tuning;
 
 pub use error::{ApiError, ErrorCode};
 pub use event::Event;

@@ -72,6 +72,9 @@ pub struct Status {
     /// What is kept beside the running requests so that later ones need not be read again.
     #[serde(default)]
     pub cache: CacheStatus,
+    /// What was measured on this board, and what models are loaded with since; absent if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<crate::tuning::Tuning>,
     /// What the sandbox setting asks for: `required`, `degraded` or `off`.
     pub sandbox_setting: String,
     /// The address on loopback where clients with a token are served; absent for none.

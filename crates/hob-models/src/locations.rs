@@ -81,6 +81,17 @@ pub fn snapshots_dir(scope: Scope) -> Result<PathBuf, NoHome> {
     }
 }
 
+/// The folder of what hobd measured on this board.
+///
+/// # Errors
+/// In user scope, when no home folder is known.
+pub fn tuning_dir(scope: Scope) -> Result<PathBuf, NoHome> {
+    match scope {
+        Scope::System => Ok(PathBuf::from("/var/lib/hob/tuning")),
+        Scope::User => Ok(user_state(&user()?).join("tuning")),
+    }
+}
+
 /// The Unix socket that hobd answers on.
 ///
 /// Sessions without a runtime folder (a container, `su`) get the state folder's.
@@ -170,6 +181,7 @@ mod tests {
             conversations_dir(Scope::User),
             pins_dir(Scope::User),
             snapshots_dir(Scope::User),
+            tuning_dir(Scope::User),
             socket_path(Scope::User),
             state_dir(Scope::User),
             config_dir(Scope::User),

@@ -15,6 +15,7 @@ use crate::models::{ModelsCommand, ModelsOptions};
 use crate::pins::PinsCommand;
 use crate::plan::PlanOptions;
 use crate::providers::ProvidersCommand;
+use crate::tune::TuneOptions;
 
 /// Longest file with a schema, in bytes: the daemon takes no longer one.
 const SCHEMA_BYTES_MAX: u64 = 64 << 10;
@@ -273,6 +274,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         plan: PlanOptions,
     },
+    /// Measure which settings are fastest on this board, and have the daemon use them
+    Tune(TuneOptions),
     /// List, download, import, verify and choose models
     Models {
         /// What to do with them.

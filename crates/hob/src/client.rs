@@ -8,6 +8,7 @@ mod decisions;
 mod discovery;
 mod home;
 mod pins;
+mod tuning;
 
 use std::fmt::Write as _;
 use std::future::poll_fn;

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
 //! [`mod@decide`], [`chat`], [`mod@conversations`], [`mod@pins`],
-//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`] and [`mod@plan`] are the commands. Whatever others made (the model, the
+//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`], [`mod@plan`] and [`tune`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -34,6 +34,7 @@ mod source;
 mod status;
 mod table;
 mod terminal;
+mod tune;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -115,6 +116,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Doctor { json, .. }) => {
             runtime()?.block_on(doctor::run(json, &global, output))
         }
+        Some(Command::Tune(options)) => runtime()?.block_on(tune::run(options, &global, output)),
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;
             if let Some(name) = outcome.default_changed {

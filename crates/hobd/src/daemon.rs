@@ -45,6 +45,7 @@ mod model;
 mod publication;
 mod score;
 mod task;
+mod tuning;
 mod wake;
 mod work;
 
@@ -62,6 +63,7 @@ enum Message {
     Load(String, oneshot::Sender<Result<(), ApiError>>),
     Unload(oneshot::Sender<Result<(), ApiError>>),
     Pins(pins::Call),
+    Tune(tuning::Call),
 }
 
 /// A front door's way to the daemon. Cheap to clone.
@@ -77,6 +79,7 @@ pub struct DaemonHandle {
     engine_memory: figures::EngineMemory,
     errands: Errands,
     turns: Turns,
+    board: tuning::Board,
     started: Instant,
 }
 
@@ -107,6 +110,7 @@ pub fn start(
         engine_memory: engine_memory.clone(),
         turns: Turns::new(settings.limits.queue, settings.limits.per_uid),
         errands: Errands::new(settings.limits.per_uid, &settings.home),
+        board: tuning::Board::new(Arc::clone(&settings)),
         started: Instant::now(),
     };
     let inputs = wake::Inputs::new(inbox, cancellations, providers, &notifier, shutdown);
@@ -118,7 +122,9 @@ pub fn start(
         Publication::new(status_sender, engine_memory, notifier),
         cancelled,
     );
-    (handle, tokio::spawn(daemon.run(inputs)))
+    let task = tokio::spawn(daemon.run(inputs));
+    tokio::spawn(tuning::check(handle.clone()));
+    (handle, task)
 }
 
 impl DaemonHandle {
@@ -186,11 +192,18 @@ impl DaemonHandle {
         let machine = self.memory.supply().machine;
         status.memory.available_bytes = machine.map_or(0, |machine| machine.available);
         status.work = self.metrics.work();
+        status.tuning = self.board.known();
         status.hobd_rss_bytes = figures::rss_bytes();
         if let Some(engine) = &mut status.engine {
             engine.rss_bytes = self.engine_memory.rss_bytes();
         }
         status
+    }
+
+    /// Requests answered, refused or failed since hobd started.
+    fn requests_ended(&self) -> u64 {
+        let work = self.metrics.work();
+        work.answered + work.failed
     }
 
     /// What Prometheus is told, in the text format of `OpenMetrics`.

@@ -33,6 +33,7 @@ pub mod scheduler;
 pub mod settings;
 pub mod supply;
 pub mod token;
+pub mod tuning;
 mod turns;
 
 use std::path::PathBuf;

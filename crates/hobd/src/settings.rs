@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hob_api::tuning::Tuning;
 use hob_ipc::kernels::Level;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 pub use hob_models::locations::Scope;
+
+use crate::tuning::Free;
 
 pub mod document;
 pub mod key;
@@ -62,6 +65,19 @@ pub struct Settings {
     pub limits: Limits,
     /// What a request gets that does not say otherwise.
     pub sampling: SamplingDefaults,
+    /// What was measured on this board.
+    pub tuning: TuningSettings,
+}
+
+/// What was measured on this board, beneath what somebody set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TuningSettings {
+    /// Its file.
+    pub file: PathBuf,
+    /// What was in it at the start.
+    pub stored: Option<Tuning>,
+    /// What nobody set.
+    pub free: Free,
 }
 
 /// HTTP over TCP, on this machine alone.
@@ -233,6 +249,8 @@ pub struct Places {
     pub pins_dir: PathBuf,
     /// The folder of snapshots.
     pub snapshots_dir: PathBuf,
+    /// The folder of what was measured on this board.
+    pub tuning_dir: PathBuf,
     /// The engine's binary, or the folder of engines.
     pub engine: PathBuf,
 }
@@ -260,6 +278,14 @@ impl Settings {
             },
             limits: Limits::default(),
             sampling: SamplingDefaults::default(),
+            tuning: TuningSettings {
+                file: places.tuning_dir.join("tuning.json"),
+                stored: None,
+                free: Free {
+                    threads: true,
+                    weights: true,
+                },
+            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hob_api::status::{State, Status};
+use hob_api::tuning::Speed;
 
 use super::Check;
 use crate::client::Client;
@@ -37,6 +38,7 @@ pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>
     checks.extend(kernels(&status));
     checks.extend(sandbox(&status));
     checks.extend(losses(&status));
+    checks.extend(tuning(&status));
     (checks, Some(status))
 }
 
@@ -118,6 +120,36 @@ async fn models(client: &Client) -> Check {
 /// What computes; nothing before that is known.
 fn kernels(status: &Status) -> Option<Check> {
     crate::status::kernels(&status.kernels).map(|kernels| Check::ok("kernels", kernels))
+}
+
+/// What was measured on this board; nothing if nothing was.
+fn tuning(status: &Status) -> Option<Check> {
+    let tuning = status.tuning.as_ref()?;
+    let speed = |speed: &Speed| {
+        let Speed {
+            read_per_second,
+            written_per_second,
+        } = speed;
+        format!("reads {read_per_second:.1} and writes {written_per_second:.1} tokens a second")
+    };
+    let (then, version) = (speed(&tuning.speed), &tuning.version);
+    if let Some(slower) = tuning.checked.as_ref().filter(|checked| checked.slower) {
+        let now = speed(&slower.speed);
+        let finding = format!("{} {now}, and {version} {then}", slower.version);
+        return Some(
+            Check::warning("tuning", finding)
+                .hint("this version is slower here: `hob tune` measures anew"),
+        );
+    }
+    let model = status
+        .model
+        .as_ref()
+        .filter(|model| !model.sha256.is_empty());
+    if model.is_some_and(|model| model.sha256 != tuning.sha256) {
+        let finding = format!("measured with {}, which is not loaded", tuning.model);
+        return Some(Check::warning("tuning", finding).hint("`hob tune` measures anew"));
+    }
+    Some(Check::ok("tuning", format!("{} {then}", tuning.model)))
 }
 
 /// The sandbox in force; nothing while there is no engine to be in it.

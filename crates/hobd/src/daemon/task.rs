@@ -25,7 +25,7 @@ use crate::pins::Pins;
 use crate::pressure::Level;
 use crate::request::{Asked, ValidRequest};
 use crate::scheduler::{Action, Bounds, Input, Scheduler};
-use crate::settings::Settings;
+use crate::settings::{EngineSettings, Settings};
 use crate::supply::Tree;
 
 mod embedding;
@@ -34,6 +34,7 @@ mod length;
 mod memory;
 mod pins;
 mod score;
+mod tuning;
 
 /// What the scheduler wants to know of a request, whatever it asks of the engine.
 struct Terms {
@@ -48,6 +49,8 @@ struct Terms {
 /// The state behind the loop.
 pub(super) struct Daemon {
     settings: Arc<Settings>,
+    /// While this board is measured: how models were loaded before, and are again after it.
+    before_tuning: Option<EngineSettings>,
     store: Arc<Store>,
     verified: Arc<Verified>,
     scheduler: Scheduler,
@@ -110,6 +113,7 @@ impl Daemon {
         Self {
             chosen: settings.model.clone(),
             settings,
+            before_tuning: None,
             store,
             verified: Arc::new(Verified::default()),
             scheduler: Scheduler::new(bounds),
@@ -177,13 +181,27 @@ impl Daemon {
     fn message(&mut self, message: Message) {
         // A caller that is gone does not need the reply.
         match message {
-            Message::Submit(request, reply) => drop(reply.send(self.submit(*request))),
-            Message::Embed(request, reply) => {
-                drop(reply.send(self.submit_embedding(*request)));
+            Message::Submit(request, reply) => {
+                let free = self.check_not_tuning();
+                drop(reply.send(free.and_then(|()| self.submit(*request))));
             }
-            Message::Score(request, reply) => drop(reply.send(self.submit_score(*request))),
-            Message::Load(name, reply) => self.load(&name, reply),
-            Message::Unload(reply) => drop(reply.send(self.unload())),
+            Message::Embed(request, reply) => {
+                let free = self.check_not_tuning();
+                drop(reply.send(free.and_then(|()| self.submit_embedding(*request))));
+            }
+            Message::Score(request, reply) => {
+                let free = self.check_not_tuning();
+                drop(reply.send(free.and_then(|()| self.submit_score(*request))));
+            }
+            Message::Load(name, reply) => match self.check_not_tuning() {
+                Ok(()) => self.load(&name, reply),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Unload(reply) => {
+                let free = self.check_not_tuning();
+                drop(reply.send(free.and_then(|()| self.unload())));
+            }
+            Message::Tune(call) => self.tuning_called(call),
             Message::Pins(call) => self.pins_called(call),
         }
     }
@@ -345,6 +363,8 @@ impl Daemon {
             EngineEvent::Loading { percent } => self
                 .shown
                 .modify(|status| status.load_percent = u32::from(percent)),
+            // A measurement is to have the engine for itself, which would read what is pinned.
+            EngineEvent::Ready(ready) if self.before_tuning.is_some() => self.ready(&ready),
             EngineEvent::Ready(ready) => {
                 // Pins that were saved come before the first request, which may begin with one.
                 if let Some(outgoing) = self.pins.engine_ready(Instant::now(), ready.clone()) {

@@ -25,6 +25,7 @@ mod routes;
 mod stall;
 mod strangers;
 mod stream;
+mod tuning;
 
 use std::io;
 use std::sync::Arc;

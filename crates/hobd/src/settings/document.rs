@@ -33,6 +33,7 @@ fn system_defaults() -> Settings {
         conversations_dir: "/var/lib/hob/conversations".into(),
         pins_dir: "/var/lib/hob/pins".into(),
         snapshots_dir: "/var/cache/hob/snapshots".into(),
+        tuning_dir: "/var/lib/hob/tuning".into(),
         engine: super::ENGINE_PATH.into(),
     };
     Settings::defaults(Scope::System, places)

@@ -14,6 +14,7 @@ use super::key::{KEYS, Key, TABLES};
 use super::problem::{Problem, Problems, Source};
 use super::value::Given;
 use super::{Places, Scope, Settings, engine_beside};
+use crate::tuning::{self, Free};
 
 /// Longest settings file in bytes; ours with all comments has less than a tenth.
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -106,6 +107,10 @@ impl Places {
                 Some(folder) => folder.join("pins"),
                 None => locations::pins_dir(scope)?,
             },
+            tuning_dir: match given("STATE_DIRECTORY") {
+                Some(folder) => folder.join("tuning"),
+                None => locations::tuning_dir(scope)?,
+            },
             snapshots_dir: match given("CACHE_DIRECTORY") {
                 Some(folder) => folder.join("snapshots"),
                 None => locations::snapshots_dir(scope)?,
@@ -130,6 +135,7 @@ pub fn load(layers: Layers) -> Result<Loaded, Problems> {
         sources: vec![Source::Default; KEYS.len()],
         problems: Vec::new(),
     };
+    let measured = merge.tuned();
     let files = merge.files(&layers.config);
     merge.variables(&layers.variables);
     for flag in layers.flags {
@@ -141,6 +147,10 @@ pub fn load(layers: Layers) -> Result<Loaded, Problems> {
         );
     }
     merge.agree();
+    merge.settings.tuning.free = Free {
+        threads: !merge.is_set("engine.threads"),
+        weights: !merge.is_set("engine.weights"),
+    };
     if !merge.problems.is_empty() {
         return Err(Problems(merge.problems));
     }
@@ -148,7 +158,10 @@ pub fn load(layers: Layers) -> Result<Loaded, Problems> {
         settings: merge.settings,
         sources: merge.sources,
         files,
-        warnings: stray_variables(&layers.variables),
+        warnings: {
+            let stray = stray_variables(&layers.variables).into_iter();
+            stray.chain(measured.err()).collect()
+        },
     })
 }
 
@@ -170,6 +183,33 @@ impl Merge {
                 .problems
                 .push(Problem::new(at, format!("{name} {wrong}"))),
         }
+    }
+
+    /// What was measured on this board. A file that can't be read is as none: it can be made again.
+    fn tuned(&mut self) -> Result<(), Problem> {
+        let path = &self.settings.tuning.file;
+        let stored = tuning::file::read(path).map_err(|error| {
+            let text = format!("is not used: {error}; `hob tune` makes it anew");
+            Problem::new(path.display(), text)
+        })?;
+        let Some(stored) = stored else {
+            return Ok(());
+        };
+        if let Some(threads) = stored.threads {
+            let given = Given::Integer(threads.into());
+            self.set("engine.threads", &given, Source::Tuned, Source::Tuned);
+        }
+        if let Some(weights) = &stored.weights {
+            let given = Given::Text(weights.clone());
+            self.set("engine.weights", &given, Source::Tuned, Source::Tuned);
+        }
+        self.settings.tuning.stored = Some(stored);
+        Ok(())
+    }
+
+    /// Whether somebody set it.
+    fn is_set(&self, name: &str) -> bool {
+        !matches!(self.source(name), Source::Default | Source::Tuned)
     }
 
     fn variables(&mut self, variables: &BTreeMap<String, OsString>) {

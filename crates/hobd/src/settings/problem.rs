@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Source {
     /// Nobody set it.
     Default,
+    /// What was measured on this board.
+    Tuned,
     /// A line of a settings file.
     File {
         /// The file.
@@ -27,6 +29,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Tuned => f.write_str("hob tune"),
             Self::File { path, line, column } => {
                 write!(f, "{}:{line}:{column}", path.display())
             }

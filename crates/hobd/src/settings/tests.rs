@@ -21,6 +21,7 @@ fn places() -> Places {
         conversations_dir: "/var/lib/hob/conversations".into(),
         pins_dir: "/var/lib/hob/pins".into(),
         snapshots_dir: "/var/cache/hob/snapshots".into(),
+        tuning_dir: "/var/cache/hob/tuning".into(),
         engine: super::ENGINE_PATH.into(),
     }
 }

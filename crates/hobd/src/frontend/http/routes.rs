@@ -18,7 +18,9 @@ use tracing::info;
 
 use super::openai::{Api, Heading};
 use super::reply::{self, Refusal, not_found};
-use super::{body, conversations, decisions, embeddings, home, path, pins, providers, stream};
+use super::{
+    body, conversations, decisions, embeddings, home, path, pins, providers, stream, tuning,
+};
 use crate::answer::Answer;
 use crate::daemon::DaemonHandle;
 use crate::request::{self, Caller, ValidRequest};
@@ -59,6 +61,7 @@ pub(super) fn router(door: Door) -> Router {
         .merge(pins::router())
         .merge(providers::router())
         .merge(home::router())
+        .merge(tuning::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(door)
@@ -259,7 +262,7 @@ async fn unload(
     Ok(reply::ok(&door.daemon.status_now()))
 }
 
-fn check_may_manage(door: &Door, caller: Caller) -> Result<(), ApiError> {
+pub(super) fn check_may_manage(door: &Door, caller: Caller) -> Result<(), ApiError> {
     let Some(manager) = door.manager else {
         return Err(ApiError::new(
             ErrorCode::AccessDenied,

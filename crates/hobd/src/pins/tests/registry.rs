@@ -14,6 +14,7 @@ pub(super) fn settings(folder: &Path) -> Settings {
         conversations_dir: folder.join("conversations"),
         pins_dir: folder.join("pins"),
         snapshots_dir: folder.join("snapshots"),
+        tuning_dir: folder.join("tuning"),
         engine: folder.join("hob-engine"),
     };
     Settings::defaults(Scope::User, places)

@@ -33,6 +33,7 @@ impl Bare {
             conversations_dir: folder.path().join("conversations"),
             pins_dir: folder.path().join("pins"),
             snapshots_dir: folder.path().join("snapshots"),
+            tuning_dir: folder.path().join("tuning"),
             engine: folder.path().join("no-engine"),
         };
         let store = Store::open(&places.models_dir);
