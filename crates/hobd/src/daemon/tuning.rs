@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{DaemonHandle, Message};
 use crate::answer::Answer;
-use crate::request::{Caller, ValidRequest};
+use crate::request::{Asked, Caller, ValidRequest};
 use crate::settings::{EngineSettings, Settings, WeightsSetting};
 use crate::tuning::{self, Chosen, Search, Way, file};
 
@@ -272,7 +272,7 @@ fn request(size: Size) -> ValidRequest {
         caller: Caller { uid: 0 },
         model: None,
         conversation: None,
-        prompt: Prompt::Text(numbers.join(" ") + " "),
+        prompt: Asked::Plain(Prompt::Text(numbers.join(" ") + " ")),
         max_tokens: size.written,
         stop: Vec::new(),
         sampling: Sampling::GREEDY,
@@ -282,7 +282,7 @@ fn request(size: Size) -> ValidRequest {
         keep_alive: None,
         drafts: false,
         constraint: None,
-        calls: false,
+        thinking: None,
     }
 }
 
