@@ -14,7 +14,7 @@
 //! `synonyms` both languages' names of rooms, `numbers` finds quantities, `clauses` parts several
 //! commands; `index` and `profile` are the provider's side, `heard` the utterance's, `matches` says
 //! which of one's words are the other's, `evidence` compares both, `groups` finds several targets at
-//! once, `arguments` fills in the schema, `question` tells what is asked from what is to be done,
+//! once, `arguments` fills in the schema, `verdict` says how much a call explains, `question` tells what is asked from what is to be done,
 //! `reading` decides, and `answer` speaks for several providers. `language` tells in which language a
 //! reply is understood.
 
@@ -37,6 +37,7 @@ mod shortlist;
 mod synonyms;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod words;
 
 use std::collections::BTreeSet;

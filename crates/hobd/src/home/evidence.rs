@@ -20,12 +20,14 @@ const KIND_WORD_MAX: f64 = 1.2;
 /// Against each word of the name that was not said, times its rarity up to [`UNSAID_RARITY_MAX`].
 const UNSAID: f64 = 0.3;
 const UNSAID_RARITY_MAX: f64 = 3.0;
-/// Against each word of the name that was not said and names its kind.
+/// Against each word of the name that was not said and names what it is in another word than its kind.
 const UNSAID_KIND: f64 = 0.45;
+/// Of a word that was said exactly behind the one behind which the name has it.
+const ORDER: f64 = 0.3;
 /// Of a word that examples of the target have, times its rarity.
 const LEARNED: f64 = 0.7;
 /// Against each word of other targets that was said, times its rarity.
-const FOREIGN: f64 = 0.3;
+const FOREIGN: f64 = 0.4;
 /// Of a kind that was named.
 const KIND: f64 = 1.5;
 /// Of a thing that was named and is in the target's name, and not its kind: a switch for the lamps.
@@ -159,7 +161,10 @@ impl<'a> Comparison<'a> {
                 fit.specific += strength * weight;
                 fit.unsaid |= strength < EXPLAINED;
             }
-            let unsaid = if kind {
+            // The player of a media player tells nothing, that of a radio player does.
+            let unsaid = if words.kind.contains(id) {
+                0.0
+            } else if kind {
                 UNSAID_KIND
             } else {
                 UNSAID * weight.min(UNSAID_RARITY_MAX)
@@ -168,16 +173,39 @@ impl<'a> Comparison<'a> {
             if let Some(said) = said
                 && said.strength >= EXPLAINED
             {
-                fit.explains[said.place] = true;
-                fit.left[said.place] = !self.heard.words[said.place].meanings.is_empty();
+                for heard in self
+                    .heard
+                    .words
+                    .iter()
+                    .filter(|word| said.is_at(word.place))
+                {
+                    fit.explains[heard.place] = true;
+                    fit.left[heard.place] = !heard.meanings.is_empty();
+                }
             }
         }
         self.add_beside_name(place, name, beside, &mut fit);
         self.take_named(places, &mut fit);
         #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
         let exact = name.forms.intersection(&self.heard.forms).count() as f64;
-        fit.score += EXACT * exact;
+        fit.score += EXACT * exact + ORDER * self.in_order(name);
         fit
+    }
+
+    /// How many words of the name were said right behind the one that is before them there: a garage's
+    /// side door is not the door of a side garage.
+    fn in_order(&self, name: &NameWords) -> f64 {
+        let place = |id: &WordId| {
+            let said = self.heard.strengths.get(id)?;
+            (said.strength >= EXPLAINED).then_some(said.place)
+        };
+        let follows = |pair: &&[WordId]| {
+            let places = (place(&pair[0]), place(&pair[1]));
+            matches!(places, (Some(first), Some(second)) if second == first + 1)
+        };
+        #[allow(clippy::cast_precision_loss, reason = "a handful of words")]
+        let count = name.ids.windows(2).filter(follows).count() as f64;
+        count
     }
 
     /// What each word says of the target beside its names.
@@ -227,7 +255,7 @@ impl<'a> Comparison<'a> {
         let words = &self.index.targets[place];
         let learned = self.options.uses(Aid::Learned);
         for (position, heard) in self.heard.words.iter().enumerate() {
-            if heard.families & words.families != 0 {
+            if heard.families & (words.families | words.of_families) != 0 {
                 fit.explains[position] = true;
             }
             if fit.explains[position] || heard.filler {
@@ -289,7 +317,7 @@ impl<'a> Comparison<'a> {
         let does = self.index.profile.meanings(tool);
         let words = self.heard.words.iter().zip(left);
         let acts = |word: &HeardWord| {
-            if word.meanings.meets(does.primary()) || self.knows(tool, word) {
+            if word.meanings.primary().meets(does.primary()) || self.knows(tool, word) {
                 ACTS
             } else if word.meanings.meets(does) {
                 ACTS_TOO

@@ -39,6 +39,13 @@ pub(super) struct Said {
     pub(super) places: u64,
 }
 
+impl Said {
+    /// Whether the word at `place` is it, or may well be: some say a name twice.
+    pub(super) fn is_at(&self, place: usize) -> bool {
+        place == self.place || self.places & bit(place) != 0
+    }
+}
+
 /// The place of a word as a bit; none for what is so far behind that no command has it.
 fn bit(place: usize) -> u64 {
     u32::try_from(place)
@@ -109,6 +116,9 @@ impl Heard {
     fn read_together(&mut self) {
         self.join_verb();
         self.join_on_or_off();
+        self.join_light_up();
+        self.join_state();
+        self.read_nouns();
         self.read_negation();
     }
 
@@ -123,6 +133,54 @@ impl Heard {
             for word in self.words.iter_mut().filter(|word| on(word) || off(word)) {
                 word.filler = false;
                 word.mean(toggle);
+            }
+        }
+    }
+
+    /// Who lights something up speaks of no lamp and of nothing that goes up.
+    fn join_light_up(&mut self) {
+        for place in 1..self.words.len() {
+            let [verb, up] = &mut self.words[place - 1..=place] else {
+                continue;
+            };
+            if matches!(verb.word.folded.as_str(), "light" | "lighten") && up.word.folded == "up" {
+                verb.mean(lexicon::meanings("on"));
+                verb.matches.clear();
+                verb.families = 0;
+                up.mean(Meanings::default());
+                up.filler = true;
+            }
+        }
+    }
+
+    /// "Switch the state of the lamp": to what it is not.
+    fn join_state(&mut self) {
+        let state = |word: &HeardWord| matches!(word.word.folded.as_str(), "state" | "status");
+        let Some(first) = self
+            .words
+            .iter()
+            .position(|word| !word.filler || word.word.folded == "switch")
+        else {
+            return;
+        };
+        let plain = self.words.iter().all(|word| word.meanings.is_empty());
+        if plain && self.words[first].word.folded == "switch" && self.words.iter().any(state) {
+            self.words[first].mean(lexicon::meanings(words::stem("toggle")));
+            self.words[first].filler = false;
+        }
+    }
+
+    /// "Open the door's lock" and "stop the vacuum" name a thing last, and nothing more to be done.
+    fn read_nouns(&mut self) {
+        let Some(first) = self.words.iter().position(|word| !word.meanings.is_empty()) else {
+            return;
+        };
+        for word in &mut self.words[first + 1..] {
+            if matches!(
+                word.word.folded.as_str(),
+                "lock" | "locks" | "vacuum" | "vacuums"
+            ) {
+                word.mean(Meanings::default());
             }
         }
     }
@@ -237,7 +295,7 @@ fn heard_word(
     // »Switch off the fan« speaks of no switch, nor does »schalte das Licht aus«.
     let verb = (first_content && word.folded == "switch")
         || matches!(word.folded.as_str(), "schalte" | "schalten" | "schaltet");
-    let filler =
+    let mut filler =
         (lexicon::is_filler(&word.folded) || lexicon::is_filler(&word.stem)) && meanings.is_empty();
     let mut families = lexicon::families(&word.stem);
     let mut matches = Vec::new();
@@ -250,6 +308,8 @@ fn heard_word(
             };
         }
     }
+    // It may be a part of a name, and says nothing where it is none.
+    filler |= verb || lexicon::is_general(&word.folded);
     if verb || !options.uses(Aid::Kinds) {
         families = 0;
     }

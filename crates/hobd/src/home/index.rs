@@ -49,6 +49,8 @@ pub(super) struct TargetWords {
     pub(super) kind: BTreeSet<WordId>,
     /// The families of its kind's words, as a set of bits.
     pub(super) families: u32,
+    /// The families of what such a thing belongs to: a lock to a door.
+    pub(super) of_families: u32,
     /// The families of its kind's and its name's words.
     pub(super) named_families: u32,
     /// Of examples that name it, and not of its names.
@@ -60,7 +62,7 @@ pub(super) struct TargetWords {
 /// The words of one name.
 #[derive(Debug)]
 pub(super) struct NameWords {
-    /// The words, none twice.
+    /// The words as they follow each other, none twice.
     pub(super) ids: Vec<WordId>,
     /// As they are written, folded.
     pub(super) forms: HashSet<String>,
@@ -136,7 +138,7 @@ impl Index {
         let mut found = TargetWords::default();
         for name in std::iter::once(&target.name).chain(&target.aliases) {
             let words = words::words(name, true);
-            let ids: BTreeSet<WordId> = words.iter().map(|word| self.intern(&word.stem)).collect();
+            let ids = once_each(words.iter().map(|word| self.intern(&word.stem)));
             for word in &words {
                 found.named_families |= lexicon::families(stem(&word.folded));
             }
@@ -154,6 +156,7 @@ impl Index {
         let kind = target.kind.replace(['_', '-', '.'], " ");
         for word in words::words(&kind, false) {
             found.families |= lexicon::families(&word.stem);
+            found.of_families |= lexicon::families_served(&word.stem);
             found.kind.insert(self.intern(&word.stem));
         }
         found.named_families |= found.families;
@@ -165,18 +168,18 @@ impl Index {
 
     /// The same name with its compounds in parts, if it has any.
     fn parted(&mut self, words: &[words::Word]) -> Option<NameWords> {
-        let mut ids = BTreeSet::new();
+        let mut ids = Vec::new();
         let mut any = false;
         for word in words {
             if let Some(parts) = lexicon::parts(&word.folded) {
                 any = true;
                 ids.extend(parts.iter().map(|part| self.intern(part)));
             } else if !lexicon::is_filler(&word.folded) {
-                ids.insert(self.intern(&word.stem));
+                ids.push(self.intern(&word.stem));
             }
         }
         any.then(|| NameWords {
-            ids: ids.into_iter().collect(),
+            ids: once_each(ids),
             forms: HashSet::new(),
         })
     }
@@ -259,4 +262,10 @@ impl Index {
         let rarity = |holders: &u32| (count / (f64::from(*holders) + 0.5)).ln().max(0.1);
         holders.iter().map(rarity).collect()
     }
+}
+
+/// The words in their order, each where it comes first.
+fn once_each(ids: impl IntoIterator<Item = WordId>) -> Vec<WordId> {
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(*id)).collect()
 }

@@ -9,6 +9,12 @@ use std::sync::LazyLock;
 use super::inflection;
 use super::words::stem;
 
+pub(super) use self::things::{
+    families, families_served, is_general, leading_families, parted, parts,
+};
+
+mod things;
+
 /// Things that words say is to be done, as a set of bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Meanings(u32);
@@ -27,10 +33,10 @@ impl Meanings {
         self.0 & other.0 != 0
     }
 
-    /// Without what it says beside its own: "off" may well mean stop, and a tool that stops is
-    /// rather meant by that.
+    /// Without what it says beside its own: "off" may well mean stop, and "open" a lock, but a tool
+    /// that turns off or opens is rather meant.
     pub(super) fn primary(self) -> Self {
-        let beside = [(0, 10), (1, 9)];
+        let beside = [(0, 10), (1, 9), (3, 6), (4, 5)];
         let has = |bit: usize| self.0 & (1 << bit) != 0;
         let bits = beside
             .iter()
@@ -75,7 +81,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#off",
-        "off disable disabled deactivate deactivated extinguish kill shut douse disengage darken \
+        "off disable disabled deactivate deactivated extinguish kill douse disengage darken \
          ausschalten ausschaltet ausgeschaltet ausmachen ausmacht ausgemacht abschalten abschaltet \
          abgeschaltet deaktivieren deaktiviere deaktiviert löschen lösche abdrehen",
     ),
@@ -96,14 +102,14 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#lock",
-        "lock locked locking secure secured engage bolt verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
-         abgeschlossen zusperren absperren sichern sichere gesichert",
+        "lock locked locking secure secured engage bolt close shut verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
+         abgeschlossen zusperren absperren sperren sperre sperrt sichern sichere gesichert",
     ),
     (
         "#unlock",
-        "unlock unlocked unlocking unsecure unbolt unlatch disengage release entsichern entsichere \
+        "unlock unlocked unlocking open unsecure unbolt unlatch disengage release entsichern entsichere \
          entsichert entriegeln entriegle entriegelt aufschließen aufgeschlossen \
-         aufsperren entsperren entsperre",
+         aufsperren entsperren entsperre entsperrt",
     ),
     (
         "#up",
@@ -118,8 +124,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#stop",
-        "off disable disabled deactivate deactivated shut ausschalten ausschaltet ausgeschaltet \
-         abschalten deaktivieren deaktiviere stop halt end cease anhalten stoppen stoppe stoppt beenden beende halten",
+        "off disable disabled deactivate deactivated ausschalten ausschaltet ausgeschaltet \
+         abschalten deaktivieren deaktiviere stop halt freeze end cease anhalten stoppen stoppe stoppt beenden beende halten",
     ),
     (
         "#start",
@@ -187,27 +193,6 @@ const ENDS: &[(&str, &str)] = &[
     ("stumm", "#mute"),
 ];
 
-/// What things are called, each family by all its words.
-const FAMILIES: &[&str] = &[
-    "light lights lamp lighting bulb chandelier sconce spotlight floodlight illuminate brighten dimmer \
-     licht lampe leuchte beleuchtung kronleuchter glühbirne strahler",
-    "fan ventilator lüfter lüftung",
-    "blind blinds cover shade shutter curtain drape jalousie rollo rollladen rolladen vorhang markise",
-    "lock unlock locked unlocked deadbolt schloss türschloss verriegeln entriegeln",
-    "door gate tür tor garagentor",
-    "media player speaker music volume radio stereo audio tv television track song soundbar \
-     soundsystem jukebox playlist playback song wiedergabe medien lautsprecher musik lautstärke fernseher mediaplayer lied titel",
-    "vacuum cleaner hoover roomba cleanup clean cleaned cleaning sweep staubsauger saugroboter saugen \
-     staubsaugen reinigen",
-    "switch outlet plug socket steckdose schalter",
-    "climate thermostat temperature heating heater heat hvac humidity cooling ac heizung klimaanlage \
-     temperatur thermostat klima",
-    "timer alarm countdown wecker",
-    "todo list shopping liste einkaufsliste",
-    "window fenster",
-    "coffee espresso cappuccino latte kaffee",
-];
-
 const FILLERS: &str = "the a an please could can you in of to my me for i id im ill d like hey it is \
     this that be would we us our need at let lets and or with are was there make made sure ensure want \
     will shall should must now just so go get have has had do does did hob okay may ask ok thanks thank s t \
@@ -237,11 +222,6 @@ const FIGURES: &[(&str, &str)] = &[
     ("12", "twelve zwölf"),
 ];
 
-/// Shortest last part of a compound in bytes.
-const PART_BYTES_MIN: usize = 4;
-/// Shortest first part of a compound in bytes.
-const START_BYTES_MIN: usize = 3;
-
 /// Words that begin a question.
 const ASKING: &str = "is are was were does did has have what whats which when where wheres why who how \
     hows status ist sind war waren hat haben was welche welcher welches wann wo warum wer wie wieviel \
@@ -269,16 +249,6 @@ static MEANING_OF: LazyLock<HashMap<String, Meanings>> = LazyLock::new(|| {
         for word in folded(words) {
             let known = map.entry(stem(&word).to_owned()).or_default();
             *known = known.with(Meanings(1 << bit));
-        }
-    }
-    map
-});
-
-static FAMILIES_OF: LazyLock<HashMap<String, u32>> = LazyLock::new(|| {
-    let mut map = HashMap::new();
-    for (bit, words) in FAMILIES.iter().enumerate() {
-        for word in folded(words) {
-            *map.entry(stem(&word).to_owned()).or_default() |= 1 << bit;
         }
     }
     map
@@ -331,46 +301,6 @@ pub(super) fn end_meanings(folded: &str) -> Meanings {
     let bit = |name| MEANINGS.iter().position(|(known, _)| *known == name);
     let bits = names.split(' ').filter_map(bit);
     Meanings(bits.fold(0, |all, bit| all | 1 << bit))
-}
-
-/// The families of things that a word names, as a set of bits.
-pub(super) fn families(stem: &str) -> u32 {
-    FAMILIES_OF.get(stem).copied().unwrap_or_default()
-}
-
-/// A compound's two stems, if it ends in the name of a family: Küchenlicht, floodlight.
-pub(super) fn parted(folded: &str) -> Option<(String, String)> {
-    let end = stem(folded);
-    let longest = FAMILIES_OF.keys().filter(|word| {
-        word.len() >= PART_BYTES_MIN
-            && end.len() >= word.len() + START_BYTES_MIN
-            && end.ends_with(word.as_str())
-    });
-    let last = longest.max_by_key(|word| word.len())?;
-    let first = &end[..end.len() - last.len()];
-    Some((stem(first).to_owned(), last.clone()))
-}
-
-/// The stems of all parts of a compound, the first one first: Hintertürschloss has three.
-pub(super) fn parts(folded: &str) -> Option<Vec<String>> {
-    let (first, last) = parted(folded)?;
-    let mut parts = parts(&first).unwrap_or_else(|| vec![first]);
-    parts.push(last);
-    Some(parts)
-}
-
-/// The family of the thing with which a compound begins: Lüfterstufe.
-pub(super) fn leading_families(folded: &str) -> u32 {
-    let begins = |word: &&String| {
-        word.len() >= PART_BYTES_MIN
-            && folded.len() > word.len()
-            && folded.starts_with(word.as_str())
-    };
-    let longest = FAMILIES_OF
-        .keys()
-        .filter(begins)
-        .max_by_key(|word| word.len());
-    longest.map_or(0, |word| families(word))
 }
 
 /// The figure of a number word up to twelve, ordinals included.

@@ -18,7 +18,7 @@ const MISSPELT_STRENGTH: f64 = 0.8;
 /// How sure a word is that means the same as the one that was said.
 const SYNONYM_STRENGTH: f64 = 0.9;
 /// The same if the word that was said is one of a target, too.
-const SYNONYM_BESIDE_STRENGTH: f64 = 0.6;
+const SYNONYM_BESIDE_STRENGTH: f64 = 0.75;
 /// Shortest last part of a compound of words that are all known, in bytes: a Gartentor.
 const LAST_PART_BYTES_MIN: usize = 3;
 /// Longer words are not taken for compounds.

@@ -1,14 +1,14 @@
 //! Which call is meant, how sure that is, and what to do if it is not sure enough.
 
-use hob_api::home::{Aid, Outcome};
+use hob_api::home::Outcome;
 
-use super::arguments::Source;
-use super::evidence::{Comparison, EXPLAINED, TargetFit, log_sum};
+use super::evidence::{Comparison, TargetFit, log_sum};
 use super::groups::{self, Group};
-use super::heard::{Heard, HeardWord};
+use super::heard::Heard;
 use super::index::Index;
-use super::{Options, clauses, lexicon, question, words};
-use crate::providers::{CallError, Parameter, Provider, ValidCall};
+use super::verdict::{Verdict, judge};
+use super::{Options, clauses, question, words};
+use crate::providers::{Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
 pub const MIN_PROBABILITY: f64 = 0.28;
@@ -20,25 +20,6 @@ const CANDIDATES_MAX: usize = 24;
 pub(super) const ALTERNATIVES_MAX: usize = 8;
 /// Below this probability an alternative is none.
 const ALTERNATIVE_MIN: f64 = 0.01;
-/// Of each argument that was said.
-const ARGUMENT: f64 = 1.5;
-/// Against a tool that must have an argument which was not said.
-const MISSING: f64 = -3.0;
-/// How much a word counts that nobody knows, beside the rarity of those that are known.
-const UNKNOWN: f64 = 2.5;
-/// How much a word counts that the lexicon alone knows, and the least that any counts.
-const KNOWN: f64 = 1.0;
-const LEAST: f64 = 0.5;
-/// Below this part of what was said, what is explained is too little for a call.
-const COVERAGE_MIN: f64 = 0.5;
-/// The same for a tool that acts on no target, of which nothing but its examples is known.
-const BARE_COVERAGE_MIN: f64 = 0.25;
-/// The same for a tool that could do harm.
-const CAREFUL_COVERAGE_MIN: f64 = 0.65;
-/// What is left of the coverage if words are unexplained and the name has others in their place.
-const OTHER_NAME: f64 = 0.7;
-/// The same if only one of both is so.
-const DOUBTFUL_NAME: f64 = 0.9;
 /// Of a group that was spoken of as one, against its members.
 const TOGETHER: f64 = 6.0;
 
@@ -114,13 +95,13 @@ pub(super) struct Pair {
     pub(super) targets: Vec<usize>,
     score: f64,
     /// By word heard: whether the targets explain it.
-    explains: Vec<bool>,
+    pub(super) explains: Vec<bool>,
     /// Whether the targets were named, or a thing of their kind.
     pub(super) named: bool,
     /// Whether they were named by more than their kind.
     pub(super) specific: bool,
     /// Whether words of the name were not said.
-    unsaid: bool,
+    pub(super) unsaid: bool,
 }
 
 fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
@@ -263,109 +244,6 @@ fn decide(comparison: &Comparison<'_>, text: &str, pairs: &[Pair]) -> Reading {
     outcome(comparison, first, candidates)
 }
 
-/// What there is to say of a pair once its arguments are known.
-pub(super) struct Verdict {
-    /// What the arguments say for it, as a logarithm.
-    arguments: f64,
-    pub(super) call: Result<ValidCall, CallError>,
-    /// Enough of what was said is explained.
-    covered: bool,
-    /// How much of it, from 0 to 1.
-    sure: f64,
-    /// Something was said that the tool does.
-    acts: bool,
-    /// The targets were named.
-    named: bool,
-}
-
-pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Verdict {
-    let heard = comparison.heard;
-    let provider = comparison.provider;
-    let tool = &provider.tools()[pair.tool];
-    let target = match pair.targets.as_slice() {
-        [one] => Some(&provider.targets()[*one]),
-        _ => None,
-    };
-    let filled = Source {
-        text,
-        heard,
-        named: &pair.explains,
-        target,
-    }
-    .fill(tool);
-    let does = comparison.index.profile.meanings(pair.tool);
-    let (mut explained, mut said) = (0.0, 0.0);
-    let (mut acts, mut foreign, mut of_others, mut more) = (false, false, false, false);
-    for (place, word) in heard.words.iter().enumerate() {
-        if word.filler {
-            continue;
-        }
-        let known = comparison.knows(pair.tool, word) || word.meanings.meets(does);
-        acts |= known || filled.explains[place];
-        let weight = comparison.weight(word);
-        said += weight;
-        if known || pair.explains[place] || filled.explains[place] {
-            explained += weight;
-        } else {
-            foreign = true;
-            more |= asks_more(word);
-            of_others |= word
-                .matches
-                .iter()
-                .any(|(_, strength)| *strength >= EXPLAINED);
-        }
-    }
-    let mut coverage = if said > 0.0 { explained / said } else { 0.0 };
-    if more {
-        coverage *= COVERAGE_MIN;
-    }
-    // What others are called by, or the rest of its own name, may name another, which is not there.
-    for doubtful in [of_others, pair.unsaid] {
-        if doubtful {
-            coverage *= DOUBTFUL_NAME;
-        }
-    }
-    // Who names one by other words than its own means another, which is not there.
-    if foreign && !pair.specific {
-        coverage *= COVERAGE_MIN;
-    } else if foreign && pair.unsaid {
-        coverage *= OTHER_NAME;
-    }
-    #[allow(clippy::cast_precision_loss, reason = "at most 16")]
-    let found = filled.arguments.len() as f64;
-    let missing = |p: &&Parameter| p.required && !filled.arguments.contains_key(&p.name);
-    let missing = tool.parameters().iter().filter(missing).count();
-    let bare = tool.acts_on().is_none();
-    let least = match (tool.needs_confirmation(), bare) {
-        (true, _) => CAREFUL_COVERAGE_MIN,
-        (false, true) => BARE_COVERAGE_MIN,
-        (false, false) => COVERAGE_MIN,
-    };
-    let counts = comparison.options.uses(Aid::Unexplained);
-    Verdict {
-        arguments: if missing > 0 {
-            MISSING
-        } else {
-            ARGUMENT * found
-        },
-        call: ValidCall::new(provider, pair.tool, pair.targets.clone(), filled.arguments),
-        covered: !counts || coverage >= least,
-        sure: match (counts, bare) {
-            (false, _) => 1.0,
-            (true, true) => coverage.sqrt(),
-            (true, false) => coverage * coverage,
-        },
-        acts,
-        named: pair.named,
-    }
-}
-
-/// Whether a word says how something is to be, which is not done by a call that leaves it out.
-fn asks_more(word: &HeardWord) -> bool {
-    let number = word.word.folded.starts_with(|c: char| c.is_ascii_digit());
-    word.matches.is_empty() && (number || lexicon::colour(&word.word.stem).is_some())
-}
-
 fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candidate>) -> Reading {
     let least = comparison
         .options
@@ -425,37 +303,5 @@ fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
     Reading {
         alternatives,
         ..Reading::without_call(Outcome::Unsure, reason)
-    }
-}
-
-impl Comparison<'_> {
-    /// How much a word counts.
-    pub(super) fn weight(&self, word: &HeardWord) -> f64 {
-        let known = word.matches.iter().map(|(id, _)| self.rarity(*id));
-        if let Some(weight) = known.max_by(f64::total_cmp) {
-            return weight;
-        }
-        let knowing = self.knowing(word);
-        if knowing > 0 {
-            return self.tool_rarity(knowing);
-        }
-        let understood =
-            !word.meanings.is_empty() || word.families != 0 || lexicon::is_all(&word.word.folded);
-        if understood { KNOWN } else { UNKNOWN }
-    }
-
-    /// How rare a word is that so many tools know.
-    fn tool_rarity(&self, knowing: usize) -> f64 {
-        #[allow(clippy::cast_precision_loss, reason = "at most 64")]
-        let (all, knowing) = (self.provider.tools().len() as f64, knowing as f64);
-        ((all + 1.0) / (knowing + 0.5)).ln().max(LEAST)
-    }
-
-    /// How much a word says for a tool that acts on no target: the more, the fewer tools know it.
-    fn weight_for(&self, tool: usize, word: &HeardWord) -> f64 {
-        if word.filler || !self.knows(tool, word) {
-            return 0.0;
-        }
-        self.tool_rarity(self.knowing(word))
     }
 }

@@ -3,7 +3,8 @@
 use super::evidence::Comparison;
 use super::heard::Heard;
 use super::index::Index;
-use super::reading::{judge, pairs, targets};
+use super::reading::{pairs, targets};
+use super::verdict::judge;
 use super::{Options, clauses};
 use crate::decode::Likely;
 use crate::providers::Provider;
