@@ -80,7 +80,7 @@ async fn what_can_not_be_done_is_answered_without_the_hub() {
     let told = say(&caller, "is the desk lamp on?").await;
     assert_eq!(
         (told.outcome.as_str(), told.reply.as_str()),
-        ("question", "Desk Lamp: level 40.")
+        ("question", "Desk Lamp: yes.")
     );
     let told = say(&caller, "is the front door locked?").await;
     assert_eq!(told.reply, "I don't know that about Front Door.");

@@ -290,9 +290,19 @@ pub struct HomeAnswer {
     pub alternatives: Vec<Call>,
     /// Ids of the targets that are asked about; with [`Outcome::Question`] alone.
     pub targets: Vec<String>,
+    /// What is asked about them, and the answer as far as their state tells; with
+    /// [`Outcome::Question`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// The provider whose targets those are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// What was said besides the calls, and is not done, in the words in which it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// What an argument may be for which another value was said; with [`Outcome::Cannot`] alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// What to say to who said it; if it was to be done alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
@@ -306,6 +316,70 @@ pub struct HomeAnswer {
     /// What the model did; with [`Reader::Model`] alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoded: Option<Decoded>,
+}
+
+/// Which figures an argument takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// The provider.
+    pub provider: String,
+    /// The tool.
+    pub tool: String,
+    /// Ids of the targets.
+    pub targets: Vec<String>,
+    /// The argument.
+    pub argument: String,
+    /// The least that it takes, if there is a least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
+    /// The most that it takes, if there is a most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<String>,
+    /// Its unit as it is written, if its name or description tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+/// What a question asks about its targets, and what their state says to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// How it is asked.
+    pub form: AskedForm,
+    /// Ids of the targets for which it is so; empty for [`AskedForm::How`].
+    pub holds: Vec<String>,
+    /// Ids of those for which it is not. Of the others it is not known.
+    pub fails: Vec<String>,
+    /// The word that asks for a value, if one does; if there are no `values`, it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// The values that are asked for; empty for the whole state.
+    pub values: Vec<AskedValue>,
+}
+
+/// How a question asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedForm {
+    /// How targets are.
+    #[default]
+    How,
+    /// Whether something is so.
+    Whether,
+    /// For which of the targets it is so.
+    Which,
+    /// For how many it is so.
+    Count,
+}
+
+/// A value of a target's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedValue {
+    /// The target's id.
+    pub target: String,
+    /// The value's name.
+    pub name: String,
+    /// The value.
+    pub value: Scalar,
 }
 
 /// How the model came to an answer about a home.

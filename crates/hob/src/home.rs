@@ -278,6 +278,9 @@ fn shown(answer: &HomeAnswer, executed: bool, look: Look) -> String {
     if !answer.targets.is_empty() {
         row("about", &answer.targets.join(", "));
     }
+    for part in &answer.left_out {
+        row("left out", part);
+    }
     if let Some(reason) = &answer.reason {
         row("reason", reason);
     }

@@ -14,12 +14,14 @@
 //! `synonyms` both languages' names of rooms, `numbers` finds quantities, `clauses` parts several
 //! commands; `index` and `profile` are the provider's side, `heard` the utterance's, `matches` says
 //! which of one's words are the other's, `evidence` compares both, `groups` finds several targets at
-//! once, `arguments` fills in the schema, `verdict` says how much a call explains, `question` tells what is asked from what is to be done,
-//! `reading` decides, and `answer` speaks for several providers. `language` tells in which language a
+//! once, `arguments` fills in the schema, `verdict` says how much a call explains, `question` tells what is asked from what is to be done, `asked` answers that from what
+//! `states` say,
+//! `reading` decides, `relative` helps where nothing was named, and `answer` speaks for several providers. `language` tells in which language a
 //! reply is understood.
 
 mod answer;
 mod arguments;
+mod asked;
 mod clauses;
 mod evidence;
 mod groups;
@@ -33,7 +35,9 @@ mod numbers;
 mod profile;
 mod question;
 mod reading;
+mod relative;
 mod shortlist;
+mod states;
 mod synonyms;
 #[cfg(test)]
 mod tests;
@@ -45,9 +49,10 @@ use std::collections::BTreeSet;
 use hob_api::home::Aid;
 
 pub use self::answer::{answer, cut, nearest, written};
+pub use self::asked::Asked;
 pub use self::index::Index;
 pub use self::language::language;
-pub use self::reading::{Candidate, MIN_PROBABILITY, Reading, is_too_long, read};
+pub use self::reading::{Candidate, Limit, MIN_PROBABILITY, Reading, is_too_long, read};
 pub use self::shortlist::shortlist;
 
 /// How an utterance is to be read.
@@ -59,6 +64,12 @@ pub struct Options {
     pub without: BTreeSet<Aid>,
     /// The least probability of a call; `None` for [`MIN_PROBABILITY`].
     pub min_probability: Option<f64>,
+}
+
+/// The words of a text in lower case of ASCII, without accents and marks.
+pub fn folded(text: &str) -> Vec<String> {
+    let words = words::words(text, false).into_iter();
+    words.map(|word| word.folded).collect()
 }
 
 impl Options {

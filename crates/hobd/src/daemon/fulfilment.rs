@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::DaemonHandle;
 use crate::answer::{self, Answer};
 use crate::decode::Round;
-use crate::fulfilment::{Next, Plan, Standing, is_news, new_calls, reply, standing};
+use crate::fulfilment::{Next, Plan, Standing, courtesy, is_news, new_calls, reply, standing};
 use crate::home::language;
 use crate::hub::{CallFailure, Hub, Invocation, Place, Step, cleaned};
 use crate::providers::{Entry, ProviderName};
@@ -48,13 +48,16 @@ impl DaemonHandle {
         let uid = request.talk.caller.uid;
         let reading = timeout_at(deadline, self.read_now(uid, &request)).await;
         let (read, entries) = reading.map_err(|_| too_late())??;
-        if read.outcome == Outcome::Talk {
+        let heard = || language(&request.said.text);
+        let language = request.language.unwrap_or_else(heard);
+        let talk = read.outcome == Outcome::Talk;
+        let courtesy = || courtesy(&request.said.text, &entries, language);
+        let courtesy = talk.then(courtesy).flatten();
+        if talk && courtesy.is_none() {
             let mut talk = request.talk;
             talk.timeout = deadline.saturating_duration_since(Instant::now());
             return Ok(self.submit(talk).await?.about(read));
         }
-        let heard = || language(&request.said.text);
-        let language = request.language.unwrap_or_else(heard);
         let (hub, under_way, entries) = match read.outcome {
             Outcome::Call => {
                 let hub = hub_of(&read.calls, &entries)?;
@@ -81,7 +84,7 @@ impl DaemonHandle {
                 }
             }
             let entries = entries.unwrap_or_else(|| errand.daemon.providers().all(uid));
-            let text = reply(&read, &entries, language);
+            let text = courtesy.unwrap_or_else(|| reply(&read, &entries, language));
             read.reply = Some(text.clone());
             // A reader that has gone meanwhile does not miss it.
             let _ = sender.progress(Event::Delta { text });

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hob_api::home::{Call, CallResult, CallStatus, HomeAnswer, Language, Outcome};
-use hob_api::provider::{Scalar, Target};
+use hob_api::home::{Call, CallResult, CallStatus, HomeAnswer, Language, Limit, Outcome};
+use hob_api::provider::Target;
 
 use crate::hub::cleaned;
 use crate::providers::Entry;
@@ -14,13 +14,9 @@ use crate::providers::Entry;
 /// Most candidates that are named when it is not clear which one is meant.
 const CANDIDATES_SAID: usize = 3;
 /// Most targets that are named one by one.
-const TARGETS_SAID: usize = 3;
-/// Most values of one target's state that are said.
-const VALUES_SAID: usize = 4;
-/// The name of a target's own state among its values.
-const STATE: &str = "state";
+pub(super) const TARGETS_SAID: usize = 3;
 /// Longest reply in bytes.
-const REPLY_BYTES_MAX: usize = 2000;
+pub(super) const REPLY_BYTES_MAX: usize = 2000;
 
 /// The reply to `answer`, each of whose calls has its result. `entries` are the providers that it is
 /// about. Empty if it is no matter of the home.
@@ -30,19 +26,26 @@ pub fn reply(answer: &HomeAnswer, entries: &[Arc<Entry>], language: Language) ->
         Outcome::Call => house.acted(&answer.calls),
         Outcome::Question => house.told(answer),
         Outcome::Unsure => house.asked(&answer.alternatives),
-        Outcome::Cannot => house.either("I can't do that here.", "Das kann ich hier nicht."),
+        Outcome::Cannot => match &answer.limit {
+            Some(limit) => house.limited(limit),
+            None => house.either("I can't do that here.", "Das kann ich hier nicht."),
+        },
         Outcome::Talk => String::new(),
+    };
+    let reply = match answer.left_out.as_slice() {
+        [] => reply,
+        left_out => format!("{reply} {}", house.left_out(left_out)),
     };
     cleaned(&reply, REPLY_BYTES_MAX)
 }
 
-struct House<'a> {
+pub(super) struct House<'a> {
     entries: &'a [Arc<Entry>],
-    language: Language,
+    pub(super) language: Language,
 }
 
 impl House<'_> {
-    fn either(&self, english: &str, german: &str) -> String {
+    pub(super) fn either(&self, english: &str, german: &str) -> String {
         match self.language {
             Language::English => english,
             Language::German => german,
@@ -50,11 +53,53 @@ impl House<'_> {
         .to_owned()
     }
 
-    fn target(&self, provider: &str, id: &str) -> Option<&Target> {
+    pub(super) fn target(&self, provider: &str, id: &str) -> Option<&Target> {
         let mut entries = self.entries.iter();
         let entry = entries.find(|entry| entry.provider.name().as_str() == provider)?;
         let mut targets = entry.provider.targets().iter();
         targets.find(|target| target.id == id)
+    }
+
+    /// What was said and is not done.
+    fn left_out(&self, parts: &[String]) -> String {
+        let parts = parts.join("; ");
+        let parts = parts.trim_end_matches(['.', '?', '!']);
+        match self.language {
+            Language::English => format!("I left out: {parts}."),
+            Language::German => format!("Ausgelassen habe ich: {parts}."),
+        }
+    }
+
+    /// What may be asked for, where more or less was.
+    fn limited(&self, limit: &Limit) -> String {
+        let what = if limit.targets.is_empty() {
+            spoken(&limit.tool)
+        } else {
+            let names = limit
+                .targets
+                .iter()
+                .map(|id| self.name(&limit.provider, id));
+            self.list(&names.collect::<Vec<String>>())
+        };
+        let unit = limit
+            .unit
+            .as_deref()
+            .map_or_else(String::new, |unit| format!(" {unit}"));
+        let range = match (&limit.least, &limit.most, self.language) {
+            (Some(least), Some(most), Language::English) => format!("{least} to {most}"),
+            (Some(least), Some(most), Language::German) => format!("{least} bis {most}"),
+            (Some(least), None, Language::English) => format!("at least {least}"),
+            (Some(least), None, Language::German) => format!("mindestens {least}"),
+            (None, Some(most), Language::English) => format!("at most {most}"),
+            (None, Some(most), Language::German) => format!("höchstens {most}"),
+            (None, None, _) => {
+                return self.either("I can't do that here.", "Das kann ich hier nicht.");
+            }
+        };
+        match self.language {
+            Language::English => format!("{what} takes {range}{unit}."),
+            Language::German => format!("{what}: möglich ist {range}{unit}."),
+        }
     }
 
     /// What the calls came to, those that went well together.
@@ -137,54 +182,6 @@ impl House<'_> {
         }
     }
 
-    /// How the targets of a question are, as far as the hub told.
-    fn told(&self, answer: &HomeAnswer) -> String {
-        let provider = answer.provider.as_deref().unwrap_or_default();
-        let targets = answer.targets.iter();
-        let targets: Vec<&Target> = targets.filter_map(|id| self.target(provider, id)).collect();
-        let known = targets.iter().filter(|target| !target.state.is_empty());
-        let known: Vec<String> = known.map(|target| self.state(target)).collect();
-        if known.is_empty() {
-            let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
-            let names = self.list(&names);
-            return match self.language {
-                Language::English => format!("I don't know that about {names}."),
-                Language::German => format!("Das weiß ich nicht: {names}."),
-            };
-        }
-        let left = known.len().saturating_sub(TARGETS_SAID);
-        let mut said = known[..known.len() - left].to_vec();
-        if left > 0 {
-            said.push(match self.language {
-                Language::English => format!("There are {left} more."),
-                Language::German => format!("Es gibt {left} weitere."),
-            });
-        }
-        said.join(" ")
-    }
-
-    /// What many hubs call `state` is the target's own, and is said first.
-    fn state(&self, target: &Target) -> String {
-        let main = target.state.get(STATE).map(|value| self.value(value));
-        let others = target.state.iter().filter(|(name, _)| *name != STATE);
-        let others = others.map(|(name, value)| format!("{} {}", spoken(name), self.value(value)));
-        let values: Vec<String> = main.into_iter().chain(others).take(VALUES_SAID).collect();
-        format!("{}: {}.", target.name, values.join(", "))
-    }
-
-    fn value(&self, value: &Scalar) -> String {
-        match value {
-            Scalar::Boolean(true) => self.either("yes", "ja"),
-            Scalar::Boolean(false) => self.either("no", "nein"),
-            Scalar::Integer(number) => number.to_string(),
-            Scalar::Number(number) => match self.language {
-                Language::English => number.to_string(),
-                Language::German => number.to_string().replace('.', ","),
-            },
-            Scalar::Text(text) => text.clone(),
-        }
-    }
-
     /// Asks which of the candidates is meant.
     fn asked(&self, candidates: &[Call]) -> String {
         let labels = self.labels(&candidates[..candidates.len().min(CANDIDATES_SAID)]);
@@ -260,13 +257,13 @@ impl House<'_> {
         }
     }
 
-    fn name(&self, provider: &str, id: &str) -> String {
+    pub(super) fn name(&self, provider: &str, id: &str) -> String {
         let target = self.target(provider, id);
         target.map_or_else(|| id.to_owned(), |target| target.name.clone())
     }
 
     /// A few names, or how many there are.
-    fn list(&self, names: &[String]) -> String {
+    pub(super) fn list(&self, names: &[String]) -> String {
         if names.len() > TARGETS_SAID {
             let count = names.len();
             return match self.language {
@@ -284,7 +281,7 @@ fn differ(labels: &[String]) -> bool {
 }
 
 /// A hub's own word as one that can be said.
-fn spoken(word: &str) -> String {
+pub(super) fn spoken(word: &str) -> String {
     word.replace(['_', '-', '.'], " ")
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hob_api::home::{Call, HomeAnswer, Outcome};
+use hob_api::home::{Asked, AskedValue, Call, HomeAnswer, Limit, Outcome};
 use hob_api::{ApiError, ErrorCode};
 
 use super::Options;
@@ -34,8 +34,10 @@ pub fn answer(
     let mut answer = match readings.as_slice() {
         [] => HomeAnswer::default(),
         [(provider, reading), rest @ ..] => {
+            // Of an order to several providers, one does its part.
             let rival = rest.first().filter(|(_, other)| {
-                reading.outcome == Outcome::Call && rank(reading) - rank(other) < MARGIN
+                let whole = reading.outcome == Outcome::Call && reading.left_out.is_empty();
+                whole && rank(reading) - rank(other) < MARGIN
             });
             match rival {
                 None => wire(provider, reading),
@@ -137,7 +139,8 @@ fn tell(answer: &mut HomeAnswer, entries: &[Arc<Entry>]) {
 fn rank(reading: &Reading) -> f64 {
     let probabilities = reading.calls.iter().map(|call| call.probability);
     match reading.outcome {
-        Outcome::Call => 4.0 + probabilities.fold(1.0, f64::min),
+        Outcome::Call if reading.left_out.is_empty() => 4.0 + probabilities.fold(1.0, f64::min),
+        Outcome::Call => 3.5,
         Outcome::Question => 3.0,
         Outcome::Unsure => 2.0,
         Outcome::Cannot => 1.0,
@@ -158,10 +161,47 @@ fn wire(provider: &Provider, reading: &Reading) -> HomeAnswer {
         calls: reading.calls.iter().map(call).collect(),
         alternatives: reading.alternatives.iter().map(call).collect(),
         targets: reading.targets.iter().filter_map(id).collect(),
+        asked: reading
+            .asked
+            .as_ref()
+            .map(|asked| wire_asked(provider, asked)),
         provider: (reading.outcome == Outcome::Question)
             .then(|| provider.name().as_str().to_owned()),
+        left_out: reading.left_out.clone(),
+        limit: reading.limit.as_ref().map(|limit| Limit {
+            provider: provider.name().as_str().to_owned(),
+            tool: provider.tools()[limit.tool].name().to_owned(),
+            targets: limit.targets.iter().filter_map(id).collect(),
+            argument: limit.argument.clone(),
+            least: limit.least.clone(),
+            most: limit.most.clone(),
+            unit: limit.unit.map(str::to_owned),
+        }),
         reason: reading.reason.clone(),
         ..HomeAnswer::default()
+    }
+}
+
+fn wire_asked(provider: &Provider, asked: &super::Asked) -> Asked {
+    let target = |place: &usize| provider.targets().get(*place);
+    let ids = |places: &[usize]| {
+        let targets = places.iter().filter_map(target);
+        targets.map(|target| target.id.clone()).collect()
+    };
+    let value = |(place, name): &(usize, String)| {
+        let target = target(place)?;
+        Some(AskedValue {
+            target: target.id.clone(),
+            name: name.clone(),
+            value: target.state.get(name)?.clone(),
+        })
+    };
+    Asked {
+        form: asked.form,
+        holds: ids(&asked.holds),
+        fails: ids(&asked.fails),
+        about: asked.about.clone(),
+        values: asked.values.iter().filter_map(value).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::lexicon;
 use super::numbers::{self, Quantity, Unit};
 use super::profile::spaced;
 use super::words::{self, Word};
-use crate::providers::{Parameter, Tool, Values};
+use crate::providers::{CallError, Parameter, Tool, Values};
 
 /// How far a value moves that is only to be more or less: a little, as such, and much; of a
 /// hundred, and in degrees.
@@ -24,6 +24,8 @@ pub(super) struct Filled {
     pub(super) arguments: BTreeMap<String, Scalar>,
     /// By word heard.
     pub(super) explains: Vec<bool>,
+    /// An argument that must be, for which a figure was said that is out of its bounds.
+    pub(super) beyond: Option<CallError>,
 }
 
 /// What arguments are filled from.
@@ -45,6 +47,7 @@ impl Source<'_> {
         let mut filled = Filled {
             arguments: BTreeMap::new(),
             explains: vec![false; words.len()],
+            beyond: None,
         };
         // What a call must have comes first where one quantity would fit several arguments.
         let mut parameters: Vec<&Parameter> = tool.parameters().iter().collect();
@@ -61,6 +64,17 @@ impl Source<'_> {
             };
             if let Some(value) = value {
                 filled.arguments.insert(parameter.name.clone(), value);
+            } else if parameter.required && filled.beyond.is_none() {
+                let measure = Measure::of(parameter);
+                let plain = |quantity: &Quantity| {
+                    quantity.unit == Unit::None && measure.convert(quantity, parameter).is_some()
+                };
+                if let Some(said) = quantities.iter().find(|quantity| plain(quantity)) {
+                    filled.beyond = CallError::out_of(parameter);
+                    for place in said.words.clone() {
+                        filled.explains[place] = true;
+                    }
+                }
             }
         }
         filled
@@ -248,6 +262,20 @@ impl Source<'_> {
             None => heard.len(),
         };
         (start < end).then_some(start..end)
+    }
+}
+
+/// The unit of an argument as it is written, if its name or description tells.
+pub(super) fn unit(parameter: &Parameter) -> Option<&'static str> {
+    let measure = Measure::of(parameter);
+    match measure.seconds {
+        _ if measure.fahrenheit => Some("°F"),
+        _ if measure.degrees => Some("°C"),
+        _ if measure.percent && bound(parameter, false) <= 100.0 => Some("%"),
+        Some(60.0) => Some("min"),
+        Some(3600.0) => Some("h"),
+        Some(_) => Some("s"),
+        None => None,
     }
 }
 

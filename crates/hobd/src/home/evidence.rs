@@ -10,7 +10,7 @@ use hob_api::provider::Target;
 
 use super::Options;
 use super::heard::{Heard, HeardWord};
-use super::index::{Index, NameWords, WordId};
+use super::index::{Index, NameWords, WordId, calling};
 use super::lexicon::Meanings;
 use super::profile::Judgement;
 use crate::providers::Provider;
@@ -40,6 +40,8 @@ const ACTS_TOO: f64 = 0.75;
 const EXACT: f64 = 0.3;
 /// Of examples that name the target: times the logarithm of their number and a half.
 const MENTIONS: f64 = 0.2;
+/// Of examples that call the target by the same words: times the logarithm of their number and one.
+const CALLED: f64 = 0.8;
 /// Of a room that was said, beside the name, times its rarity.
 const PLACE: f64 = 1.0;
 /// Of the room in which it was said.
@@ -86,6 +88,8 @@ pub(super) struct Comparison<'a> {
     pub(super) heard: &'a Heard,
     pub(super) options: &'a Options,
     pub(super) judgement: Judgement,
+    /// The words that call the thing, as they were said.
+    calling: Vec<String>,
     /// By word heard and tool: whether what is said of the tool has the word.
     known: Vec<Vec<bool>>,
 }
@@ -106,6 +110,7 @@ impl<'a> Comparison<'a> {
             heard,
             options,
             judgement,
+            calling: calling(heard.words.iter().map(|word| &word.word)),
             known: heard.words.iter().map(known).collect(),
         }
     }
@@ -285,6 +290,10 @@ impl<'a> Comparison<'a> {
             #[allow(clippy::cast_precision_loss, reason = "at most some thousand examples")]
             let mentions = words.mentions as f64;
             fit.score += MENTIONS * (mentions + 0.5).ln();
+            #[allow(clippy::cast_precision_loss, reason = "at most some thousand examples")]
+            if let Some(count) = words.called.get(&self.calling) {
+                fit.score += CALLED * (1.0 + *count as f64).ln();
+            }
         }
     }
 

@@ -18,10 +18,20 @@ pub(super) struct Group {
 /// The targets that are meant together, if that is how it was said. `best` is the one that fits
 /// best alone.
 pub(super) fn group(comparison: &Comparison<'_>, best: Option<&TargetFit>) -> Option<Group> {
+    find(comparison, best, comparison.heard.plural)
+}
+
+/// The targets that are asked about by what they are: "which light is on?" asks about each.
+pub(super) fn asked(comparison: &Comparison<'_>, fits: &[TargetFit]) -> Option<Group> {
+    let best = fits.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+    find(comparison, best, true)
+}
+
+fn find(comparison: &Comparison<'_>, best: Option<&TargetFit>, plural: bool) -> Option<Group> {
     let heard = comparison.heard;
     let places = said_places(comparison);
     let of_place: BTreeSet<WordId> = places.iter().flat_map(|p| p.words.clone()).collect();
-    let several = heard.plural && !names_one(comparison, best, &of_place);
+    let several = plural && !names_one(comparison, best, &of_place);
     if !heard.all && !several {
         return None;
     }
@@ -47,6 +57,8 @@ pub(super) fn group(comparison: &Comparison<'_>, best: Option<&TargetFit>) -> Op
     let known = |word: &super::heard::HeardWord| {
         let profile = &comparison.index.profile;
         word.filler
+            || super::lexicon::is_asking(word.folded())
+            || super::lexicon::is_any(word.folded())
             || !word.meanings.is_empty()
             || profile.knows_any(&word.word.stem, comparison.options)
     };

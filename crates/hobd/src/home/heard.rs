@@ -91,10 +91,16 @@ impl Heard {
         let mut content = 0;
         let mut power = false;
         for (place, word) in words.into_iter().enumerate() {
+            let bare = index.bare_names.contains(&word.folded) && heard.awaits_name();
             let last = place + 1 == count && count > 1;
             let down = power && word.folded == "down";
             power = lexicon::is_power(&word.folded);
             let mut known = heard_word(word, last, content == 0, index, options);
+            if bare && known.filler {
+                known.filler = false;
+                let id = index.id(&known.word.stem);
+                known.matches.extend(id.map(|id| (id, 1.0)));
+            }
             if down && options.uses(Aid::Lexicon) {
                 known.mean(lexicon::meanings("off"));
             }
@@ -110,6 +116,13 @@ impl Heard {
         let acting = heard.words.iter().filter(|word| !word.meanings.is_empty());
         heard.acting = acting.fold(0, |all, word| all | bit(word.place));
         heard
+    }
+
+    /// Whether a thing's name comes next: who opens the bin means no word of grammar.
+    fn awaits_name(&self) -> bool {
+        self.words.last().is_some_and(|before| {
+            lexicon::is_article(before.folded()) || !before.meanings.is_empty()
+        })
     }
 
     /// What words say together and not alone.
@@ -143,7 +156,7 @@ impl Heard {
             let [verb, up] = &mut self.words[place - 1..=place] else {
                 continue;
             };
-            if matches!(verb.word.folded.as_str(), "light" | "lighten") && up.word.folded == "up" {
+            if verb.word.folded == "light" && up.word.folded == "up" {
                 verb.mean(lexicon::meanings("on"));
                 verb.matches.clear();
                 verb.families = 0;
@@ -156,31 +169,39 @@ impl Heard {
     /// "Switch the state of the lamp": to what it is not.
     fn join_state(&mut self) {
         let state = |word: &HeardWord| matches!(word.word.folded.as_str(), "state" | "status");
-        let Some(first) = self
-            .words
-            .iter()
-            .position(|word| !word.filler || word.word.folded == "switch")
-        else {
-            return;
-        };
         let plain = self.words.iter().all(|word| word.meanings.is_empty());
-        if plain && self.words[first].word.folded == "switch" && self.words.iter().any(state) {
-            self.words[first].mean(lexicon::meanings(words::stem("toggle")));
-            self.words[first].filler = false;
+        if !plain || !self.words.iter().any(state) {
+            return;
+        }
+        let mut words = self.words.iter_mut();
+        if let Some(verb) = words.find(|word| word.word.folded == "switch") {
+            verb.mean(lexicon::meanings(words::stem("toggle")));
+            verb.filler = false;
         }
     }
 
-    /// "Open the door's lock" and "stop the vacuum" name a thing last, and nothing more to be done.
+    /// "Open the door's lock" and "stop the vacuum" name a thing last, and nothing more to be done; "and
+    /// lock the door" does.
     fn read_nouns(&mut self) {
+        let ends = |word: &HeardWord| {
+            let word = word.word.folded.as_str();
+            matches!(
+                word,
+                "of" | "in" | "at" | "to" | "on" | "for" | "and" | "please" | "now"
+            )
+        };
+        let joins = |word: &HeardWord| matches!(word.word.folded.as_str(), "and" | "then" | "to");
         let Some(first) = self.words.iter().position(|word| !word.meanings.is_empty()) else {
             return;
         };
-        for word in &mut self.words[first + 1..] {
-            if matches!(
-                word.word.folded.as_str(),
+        for place in first + 1..self.words.len() {
+            let noun = matches!(
+                self.words[place].word.folded.as_str(),
                 "lock" | "locks" | "vacuum" | "vacuums"
-            ) {
-                word.mean(Meanings::default());
+            );
+            if noun && !joins(&self.words[place - 1]) && self.words.get(place + 1).is_none_or(ends)
+            {
+                self.words[place].mean(Meanings::default());
             }
         }
     }
@@ -216,10 +237,14 @@ impl Heard {
         let Some((last, before)) = self.words.split_last_mut() else {
             return;
         };
-        let joined = before
-            .iter()
-            .map(|word| lexicon::joined_meanings(&word.word.stem, &last.word.folded));
-        if let Some(meanings) = joined.into_iter().find(|meanings| !meanings.is_empty()) {
+        let joined = before.iter_mut().find_map(|word| {
+            let meanings = lexicon::joined_meanings(&word.word.stem, &last.word.folded);
+            (!meanings.is_empty()).then_some((word, meanings))
+        });
+        if let Some((verb, meanings)) = joined {
+            // It means what both mean, and not what it does alone: »sperr die Tür auf«.
+            verb.mean(Meanings::default());
+            verb.filler = true;
             last.mean(meanings);
             last.filler = false;
         }
@@ -269,6 +294,11 @@ impl Heard {
 }
 
 impl HeardWord {
+    /// The word in lower case of ASCII.
+    pub(super) fn folded(&self) -> &str {
+        &self.word.folded
+    }
+
     /// Lets it say something else than it does alone.
     fn mean(&mut self, meanings: Meanings) {
         self.features.retain(|feature| !feature.starts_with('#'));

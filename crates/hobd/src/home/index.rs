@@ -32,6 +32,8 @@ pub struct Index {
     pub(super) rarity: Vec<f64>,
     /// By the targets' places.
     pub(super) targets: Vec<TargetWords>,
+    /// Words that say nothing elsewhere and are the whole name of a target here.
+    pub(super) bare_names: HashSet<String>,
     /// Rooms and floors.
     pub(super) places: Vec<Place>,
     /// What goes with each tool.
@@ -57,6 +59,8 @@ pub(super) struct TargetWords {
     pub(super) learned: BTreeSet<WordId>,
     /// How many examples name it.
     pub(super) mentions: usize,
+    /// In which words they do, and how many.
+    pub(super) called: HashMap<Vec<String>, usize>,
 }
 
 /// The words of one name.
@@ -143,10 +147,16 @@ impl Index {
                 found.named_families |= lexicon::families(stem(&word.folded));
             }
             let parted = self.parted(&words);
-            // A filler in a name is not said by all who mean it.
+            // A filler in a name is not said by all who mean it, but where it is the name.
+            if let [word] = words.as_slice()
+                && lexicon::is_silent(word)
+            {
+                self.bare_names.insert(word.folded.clone());
+            }
+            let bare = words.len() == 1;
             let ids = ids
                 .into_iter()
-                .filter(|id| !lexicon::is_filler(&self.words[*id]));
+                .filter(|id| bare || !lexicon::is_filler(&self.words[*id]));
             found.names.push(NameWords {
                 ids: ids.collect(),
                 forms: words.into_iter().map(|word| word.folded).collect(),
@@ -227,6 +237,8 @@ impl Index {
                 }
             }
             self.targets[target].mentions += 1;
+            let called = calling(&words::said(&example.text, true));
+            *self.targets[target].called.entry(called).or_default() += 1;
         }
     }
 
@@ -268,4 +280,14 @@ impl Index {
 fn once_each(ids: impl IntoIterator<Item = WordId>) -> Vec<WordId> {
     let mut seen = HashSet::new();
     ids.into_iter().filter(|id| seen.insert(*id)).collect()
+}
+
+/// The words that call a thing: those that are not about what is to be done, as they are written.
+pub(super) fn calling<'a>(said: impl IntoIterator<Item = &'a words::Word>) -> Vec<String> {
+    let calls = said.into_iter().filter(|word| {
+        !lexicon::is_silent(word)
+            && !lexicon::is_general(&word.folded)
+            && lexicon::meanings(&word.stem).is_empty()
+    });
+    calls.map(|word| word.folded.clone()).collect()
 }

@@ -15,7 +15,8 @@ const GERMAN: &str = "der die das den dem des ein eine einen einem einer und bit
     wo wann wieviel alle alles jede licht lichter lampe lampen leuchte tuer tuere haustuer fenster \
     rollo rollos jalousie jalousien kueche schlafzimmer wohnzimmer badezimmer bad flur keller oben \
     unten oeffne oeffnen schliesse schliessen verriegle entriegle heller dunkler waermer kaelter \
-    grad prozent minuten stunden heizung ich du mir mein meine kannst koenntest nicht";
+    grad prozent minuten stunden heizung ich du mir mein meine kannst koenntest nicht lauter leiser \
+    etwas mehr weniger danke dank hallo guten gute morgen tag abend nacht tschuess hilfe egal schon";
 
 /// The language of `text`, as far as its words tell; English if they do not.
 pub fn language(text: &str) -> Language {

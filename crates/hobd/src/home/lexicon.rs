@@ -92,7 +92,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#open",
-        "open opened raise lift öffnen öffne öffnet geöffnet aufmachen hochfahren hochziehen \
+        "open opened raise lift offen öffnen öffne öffnet geöffnet aufmachen hochfahren hochziehen \
          hochlassen anheben heben hebe aufziehen",
     ),
     (
@@ -102,12 +102,12 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "#lock",
-        "lock locked locking secure secured engage bolt close shut verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
+        "lock locked locking secure secured engage bolt close shut schließen schließe schließt zumachen verriegeln verriegle verriegelt verschließen verschließe verschlossen abschließen \
          abgeschlossen zusperren absperren sperren sperre sperrt sichern sichere gesichert",
     ),
     (
         "#unlock",
-        "unlock unlocked unlocking open unsecure unbolt unlatch disengage release entsichern entsichere \
+        "unlock unlocked unlocking open öffnen öffne öffnet aufmachen unsecure unbolt unlatch disengage release entsichern entsichere \
          entsichert entriegeln entriegle entriegelt aufschließen aufgeschlossen \
          aufsperren entsperren entsperre entsperrt",
     ),
@@ -225,7 +225,7 @@ const FIGURES: &[(&str, &str)] = &[
 /// Words that begin a question.
 const ASKING: &str = "is are was were does did has have what whats which when where wheres why who how \
     hows status ist sind war waren hat haben was welche welcher welches wann wo warum wer wie wieviel \
-    läuft brennt steht";
+    läuft brennt steht any many viele wieviele welchen leuchtet spielt";
 
 /// Words for floors: whoever says the first means a floor that is called by one of the others.
 const FLOORS: &[(&str, &str)] = &[
@@ -313,6 +313,34 @@ pub(super) fn is_filler(folded: &str) -> bool {
     FILLER_SET.contains(folded)
 }
 
+/// Whether a word as it is written or its stem says nothing.
+pub(super) fn is_silent(word: &super::words::Word) -> bool {
+    is_filler(&word.folded) || is_filler(&word.stem)
+}
+
+/// Whether a word stands before a thing's name.
+pub(super) fn is_article(folded: &str) -> bool {
+    matches!(
+        folded,
+        "the"
+            | "my"
+            | "our"
+            | "this"
+            | "that"
+            | "der"
+            | "die"
+            | "das"
+            | "den"
+            | "dem"
+            | "mein"
+            | "meine"
+            | "meinen"
+            | "unser"
+            | "unsere"
+            | "unseren"
+    )
+}
+
 /// Whether a word says that something is not to be.
 pub(super) fn is_negation(folded: &str) -> bool {
     matches!(
@@ -362,12 +390,31 @@ pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
     let or_off = words
         .get(place + 1..)
         .is_some_and(|next| next.starts_with(&["or", "off"]));
-    place == 0 || place + 1 == words.len() || goes || or_off || (turns && !up_or_down)
+    let asks = words.first().is_some_and(|first| is_asking(first));
+    // "Are the lights on in the kitchen?"
+    let before_place = words.get(place + 1).is_some_and(|next| {
+        asks && matches!(
+            *next,
+            "in" | "at" | "upstairs" | "downstairs" | "outside" | "here" | "right" | "now"
+        )
+    });
+    place == 0
+        || place + 1 == words.len()
+        || before_place
+        || goes
+        || or_off
+        || (turns && !up_or_down)
 }
 
 /// Whether a word says that all are meant.
 pub(super) fn is_all(folded: &str) -> bool {
     ALL_SET.contains(folded)
+}
+
+/// Whether a word speaks of any of several things, or of all.
+pub(super) fn is_any(folded: &str) -> bool {
+    let any = ["any", "anything", "something", "anywhere", "etwas"].contains(&folded);
+    any || folded.starts_with("irgend") || is_all(folded)
 }
 
 /// Whether a word begins a question.

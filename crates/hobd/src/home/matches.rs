@@ -63,15 +63,13 @@ pub(super) fn matched(word: &Word, index: &Index, options: &Options) -> Vec<(Wor
         && let Some(parts) = parts
     {
         for part in parts {
-            let before = matches.len();
             let id = index.id(&part);
             matches.extend(id.map(|id| (id, PARTED_STRENGTH)));
             if options.uses(Aid::Lexicon) {
                 add_synonyms(&part, index, SYNONYM_STRENGTH, &mut matches);
             }
-            if matches.len() == before {
-                add_compound(&part, index, options, &mut matches);
-            }
+            // That one thing is called by the part does not keep another from being called otherwise.
+            add_compound(&part, index, options, &mut matches);
         }
         if known.is_some() {
             return matches;

@@ -1,12 +1,7 @@
-//! What is a question about the home and no command, and what it asks about.
+//! What is a question about the home and no command.
 
-use hob_api::home::Outcome;
-
-use super::evidence::{Comparison, TargetFit};
-use super::groups::Group;
 use super::heard::Heard;
-use super::lexicon;
-use super::reading::{ALTERNATIVES_MAX, Reading};
+use super::{lexicon, words};
 
 /// Words that a question or a command may have before it begins.
 const OPENING: &[&str] = &[
@@ -78,6 +73,46 @@ const CHANGING: &[&str] = &[
     "switch", "swap", "change", "flip", "alter", "reverse", "turn", "schalte", "schalten",
 ];
 
+/// Words that make what follows hang on something, or forbid it.
+const BINDING: &[&str] = &[
+    "if",
+    "when",
+    "whenever",
+    "until",
+    "till",
+    "unless",
+    "after",
+    "before",
+    "once",
+    "while",
+    "except",
+    "but",
+    "only",
+    "wenn",
+    "falls",
+    "bis",
+    "sobald",
+    "nachdem",
+    "bevor",
+    "solange",
+    "waehrend",
+    "ausser",
+    "nur",
+    "aber",
+    "sonst",
+    "otherwise",
+    "instead",
+];
+
+/// Whether a part of what was said may be a condition of another part, or take it back: then the other
+/// is not done alone.
+pub(super) fn may_bind(text: &str) -> bool {
+    let words = words::words(text, false);
+    words
+        .iter()
+        .any(|word| BINDING.contains(&word.folded.as_str()) || lexicon::is_negation(&word.folded))
+}
+
 /// Whether somebody asks how something is, instead of saying what is to be done.
 pub(super) fn is_question(heard: &Heard) -> bool {
     let words: Vec<&str> = heard
@@ -105,6 +140,14 @@ pub(super) fn is_question(heard: &Heard) -> bool {
         "see" | "say" => said.contains(&"if"),
         _ => asks_to_be_told(heard, start.unwrap_or_default()),
     }
+}
+
+/// Whether a word says no more than that something is asked.
+pub(super) fn is_asking_for(folded: &str) -> bool {
+    [CHECKING, WONDERING, TELLING]
+        .iter()
+        .any(|words| words.contains(&folded))
+        || folded == "if"
 }
 
 /// Whether somebody says that they want to know something.
@@ -139,55 +182,4 @@ fn asks_to_be_told(heard: &Heard, start: usize) -> bool {
         .take(2)
         .any(|word| TELLING.contains(&word.word.folded.as_str()));
     !changes && (telling || !acts)
-}
-
-/// What is asked about.
-pub(super) fn read(
-    comparison: &Comparison<'_>,
-    fits: &[TargetFit],
-    group: Option<Group>,
-) -> Reading {
-    let heard = comparison.heard;
-    let (targets, explains) = match group {
-        Some(group) => (group.targets, group.explains),
-        None => asked_about(heard, fits),
-    };
-    let (mut said, mut explained) = (0.0, 0.0);
-    for (word, explains) in heard.words.iter().zip(explains) {
-        if !word.filler && !lexicon::is_asking(&word.word.folded) {
-            let weight = comparison.weight(word);
-            said += weight;
-            if explains || !word.meanings.is_empty() {
-                explained += weight;
-            }
-        }
-    }
-    if targets.is_empty() || explained < ASKED_MIN * said {
-        return Reading::without_call(Outcome::Talk, "it asks about nothing of the home");
-    }
-    Reading {
-        outcome: Outcome::Question,
-        targets,
-        ..Reading::default()
-    }
-}
-
-/// How far the odds of two targets lie apart, as a logarithm, when both are answered.
-const AS_WELL: f64 = 0.5;
-/// The least part of a question that names what it asks about.
-const ASKED_MIN: f64 = 0.4;
-
-/// The targets that fit best, and the words that the first explains.
-fn asked_about(heard: &Heard, fits: &[TargetFit]) -> (Vec<usize>, Vec<bool>) {
-    let best = fits.iter().map(|fit| fit.score).fold(f64::MIN, f64::max);
-    let about = |fit: &TargetFit| fit.specific > 0.0 || heard.families != 0;
-    let fits = fits.iter().enumerate();
-    let best: Vec<_> = fits
-        .filter(|(_, fit)| fit.score >= best - AS_WELL && about(fit))
-        .take(ALTERNATIVES_MAX)
-        .collect();
-    let explains = best
-        .first()
-        .map_or(Vec::new(), |(_, fit)| fit.explains.clone());
-    (best.into_iter().map(|(place, _)| place).collect(), explains)
 }

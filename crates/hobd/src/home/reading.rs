@@ -2,13 +2,14 @@
 
 use hob_api::home::Outcome;
 
+use super::asked::{self, Asked};
 use super::evidence::{Comparison, TargetFit, log_sum};
 use super::groups::{self, Group};
 use super::heard::Heard;
 use super::index::Index;
 use super::verdict::{Verdict, judge};
-use super::{Options, clauses, question, words};
-use crate::providers::{Provider, ValidCall};
+use super::{Options, arguments, clauses, question, relative, words};
+use crate::providers::{CallError, Provider, ValidCall};
 
 /// The least probability of a call, unless a request says otherwise.
 pub const MIN_PROBABILITY: f64 = 0.28;
@@ -43,8 +44,31 @@ pub struct Reading {
     pub alternatives: Vec<Candidate>,
     /// Places of the targets that are asked about; with [`Outcome::Question`] alone.
     pub targets: Vec<usize>,
+    /// What is asked about them.
+    pub asked: Option<Asked>,
+    /// What was said besides the calls, and is not done.
+    pub left_out: Vec<String>,
+    /// What an argument takes for which another figure was said.
+    pub limit: Option<Limit>,
     /// Why there is no call.
     pub reason: Option<String>,
+}
+
+/// Which figures an argument takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// The tool's place.
+    pub tool: usize,
+    /// The targets' places.
+    pub targets: Vec<usize>,
+    /// The argument.
+    pub argument: String,
+    /// The least and the most that it takes, as far as it is bounded.
+    pub least: Option<String>,
+    /// See `least`.
+    pub most: Option<String>,
+    /// Its unit as it is written.
+    pub unit: Option<&'static str>,
 }
 
 impl Reading {
@@ -65,28 +89,55 @@ pub fn is_too_long(text: &str) -> bool {
     words::words(text, false).len() > WORDS_MAX
 }
 
-/// Reads an utterance. Of several commands either all are calls, or none is done and the first that
-/// is none says why.
+/// Reads an utterance. Of several parts those that are calls are done, and the others named; unless one
+/// of those may be what the calls hang on.
 pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
     if is_too_long(text) {
         return Reading::without_call(Outcome::Talk, "it is longer than a command");
     }
     let clauses = clauses::split(text, index, options);
-    let mut all = Reading {
-        outcome: Outcome::Call,
-        ..Reading::default()
-    };
-    for clause in &clauses {
-        let reading = read_clause(provider, index, clause, options);
-        if reading.outcome != Outcome::Call {
-            return reading;
-        }
-        all.calls.extend(reading.calls);
-        if clauses.len() == 1 {
-            all.alternatives = reading.alternatives;
+    let read = |clause: &String| read_clause(provider, index, clause, options);
+    let readings: Vec<Reading> = clauses.iter().map(read).collect();
+    let is_call = |reading: &Reading| reading.outcome == Outcome::Call;
+    match readings.iter().filter(|reading| is_call(reading)).count() {
+        // One, or none of several that is a call: the first says why.
+        0 => return readings.into_iter().next().unwrap_or_default(),
+        _ if readings.len() == 1 => return readings.into_iter().next().unwrap_or_default(),
+        _ => {}
+    }
+    let mut others = Vec::new();
+    let mut calls = Vec::new();
+    for (clause, reading) in clauses.into_iter().zip(readings) {
+        match reading.outcome {
+            Outcome::Call => calls.push((clause, reading)),
+            _ => others.push((clause, reading)),
         }
     }
-    all
+    let binds = others.iter().any(|(clause, _)| question::may_bind(clause));
+    if question::is_question(&Heard::new(text, index, options)) && !others.is_empty() {
+        // What it begins with is what it is.
+        let (_, first) = others.swap_remove(0);
+        if first.outcome != Outcome::Question {
+            let calls = calls.into_iter().flat_map(|(_, reading)| reading.calls);
+            return unsure(calls.collect(), "part of it is about something else");
+        }
+        return Reading {
+            left_out: calls.into_iter().map(|(clause, _)| clause).collect(),
+            ..first
+        };
+    }
+    let left_out = others.into_iter().map(|(clause, _)| clause).collect();
+    let calls = calls.into_iter().map(|(_, reading)| reading);
+    let calls: Vec<Candidate> = calls.flat_map(|reading| reading.calls).collect();
+    if binds {
+        return unsure(calls, "one part of it may be a condition of another");
+    }
+    Reading {
+        outcome: Outcome::Call,
+        calls,
+        left_out,
+        ..Reading::default()
+    }
 }
 
 /// A tool and targets, before its arguments are known.
@@ -106,13 +157,14 @@ pub(super) struct Pair {
 
 fn read_clause(provider: &Provider, index: &Index, text: &str, options: &Options) -> Reading {
     let heard = Heard::new(text, index, options);
-    if heard.forbids {
+    let asks = question::is_question(&heard);
+    if heard.forbids && !asks {
         return Reading::without_call(Outcome::Talk, "it says what is not to be done");
     }
     let comparison = Comparison::new(provider, index, &heard, options);
     let (fits, group) = targets(&comparison);
-    if question::is_question(&heard) {
-        return question::read(&comparison, &fits, group);
+    if asks {
+        return asked::read(&comparison, &fits, group);
     }
     let pairs = pairs(&comparison, &fits, group.as_ref());
     decide(&comparison, text, &pairs)
@@ -233,6 +285,10 @@ fn decide(comparison: &Comparison<'_>, text: &str, pairs: &[Pair]) -> Reading {
     let Some((_, first)) = verdicts.first() else {
         return Reading::without_call(Outcome::Cannot, "the home has nothing to do it to");
     };
+    let judged = || verdicts.iter().map(|(_, verdict)| verdict);
+    if let Some(reading) = relative::read(comparison, judged()) {
+        return reading;
+    }
     let candidate = |(score, verdict): &(f64, Verdict)| {
         let probability = (score - all).exp() * verdict.sure;
         let call = verdict.call.as_ref().ok()?.clone();
@@ -266,8 +322,10 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
             )
         };
     }
-    if let Err(error) = &first.call {
-        return unsure(candidates, &error.to_string());
+    match &first.call {
+        Ok(_) => {}
+        Err(error @ CallError::Range { .. }) => return out_of_range(comparison, first, error),
+        Err(error) => return unsure(candidates, &error.to_string()),
     }
     match candidates.split_first() {
         Some((best, [next, ..]))
@@ -286,6 +344,31 @@ fn outcome(comparison: &Comparison<'_>, first: &Verdict, candidates: Vec<Candida
     }
 }
 
+fn out_of_range(comparison: &Comparison<'_>, first: &Verdict, error: &CallError) -> Reading {
+    let mut parameters = comparison.provider.tools()[first.tool].parameters().iter();
+    let limit = match error {
+        CallError::Range {
+            argument,
+            least,
+            most,
+        } => Some(Limit {
+            tool: first.tool,
+            targets: first.targets.clone(),
+            argument: argument.clone(),
+            least: least.clone(),
+            most: most.clone(),
+            unit: parameters
+                .find(|p| p.name == *argument)
+                .and_then(arguments::unit),
+        }),
+        _ => None,
+    };
+    Reading {
+        limit,
+        ..Reading::without_call(Outcome::Cannot, &error.to_string())
+    }
+}
+
 /// Whether two calls are as probable, and are done to things of one name in different places: whoever
 /// is asked can tell which is meant.
 fn is_toss(comparison: &Comparison<'_>, best: &Candidate, next: &Candidate) -> bool {
@@ -299,7 +382,7 @@ fn is_toss(comparison: &Comparison<'_>, best: &Candidate, next: &Candidate) -> b
         && pairs.any(|(one, other)| (&one.area, &one.floor) != (&other.area, &other.floor))
 }
 
-fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
+pub(super) fn unsure(alternatives: Vec<Candidate>, reason: &str) -> Reading {
     Reading {
         alternatives,
         ..Reading::without_call(Outcome::Unsure, reason)

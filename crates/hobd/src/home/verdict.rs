@@ -29,16 +29,18 @@ const OTHER_NAME: f64 = 0.7;
 /// The same if words of the name were not said.
 const UNSAID_NAME: f64 = 0.9;
 /// The same if what is unexplained is in names of others.
-const OF_OTHERS: f64 = 0.9;
+const OF_OTHERS: f64 = 0.8;
 /// The same if it stands right before what names the thing, and so says which: a cooling kitchen fan
 /// is not the kitchen fan.
-const SAYS_WHICH: f64 = 0.65;
+const SAYS_WHICH: f64 = 0.5;
 
 /// What there is to say of a pair once its arguments are known.
 pub(super) struct Verdict {
     /// What the arguments say for it, as a logarithm.
     pub(super) arguments: f64,
     pub(super) call: Result<ValidCall, CallError>,
+    pub(super) tool: usize,
+    pub(super) targets: Vec<usize>,
     /// Enough of what was said is explained.
     pub(super) covered: bool,
     /// How much of it, from 0 to 1.
@@ -69,13 +71,19 @@ pub(super) fn judge(comparison: &Comparison<'_>, text: &str, pair: &Pair) -> Ver
     let missing = |p: &&Parameter| p.required && !filled.arguments.contains_key(&p.name);
     let missing = tool.parameters().iter().filter(missing).count();
     let counts = comparison.options.uses(Aid::Unexplained);
+    let call = ValidCall::new(provider, pair.tool, pair.targets.clone(), filled.arguments);
     Verdict {
-        arguments: if missing > 0 {
-            MISSING
-        } else {
-            ARGUMENT * found
+        arguments: match (missing, &filled.beyond) {
+            (0, _) => ARGUMENT * found,
+            (_, Some(_)) => 0.0,
+            (_, None) => MISSING,
         },
-        call: ValidCall::new(provider, pair.tool, pair.targets.clone(), filled.arguments),
+        call: match (call, filled.beyond) {
+            (Err(CallError::Missing(_)), Some(beyond)) => Err(beyond),
+            (call, _) => call,
+        },
+        tool: pair.tool,
+        targets: pair.targets.clone(),
         covered: !counts || part >= least(tool),
         sure: match (counts, tool.acts_on().is_none()) {
             (false, _) => 1.0,
@@ -116,6 +124,7 @@ impl Coverage {
             }
             let known = comparison.knows(pair.tool, word) || word.meanings.meets(does);
             acts |= known || filled.explains[place];
+            let begins = said <= 0.0;
             let weight = comparison.weight(word);
             said += weight;
             if known || pair.explains[place] || filled.explains[place] {
@@ -123,7 +132,8 @@ impl Coverage {
             } else {
                 foreign = true;
                 more |= asks_more(word);
-                says_which |= pair.explains.get(place + 1).is_some_and(|next| *next);
+                // What it begins with is a verb.
+                says_which |= !begins && pair.explains.get(place + 1).is_some_and(|next| *next);
                 let mut matches = word.matches.iter();
                 of_others |= matches.any(|(_, strength)| *strength >= EXPLAINED);
             }

@@ -14,7 +14,7 @@ const PLURAL_BYTES_MIN: usize = 4;
 const ENDING_BYTES_MIN: usize = 5;
 
 /// What ends like another form of a word that means something else.
-const NOUNS: &[&str] = &["player", "cooler"];
+const NOUNS: &[&str] = &["player", "cooler", "offen"];
 
 /// One word of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]

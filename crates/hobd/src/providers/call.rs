@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use hob_api::home::Call;
 use hob_api::provider::Scalar;
 
-use super::{Provider, Tool};
+use super::{Parameter, Provider, Tool, Values};
 
 /// What to do, to what, and how, of one provider: registered, and valid against its schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,16 @@ pub enum CallError {
     /// An argument that the tool must have is missing.
     #[error("the argument {0} is missing")]
     Missing(String),
+    /// A figure is out of an argument's bounds, of which at least one is given.
+    #[error("the argument {argument} has to be {}", bounds(least.as_deref(), most.as_deref()))]
+    Range {
+        /// The argument.
+        argument: String,
+        /// The least that it may be.
+        least: Option<String>,
+        /// The most that it may be.
+        most: Option<String>,
+    },
     /// The tool has no argument of this name, or its value does not fit.
     #[error("the argument {0} does not fit")]
     Argument(String),
@@ -52,7 +62,7 @@ impl ValidCall {
                     return Err(CallError::Missing(parameter.name.clone()));
                 }
                 Some(value) if !parameter.fits(value) => {
-                    return Err(CallError::Argument(parameter.name.clone()));
+                    return Err(CallError::of(parameter, value));
                 }
                 None | Some(_) => {}
             }
@@ -98,6 +108,46 @@ impl ValidCall {
     /// The arguments.
     pub fn arguments(&self) -> &BTreeMap<String, Scalar> {
         &self.arguments
+    }
+}
+
+impl CallError {
+    /// Why `value` does not fit `parameter`.
+    fn of(parameter: &Parameter, value: &Scalar) -> Self {
+        let figure = matches!(value, Scalar::Integer(_) | Scalar::Number(_));
+        if figure && let Some(range) = Self::out_of(parameter) {
+            return range;
+        }
+        Self::Argument(parameter.name.clone())
+    }
+
+    /// A figure is out of the bounds of `parameter`; nothing if it has none.
+    pub(crate) fn out_of(parameter: &Parameter) -> Option<Self> {
+        let (least, most) = match &parameter.values {
+            Values::Integer(range) => (
+                (*range.start() > i64::MIN).then(|| range.start().to_string()),
+                (*range.end() < i64::MAX).then(|| range.end().to_string()),
+            ),
+            Values::Number(range) => (
+                (*range.start() > f64::MIN).then(|| range.start().to_string()),
+                (*range.end() < f64::MAX).then(|| range.end().to_string()),
+            ),
+            Values::Text | Values::Choice(_) | Values::Boolean => (None, None),
+        };
+        (least.is_some() || most.is_some()).then(|| Self::Range {
+            argument: parameter.name.clone(),
+            least,
+            most,
+        })
+    }
+}
+
+fn bounds(least: Option<&str>, most: Option<&str>) -> String {
+    match (least, most) {
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        (Some(least), None) => format!("at least {least}"),
+        (None, Some(most)) => format!("at most {most}"),
+        (None, None) => "another".to_owned(),
     }
 }
 

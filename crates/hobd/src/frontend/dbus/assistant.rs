@@ -366,8 +366,9 @@ impl Assistant {
     ///
     /// A call is a dictionary: provider s, tool s, targets as, arguments a{sv}, probability d,
     /// needs_confirmation b. `details`: alternatives aa{sv}, targets as, read_us t, and reason s
-    /// unless there are calls or targets; of a model also model s, forward_passes u and
-    /// completion_tokens u.
+    /// unless there are calls or targets; left_out as, if some of it is not among the calls; of a
+    /// question holds as and fails as, the ids of `targets` for which it is so and is not; of a model
+    /// also model s, forward_passes u and completion_tokens u.
     #[zbus(out_args("outcome", "calls", "details"))]
     async fn interpret(
         &self,

@@ -302,6 +302,13 @@ fn answer_details(answer: HomeAnswer) -> Details {
         .reason
         .map(|reason| ("reason", Variant::from(reason)));
     details.extend(reason);
+    if !answer.left_out.is_empty() {
+        details.insert("left_out", Variant::from(answer.left_out));
+    }
+    if let Some(asked) = answer.asked {
+        details.insert("holds", Variant::from(asked.holds));
+        details.insert("fails", Variant::from(asked.fails));
+    }
     if let Some(decoded) = answer.decoded {
         let written = decoded.usage.completion_tokens_details;
         details.insert("model", Variant::from(decoded.model));

@@ -30,11 +30,36 @@ const FAMILIES: &[&str] = &[
 /// door, and who speaks of a switch, the lamp.
 const SERVING: &[(&str, &str)] = &[("lock", "door"), ("switch", "lamp"), ("switch", "fan")];
 
-/// What any thing may be called, what is changed of any thing, and a verb that says nothing without
-/// its particle.
+/// What any thing may be called, what is changed of any thing, what is so of anything now, and a verb
+/// that says nothing without its particle.
 const GENERAL: &[&str] = &[
-    "system", "systems", "unit", "device", "devices", "room", "area", "zone", "geraet", "geraete",
-    "anlage", "einheit", "zimmer", "raum", "bereich", "state", "status", "zustand", "turn",
+    "system",
+    "systems",
+    "unit",
+    "device",
+    "devices",
+    "room",
+    "area",
+    "zone",
+    "geraet",
+    "geraete",
+    "anlage",
+    "einheit",
+    "zimmer",
+    "raum",
+    "bereich",
+    "state",
+    "status",
+    "zustand",
+    "turn",
+    "current",
+    "currently",
+    "moment",
+    "aktuell",
+    "aktuelle",
+    "aktuellen",
+    "momentan",
+    "gerade",
 ];
 
 /// Shortest last part of a compound in bytes.
