@@ -12,7 +12,8 @@ and utterance, the iot_* intents of xliuhw/NLU-Evaluation-Data (CC BY 4.0). Neit
 
 Even rows (0, 2, ...) train, odd rows are held out. Without --held-out, every other even row is
 the development split: it is left out of the examples, and is what is evaluated; --swapped exchanges
-the two. All weights of hob's reading were fitted on these two splits. With --held-out, the examples are all even rows, and the odd rows
+the two; --fold K/N evaluates the K-th (from 0) of N parts of the even rows, with the others as examples.
+All weights of hob's reading were fitted on the even rows. With --held-out, the examples are all even rows, and the odd rows
 are evaluated. No example equals an evaluated phrase, whatever its row.
 
 What follows `--` goes to `hob evaluate home`; without it, two files are written and nothing runs.
@@ -40,8 +41,20 @@ def split(items, arguments):
     even, odd = items[0::2], items[1::2]
     if arguments.held_out:
         return even, odd
+    if arguments.fold:
+        at, folds = arguments.fold
+        numbered = list(enumerate(even))
+        return [row for n, row in numbered if n % folds != at], [row for n, row in numbered if n % folds == at]
     quarters = even[0::2], even[1::2]
     return quarters[::-1] if arguments.swapped else quarters
+
+
+def fold(text):
+    """K/N as two numbers."""
+    at, folds = (int(part) for part in text.split("/"))
+    if not 0 <= at < folds:
+        raise ValueError(text)
+    return at, folds
 
 
 def key(text):
@@ -205,6 +218,7 @@ def main():
     parser.add_argument("set", choices=SETS)
     parser.add_argument("source", help="the folder or file with the phrases")
     parser.add_argument("--held-out", action="store_true", help="evaluate the odd rows, with all even ones as examples")
+    parser.add_argument("--fold", type=fold, help="evaluate one of several parts of the even rows, such as 0/6")
     parser.add_argument("--out", help="folder for provider.json and sentences.jsonl")
     parser.add_argument("--swapped", action="store_true", help="exchange the development split and its examples")
     parsed = parser.parse_args(arguments)
