@@ -209,7 +209,7 @@ async fn a_door_opens_to_a_person_who_says_yes_and_to_nobody_else() {
     assert_eq!(reply, "Erledigt: Haustür.");
     until_state(&daemon, "lock.front", "state", word("unlocked")).await;
     hub.line("is the front door locked?").await;
-    hub.until("Haustür: no.").await;
+    hub.until("Front Door: no.").await;
 
     // Locked again, nobody is there to say yes.
     hub.line("lock the front door").await;

@@ -398,8 +398,10 @@ pub(super) fn is_particle(words: &[&str], place: usize) -> bool {
             "in" | "at" | "upstairs" | "downstairs" | "outside" | "here" | "right" | "now"
         )
     });
+    let verb = place > 0 && matches!(words[place - 1], "turn" | "turned" | "switch" | "switched");
     place == 0
         || place + 1 == words.len()
+        || verb
         || before_place
         || goes
         || or_off

@@ -332,6 +332,10 @@ fn several_commands_are_read() {
                 &["turn_on l.study", "turn_on l.bed"],
             ),
             (
+                "turn on the desk lamp and turn off the bedroom fan",
+                &["turn_on l.study", "turn_off f.bed"],
+            ),
+            (
                 "lock the front door, then switch off the bedroom fan",
                 &["lock k.front", "turn_off f.bed"],
             ),
