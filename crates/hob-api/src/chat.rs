@@ -261,7 +261,8 @@ pub struct ChatRequest {
     /// Whether it calls; absent means as it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
-    /// Whether it may make several calls at once; absent means yes.
+    /// Whether it may make several calls at once; absent means yes, but for a tool that `tool_choice`
+    /// names, which is called once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
     /// Whether the model thinks before it answers; absent means as its template has it.

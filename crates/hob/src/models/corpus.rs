@@ -39,7 +39,7 @@ impl Corpus {
             })?;
             if !metadata.is_file() {
                 let problem = format!("{} is not a regular file", path.display());
-                return Err(Failure::new(problem).hint("A corpus is one or more text files."));
+                return Err(Failure::new(problem).hint("Give one or more text files."));
             }
             bytes += metadata.len();
         }
@@ -83,8 +83,8 @@ impl Corpus {
                 .map_err(|error| refuse(path, error))?;
         }
         if blank {
-            return Err(Failure::new("the corpus has no text")
-                .hint("Give text of the kind that the model is to read and write."));
+            return Err(Failure::new("there is no text in what was given")
+                .hint("Give files of text, some kilobytes at least."));
         }
         Ok(hasher.finish())
     }

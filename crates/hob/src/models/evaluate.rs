@@ -79,7 +79,7 @@ fn pieces(corpus: &Corpus, most: usize) -> Result<Vec<String>, Failure> {
     kept.truncate(most);
     if kept.is_empty() {
         return Err(Failure::new("the text is too short to tell anything from")
-            .hint("Give some kilobytes of the kind that the model is to read and write."));
+            .hint("Give some kilobytes, and none that the models were made for."));
     }
     Ok(kept)
 }

@@ -60,11 +60,11 @@ impl DaemonHandle {
         }
         let (hub, under_way, entries) = match read.outcome {
             Outcome::Call => {
-                let hub = hub_of(&read.calls, &entries)?;
-                // A home that has changed when the hub answers is not held until then.
-                (Some(hub), Some(self.errands.begin(uid)?), None)
+                let (entry, hub) = hub_of(&read.calls, &entries)?;
+                // What it is called is said even if its hub is gone by then.
+                (Some(hub), Some(self.errands.begin(uid)?), vec![entry])
             }
-            _ => (None, None, Some(entries)),
+            _ => (None, None, entries),
         };
         let (sender, answer) = answer::relay(NO_REQUEST);
         let errand = Errand {
@@ -75,15 +75,18 @@ impl DaemonHandle {
         };
         tokio::spawn(async move {
             let _under_way = under_way;
-            let mut read = read;
+            let (mut read, mut entries) = (read, entries);
             if let Some(hub) = hub {
                 let done = errand.see_through(&mut read, &hub);
                 let gone = std::pin::pin!(sender.reader_gone());
                 if let Either::Left(_) = select(gone, std::pin::pin!(done)).await {
                     return;
                 }
+                let name = |entry: &Arc<Entry>| entry.provider.name().clone();
+                let now = errand.daemon.providers().all(uid);
+                entries.retain(|held| now.iter().all(|there| name(there) != name(held)));
+                entries.extend(now);
             }
-            let entries = entries.unwrap_or_else(|| errand.daemon.providers().all(uid));
             let text = courtesy.unwrap_or_else(|| reply(&read, &entries, language));
             read.reply = Some(text.clone());
             // A reader that has gone meanwhile does not miss it.
@@ -185,12 +188,13 @@ impl Drop for UnderWay {
     }
 }
 
-/// Who makes the calls, which are all of one provider.
-fn hub_of(calls: &[Call], entries: &[Arc<Entry>]) -> Result<Arc<Hub>, ApiError> {
+/// The provider of the calls, which all have the same, and who makes them.
+fn hub_of(calls: &[Call], entries: &[Arc<Entry>]) -> Result<(Arc<Entry>, Arc<Hub>), ApiError> {
     let provider = calls.first().map_or("", |call| call.provider.as_str());
     let mut entries = entries.iter();
     let entry = entries.find(|entry| entry.provider.name().as_str() == provider);
-    entry.and_then(|entry| entry.hub.clone()).ok_or_else(|| {
+    let found = entry.and_then(|entry| Some((Arc::clone(entry), entry.hub.clone()?)));
+    found.ok_or_else(|| {
         let message = format!("nobody is there to do it: no hub registered `{provider}`");
         ApiError::new(ErrorCode::NoHub, message).hint(
             "nothing was done; a hub registers over D-Bus, and what is registered over HTTP is only \

@@ -129,7 +129,8 @@ pub(super) fn checked(
         told: tools.to_vec(),
         callable,
         may_talk: choice == ToolChoice::Mode(ToolMode::Auto),
-        parallel: parallel.unwrap_or(true),
+        // Who names the tool reads one call.
+        parallel: parallel.unwrap_or(!matches!(choice, ToolChoice::Named(_))),
     }))
 }
 

@@ -65,7 +65,10 @@ fn a_choice_narrows_what_the_answer_may_be() {
     }
     assert!(!tools(&json!({"tool_choice": "required"})).may_talk);
     let named = json!({"type": "function", "function": {"name": "get_time"}});
+    let several = json!({ "tool_choice": named, "parallel_tool_calls": true });
+    assert!(tools(&several).parallel);
     let named = tools(&json!({ "tool_choice": named }));
+    assert!(!named.parallel, "who names it reads one call");
     assert_eq!((names(&named), named.may_talk), (vec!["get_time"], false));
     assert_eq!(named.told.len(), 2);
     assert!(!tools(&json!({"parallel_tool_calls": false})).parallel);
