@@ -108,9 +108,9 @@ async fn what_is_talked_about_reaches_the_model_as_what_was_said_alone() {
         beside += talk("write a poem for me".to_owned()).await;
         hub.register(&assistant, Options::new()).await;
         about += talk(format!("write a poem about {attempt}")).await;
+        // None of it was an order.
+        assert_eq!(hub.asked(), [], "{attempt:?}");
     }
     assert!(beside >= 60 && about >= 40, "{beside} {about}");
-    // None of it was an order.
-    assert_eq!(hub.asked(), []);
     still_does(&daemon, &caller, &hub).await;
 }

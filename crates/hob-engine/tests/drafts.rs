@@ -357,11 +357,11 @@ fn what_is_drawn_is_drafted_unless_it_must_come_again() {
     let again = drafting.ask(sampled(1));
     assert_eq!(expected.text, again.text);
     assert_eq!(again.finished().drafted_tokens, 0);
-    let mut drawn = sampled(2);
-    drawn.sampling.seed = None;
-    let drawn = drafting.ask(drawn).finished();
-    assert!(
-        drawn.drafted_tokens > 0 && drawn.completion_tokens > 0,
-        "{drawn:?}"
-    );
+    // What is drawn may repeat nothing, but not ten times.
+    let drafted = (2..12).any(|id| {
+        let mut drawn = sampled(id);
+        drawn.sampling.seed = None;
+        drafting.ask(drawn).finished().drafted_tokens > 0
+    });
+    assert!(drafted);
 }

@@ -196,6 +196,7 @@ const ENDS: &[(&str, &str)] = &[
 const FILLERS: &str = "the a an please could can you in of to my me for i id im ill d like hey it is \
     this that be would we us our need at let lets and or with are was there make made sure ensure want \
     will shall should must now just so go get have has had do does did hob okay may ask ok thanks thank s t \
+    hi hello hallo \
     der die das den dem des ein eine einen einem einer eines bitte könnten können könnte kann kannst \
     könntest sie du wir ich im in am an auf für zum zur und oder mit mir mal doch soll sollen sollte \
     werden wird würde würden von vom dass es ist sind mein meine meinen meinem unser unsere unseren \

@@ -105,9 +105,7 @@ pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -
         _ if readings.len() == 1 => return readings.into_iter().next().unwrap_or_default(),
         _ => {}
     }
-    let first = readings.iter().position(is_call).unwrap_or_default();
-    let talks = |reading: &Reading| reading.outcome == Outcome::Talk;
-    let talks_first = readings[..first].iter().any(talks);
+    let begins = readings.first().is_some_and(is_call);
     let mut others = Vec::new();
     let mut calls = Vec::new();
     for (clause, reading) in clauses.into_iter().zip(readings) {
@@ -117,7 +115,7 @@ pub fn read(provider: &Provider, index: &Index, text: &str, options: &Options) -
         }
     }
     // What is told or asked for first may well be about the rest: "write a poem about …".
-    let binds = others.iter().any(|(clause, _)| question::may_bind(clause)) || talks_first;
+    let binds = !begins || others.iter().any(|(clause, _)| question::may_bind(clause));
     if question::is_question(&Heard::new(text, index, options)) && !others.is_empty() {
         // What it begins with is what it is.
         let (_, first) = others.swap_remove(0);

@@ -327,6 +327,9 @@ fn several_commands_are_read() {
                 "turn off the desk lamp and close the kitchen blinds",
                 &["turn_off l.study", "close_cover c.kitchen"],
             ),
+            // Who greets means no hall.
+            ("Hallo, mach die Schreibtischlampe an", &["turn_on l.study"]),
+            ("hi, turn on the desk lamp", &["turn_on l.study"]),
             (
                 "turn on the desk lamp and the bedside lamp",
                 &["turn_on l.study", "turn_on l.bed"],
