@@ -148,8 +148,10 @@ impl Assistant {
         self.front.stream(arguments, &header, connection).await
     }
 
-    /// Goes on with a conversation that the caller keeps. Otherwise as Stream, whose options it
-    /// has, but for `system`, which is a message here, `conversation` and `truncate`.
+    /// Goes on with a conversation that the caller keeps. Otherwise as Stream, of whose options it
+    /// has `class`, `enable_thinking`, `format`, `handle_token`, `max_tokens`, `model`,
+    /// `response_schema`, `seed`, `stop`, `temperature` and `timeout_ms`: `system` is a message here,
+    /// and providers are asked by Stream.
     ///
     /// `messages` are the conversation so far, at most 65536 bytes together. Each has a role
     /// (`system`, `user`, `assistant` or `tool`) and a dictionary with `content s`, its text. The
