@@ -3,7 +3,7 @@
 //! Half of a small model is its vocabulary: a row of the embedding for each of up to 262,144 tokens, read
 //! as a whole for every token that is written. Most of them stand for words of languages and subjects that
 //! a board never hears of. [`Vocabulary`] reads a model's tokens, [`Vocabulary::choose`] says which of
-//! them a corpus needs, and [`prune`] makes the model that has no others. Every text can still be written:
+//! them a corpus needs, and [`prune()`] makes the model that has no others. Every text can still be written:
 //! the tokens that stand for single bytes always stay. Which words a text is cut into changes only where
 //! one of its tokens is gone (see [`derivation`]).
 //!
