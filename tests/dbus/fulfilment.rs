@@ -15,13 +15,13 @@ use serde_json::json;
 use zbus::Variant;
 
 use crate::caller::{self, Caller, Options, number, text};
-use crate::hub::{Asked, Hub, Manner, NAME, Told, done, say, say_with, still_does, without_model};
+use crate::hub::{
+    Asked, Hub, Manner, NAME, Told, at_home, done, say, say_with, still_does, without_model,
+};
 
 #[tokio::test]
 async fn what_is_said_is_done_and_told() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (_daemon, caller, hub) = at_home().await;
 
     let options = [
         ("area", "Study".into()),
@@ -112,9 +112,7 @@ async fn what_can_not_be_done_is_answered_without_the_hub() {
 
 #[tokio::test]
 async fn a_dangerous_call_is_made_when_a_person_confirms_it() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (_daemon, caller, hub) = at_home().await;
     let said = "unlock the front door";
 
     let told = say(&caller, said).await;
@@ -195,9 +193,7 @@ async fn a_hub_that_can_ask_nobody_confirms_nothing() {
 
 #[tokio::test]
 async fn a_stream_tells_the_same() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (_daemon, caller, hub) = at_home().await;
     let assistant = caller.assistant().await;
     let options = |format: &'static str| {
         Options::from([("provider", NAME.into()), ("format", format.into())])
@@ -222,9 +218,7 @@ async fn a_stream_tells_the_same() {
 
 #[tokio::test]
 async fn http_and_the_command_line_do_the_same() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, _caller, hub) = at_home().await;
     let client = daemon.client();
     let body = json!({"text": "dim the desk lamp to 20 percent", "execute": true});
     let answer: HomeAnswer = client.post("/hob/v1/home", &body).await.json();
@@ -312,9 +306,7 @@ async fn what_is_registered_over_http_has_nobody_to_do_it() {
 
 #[tokio::test]
 async fn only_so_much_is_done_and_bad_options_are_refused() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     let both = "turn on the desk lamp and turn off the hall light";
     let told = say_with(&caller, both, [("rounds", Variant::from(1_u32))])
         .await

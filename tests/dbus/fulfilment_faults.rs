@@ -12,8 +12,8 @@ use zbus::Variant;
 
 use crate::caller::{Caller, Options, name_and_text, number};
 use crate::hub::{
-    Asked, Hub, Manner, NAME, PATH, Told, done, say, say_with, started, still_does, target,
-    targets, tools, without_model,
+    Asked, Hub, Manner, NAME, PATH, Told, at_home, done, say, say_with, started, still_does,
+    target, targets, tools, without_model,
 };
 
 const LAMP: &str = "turn on the desk lamp";
@@ -32,9 +32,7 @@ fn saying(caller: &Caller, said: &'static str) -> tokio::task::JoinHandle<Told> 
 
 #[tokio::test]
 async fn a_hub_that_never_answers_is_told_when_nobody_waits_any_more() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     hub.does(Manner::Waits);
     let told = say_with(&caller, BOTH, [("timeout_ms", Variant::from(2000_u32))]).await;
     let told = told.unwrap();
@@ -110,9 +108,7 @@ async fn a_hub_has_its_own_time_and_its_place_is_free_afterwards() {
 
 #[tokio::test]
 async fn who_goes_away_cancels_what_it_asked_for() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     hub.does(Manner::Waits);
     let visitor = Caller::on(daemon.bus()).await;
     let asked = saying(&visitor, LAMP);
@@ -144,9 +140,7 @@ async fn who_goes_away_cancels_what_it_asked_for() {
 
 #[tokio::test]
 async fn a_hub_does_one_call_at_once_and_who_waits_too_long_has_none_begun() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (_daemon, caller, hub) = at_home().await;
     hub.does(Manner::Waits);
     let first = saying(&caller, LAMP);
     hub.until_asked(1).await;
@@ -171,9 +165,7 @@ async fn a_hub_does_one_call_at_once_and_who_waits_too_long_has_none_begun() {
 
 #[tokio::test]
 async fn who_waited_for_a_hub_is_held_to_the_home_as_it_is_then() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (_daemon, caller, hub) = at_home().await;
     hub.does(Manner::Waits);
     let first = saying(&caller, LAMP);
     hub.until_asked(1).await;
@@ -215,9 +207,7 @@ async fn what_a_user_has_done_at_once_is_bounded() {
 
 #[tokio::test]
 async fn what_a_hub_answers_is_bounded_and_must_make_sense() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     hub.does(Manner::Bytes(10 << 20));
     let told = say(&caller, LAMP).await;
     assert_eq!(told.statuses(), ["failed"]);
@@ -293,10 +283,8 @@ async fn a_hub_that_dies_in_the_middle_is_lost_and_may_come_back() {
 
 #[tokio::test]
 async fn what_changes_meanwhile_is_looked_at_again() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
+    let (_daemon, caller, hub) = at_home().await;
     let assistant = caller.assistant().await;
-    let hub = Hub::on(&caller).await;
     // A target goes while another one's call is made.
     hub.does(Manner::Waits);
     let asked = saying(&caller, BOTH);
@@ -333,10 +321,8 @@ async fn what_changes_meanwhile_is_looked_at_again() {
 
 #[tokio::test]
 async fn what_is_confirmed_is_what_is_done() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
+    let (_daemon, caller, hub) = at_home().await;
     let assistant = caller.assistant().await;
-    let hub = Hub::on(&caller).await;
     let said = "unlock the front door";
     let confirmations = |hub: &Hub| {
         let asked = hub.asked();
@@ -449,10 +435,8 @@ async fn a_hub_whose_place_is_taken_is_released() {
 
 #[tokio::test]
 async fn who_unregisters_is_asked_for_nothing_and_told_nothing() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
+    let (_daemon, caller, hub) = at_home().await;
     let assistant = caller.assistant().await;
-    let hub = Hub::on(&caller).await;
     hub.does(Manner::Waits);
     let asked = saying(&caller, LAMP);
     hub.until_asked(1).await;
@@ -488,10 +472,8 @@ async fn two_hubs_with_the_same_tool_are_told_apart() {
 
 #[tokio::test]
 async fn what_can_not_be_registered_is_refused_and_nothing_changes() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
+    let (daemon, caller, hub) = at_home().await;
     let assistant = caller.assistant().await;
-    let hub = Hub::on(&caller).await;
     let ids: Vec<String> = (0..5000).map(|n| format!("l.{n}")).collect();
     let many = ids.iter().map(|id| target(id, "Lamp", "light")).collect();
     let schema = |property: &str| {
@@ -602,9 +584,7 @@ async fn another_user_neither_uses_nor_removes_a_hub() {
 
 #[tokio::test]
 async fn a_flood_of_hurried_askers_leaves_nothing_behind() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     let before = daemon.files();
     hub.does(Manner::Waits);
     for round in 0..30_u32 {

@@ -129,7 +129,15 @@ pub(crate) async fn without_model() -> Daemon {
     started(Setup::empty().bus()).await
 }
 
-/// The same, made as `setup` says.
+/// Such a hobd, somebody on its bus, and the hub that they registered.
+pub(crate) async fn at_home() -> (Daemon, Caller, Hub) {
+    let daemon = without_model().await;
+    let caller = Caller::on(daemon.bus()).await;
+    let hub = Hub::on(&caller).await;
+    (daemon, caller, hub)
+}
+
+/// A hobd without anybody, made as `setup` says.
 pub(crate) async fn started(setup: Setup) -> Daemon {
     let daemon = setup.start().await;
     daemon.until(hob_api::status::State::NoModel).await;

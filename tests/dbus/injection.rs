@@ -6,7 +6,7 @@ use hob_e2e::Setup;
 use zbus::Variant;
 
 use crate::caller::{Caller, Options, number, text};
-use crate::hub::{Hub, Manner, NAME, PATH, say, still_does, target, tools, without_model};
+use crate::hub::{Hub, Manner, NAME, PATH, at_home, say, still_does, target, tools};
 
 const ATTEMPTS: &str = include_str!("../injections.json");
 
@@ -22,9 +22,7 @@ fn is_obeyed(c: char) -> bool {
 
 #[tokio::test]
 async fn results_change_no_other_call_and_reach_no_terminal_raw() {
-    let daemon = without_model().await;
-    let caller = Caller::on(daemon.bus()).await;
-    let hub = Hub::on(&caller).await;
+    let (daemon, caller, hub) = at_home().await;
     let both = "turn on the desk lamp and turn off the hall light";
     for (round, attempt) in attempts().into_iter().enumerate() {
         // A D-Bus string can't have a NUL.

@@ -5,6 +5,7 @@
 //! engine looks for itself before it computes anything.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +159,18 @@ impl FromIterator<Feature> for Features {
     fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
         Self(features.into_iter().collect())
     }
+}
+
+/// The engine's name in its folder.
+pub const ENGINE: &str = "hob-engine";
+/// The folder of a package's engines, used if none lies beside the program that starts one.
+pub const ENGINES: &str = "/usr/libexec/hob";
+
+/// The engines in a package's folder that are of this architecture, from the least to the best.
+pub fn installed(folder: &Path) -> Vec<(Level, PathBuf)> {
+    let native = Level::ALL.into_iter().filter(|level| level.is_native());
+    let engines = native.map(|level| (level, folder.join(level.as_str()).join(ENGINE)));
+    engines.filter(|(_, engine)| engine.is_file()).collect()
 }
 
 /// A set of instructions that packages have an engine for. `scripts/packages.sh` compiles them.

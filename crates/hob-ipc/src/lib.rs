@@ -32,6 +32,7 @@ pub mod kernels;
 pub mod memory;
 pub mod message;
 pub mod score;
+pub mod start;
 pub mod tokens;
 
 pub use frame::{Decoder, FrameError, encode};

@@ -25,32 +25,6 @@ pub fn reserve(total: u64) -> u64 {
     (total / RESERVE_PART).clamp(RESERVE.0, RESERVE.1)
 }
 
-/// A type that keys and values can be kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvChoice {
-    /// Its name in settings.
-    pub name: &'static str,
-    /// Elements of a block, of which a head must have whole ones, and bytes of a block.
-    pub block: (u32, u32),
-}
-
-/// Every type of keys and values, the most exact first; a test of hobd compares it with what the
-/// engine is told.
-pub const KV_TYPES: [KvChoice; 3] = [
-    KvChoice {
-        name: "f16",
-        block: (1, 2),
-    },
-    KvChoice {
-        name: "q8_0",
-        block: (32, 34),
-    },
-    KvChoice {
-        name: "q4_0",
-        block: (32, 18),
-    },
-];
-
 /// The length of a head that is not made of whole blocks, if there is one: such keys and values
 /// can't be kept so.
 pub fn odd_head(header: &Header, block: (u32, u32)) -> Option<u32> {

@@ -377,6 +377,27 @@ impl Wire {
     }
 }
 
+impl Exchange {
+    /// Waits for more of the reply's body.
+    ///
+    /// # Errors
+    /// [`ClientError::Cut`] if it ends, or what broke it.
+    async fn read_on(&mut self, lines: &mut LineBuffer) -> Result<(), ClientError> {
+        let Self { response, wire } = self;
+        let frame = wire.drive(response.body_mut().frame()).await;
+        match frame.ok_or(ClientError::Cut)? {
+            Ok(frame) => {
+                if let Ok(chunk) = frame.into_data() {
+                    lines.push(&chunk);
+                }
+                Ok(())
+            }
+            Err(error) if error.is_incomplete_message() => Err(ClientError::Cut),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// An answer as it arrives. Dropping it cancels the request.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -400,19 +421,7 @@ impl Answer {
                 self.ended = event.is_terminal();
                 return Ok(Some(event));
             }
-            let Exchange { response, wire } = &mut self.exchange;
-            let Some(frame) = wire.drive(response.body_mut().frame()).await else {
-                return Err(ClientError::Cut);
-            };
-            match frame {
-                Ok(frame) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        self.lines.push(&chunk);
-                    }
-                }
-                Err(error) if error.is_incomplete_message() => return Err(ClientError::Cut),
-                Err(error) => return Err(error.into()),
-            }
+            self.exchange.read_on(&mut self.lines).await?;
         }
     }
 

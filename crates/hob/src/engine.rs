@@ -2,34 +2,27 @@
 //! without hobd. What it says is not believed where it can't be, as it parses files of others.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Process, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
 use hob_api::score::Likelihood;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
-use hob_ipc::kernels::{Features, Level};
+use hob_ipc::kernels::{self, ENGINE, ENGINES, Features};
 use hob_ipc::memory::{KvType, Weights};
 use hob_ipc::message::{Drafts, Load, LoadFailure, Prompt, SandboxPolicy};
 use hob_ipc::score::{LOG_PROBABILITY_MIN, Score, ScorePart};
 use hob_ipc::tokens::Tokenize;
-use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode, start};
 
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
-/// The engine's name in its folder.
-const ENGINE: &str = "hob-engine";
-/// The packaged engines.
-const PACKAGED: &str = "/usr/libexec/hob";
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
 const SANDBOX_VARIABLE: &str = "HOB_ENGINE_SANDBOX";
@@ -159,7 +152,8 @@ impl Engine {
         rewind(model).map_err(lost)?;
         let command = encode(&Command::Load(load()), COMMAND_BYTES_MAX);
         let frame = command.map_err(|error| EngineError::Lost(error.to_string()))?;
-        send_with(&mut engine.socket, &frame, model).map_err(lost)?;
+        let sent = start::send_with(&engine.socket, &frame, model).map_err(lost)?;
+        engine.socket.write_all(&frame[sent..]).map_err(lost)?;
         engine.wait(|event| match event {
             EngineEvent::Ready(_) => Some(Ok(())),
             EngineEvent::LoadFailed { code, message } => {
@@ -288,7 +282,7 @@ fn program() -> PathBuf {
     if beside.is_file() {
         beside
     } else {
-        best(PathBuf::from(PACKAGED))
+        best(PathBuf::from(ENGINES))
     }
 }
 
@@ -298,30 +292,19 @@ fn best(path: PathBuf) -> PathBuf {
         return path;
     }
     let has = Features::here();
-    let levels = Level::ALL.into_iter().rev();
-    let mut runs = levels.filter(|level| level.is_native() && has.lack(&level.needs()).is_none());
-    let of = |level: Level| path.join(level.as_str()).join(ENGINE);
-    let found = runs.find_map(|level| Some(of(level)).filter(|engine| engine.is_file()));
-    found.unwrap_or_else(|| path.join(ENGINE))
+    let engines = kernels::installed(&path).into_iter();
+    let mut runs = engines.filter(|(level, _)| has.lack(&level.needs()).is_none());
+    runs.next_back()
+        .map_or_else(|| path.join(ENGINE), |(_, engine)| engine)
 }
 
 fn rewind(mut file: &File) -> io::Result<()> {
     file.seek(SeekFrom::Start(0)).map(|_| ())
 }
 
-/// Starts it as hobd does: nothing of the environment, one socket. A group of its own keeps the
-/// terminal's Ctrl-C from it, which is for hob to act on.
+/// A group of its own keeps the terminal's Ctrl-C from it, which is for hob to act on.
 fn spawn(path: &Path, socket: UnixStream) -> io::Result<Child> {
-    Process::new(path)
-        .env_clear()
-        // ggml would otherwise fork a debugger when it aborts.
-        .env("GGML_NO_BACKTRACE", "1")
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(socket)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
+    start::command(path, socket).process_group(0).spawn()
 }
 
 fn load() -> Load {
@@ -344,17 +327,4 @@ fn load() -> Load {
         embeddings: false,
         cache_bytes_max: 0,
     }
-}
-
-/// Writes `frame`, with the model's descriptor attached to its first byte.
-fn send_with(socket: &mut UnixStream, frame: &[u8], model: &File) -> io::Result<()> {
-    let descriptors = [model.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
-    }
-    let parts = [IoSlice::new(frame)];
-    let sent = sendmsg(&*socket, &parts, &mut ancillary, SendFlags::NOSIGNAL)?;
-    socket.write_all(&frame[sent..])
 }

@@ -24,13 +24,14 @@ use hob_models::catalog::{Catalog, CatalogError};
 use hob_models::gguf::Header;
 use hob_models::locations::{self, Scope};
 use hob_models::source::FetchError;
-use hob_models::store::{Store, StoreError};
+use hob_models::store::{OpenModel, Store, StoreError, Verified};
 use hob_models::surgery::Budget;
 use hob_models::{ModelName, Sha256};
 
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
+use progress::Meter;
 
 /// Where `hob models` works.
 #[derive(Clone, Debug, Default, Args)]
@@ -238,7 +239,25 @@ pub(crate) fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
     locations::models_dir(scope).map_err(|error| Failure::new(error.to_string()))
 }
 
+/// How much others go before work on models (`nice(2)`): a daemon that answers is not to wait for it.
+const NICENESS: i32 = 10;
+
+/// Lets others go first from now on; an engine inherits it. A system that refuses lets them compete.
+fn let_others_go_first() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
 impl Place<'_> {
+    /// A model, verified, which the meter shows. It stays readable if somebody removes it meanwhile.
+    fn open(&self, name: &ModelName, meter: &mut Meter) -> Result<OpenModel, Failure> {
+        meter.checking(self.store.get(name)?.manifest.size_bytes);
+        let advance = |more| meter.advance(more);
+        let open = self
+            .store
+            .open_verified_watched(name, &Verified::default(), advance)?;
+        Ok(open)
+    }
+
     /// An installed model's name as it was typed.
     fn installed_name(&self, name: &str) -> Result<ModelName, Failure> {
         let parsed = ModelName::new(name.to_ascii_lowercase())

@@ -9,8 +9,9 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
+use hob_ipc::memory::KvType;
 use hob_models::catalog::Catalog;
-use hob_models::fit::{self, Fit, KV_TYPES, KvChoice, Wish};
+use hob_models::fit::{self, Fit, Wish};
 use hob_models::gguf::Header;
 use hob_models::store::Store;
 use serde::Serialize;
@@ -30,13 +31,13 @@ const CONTEXTS: [u32; 6] = [1024, 2048, 4096, 8192, 16_384, 32_768];
 const CACHE: u64 = 64 << 20;
 /// What is proposed, the best first: hobd's default, then less context before less exact contexts,
 /// and no less than a few lines of instructions and an answer need.
-const LADDER: [(u32, usize); 6] = [
-    (4096, 0),
-    (2048, 0),
-    (2048, 1),
-    (1024, 0),
-    (1024, 1),
-    (1024, 2),
+const LADDER: [(u32, KvType); 6] = [
+    (4096, KvType::F16),
+    (2048, KvType::F16),
+    (2048, KvType::Q8_0),
+    (1024, KvType::F16),
+    (1024, KvType::Q8_0),
+    (1024, KvType::Q4_0),
 ];
 
 /// Options of a plan.
@@ -256,12 +257,12 @@ fn plan(room: Room, candidates: &[Candidate]) -> Plan {
 }
 
 /// A context of this type, if it can be had of this model.
-fn wish(header: &Header, n_ctx: u32, kv: &KvChoice, room: &Room) -> Option<Wish> {
-    fit::odd_head(header, kv.block).is_none().then_some(Wish {
+fn wish(header: &Header, n_ctx: u32, kv: KvType, room: &Room) -> Option<Wish> {
+    fit::odd_head(header, kv.block()).is_none().then_some(Wish {
         n_ctx,
         parallel: None,
         processors: room.processors,
-        kv_block: kv.block,
+        kv_block: kv.block(),
         cache: CACHE,
     })
 }
@@ -269,7 +270,6 @@ fn wish(header: &Header, n_ctx: u32, kv: &KvChoice, room: &Room) -> Option<Wish>
 /// The first step of the ladder that the board has room for.
 fn propose(header: &Header, room: &Room) -> Option<Proposal> {
     LADDER.iter().find_map(|&(n_ctx, kv)| {
-        let kv = &KV_TYPES[kv];
         let fit = fit::fit(header, &wish(header, n_ctx, kv, room)?, room.engine_bytes).ok()?;
         let Fit {
             n_ctx,
@@ -281,7 +281,7 @@ fn propose(header: &Header, room: &Room) -> Option<Proposal> {
         Some(Proposal {
             n_ctx,
             parallel,
-            kv_type: kv.name,
+            kv_type: kv.as_str(),
             cache,
             engine_bytes: needed.total(),
         })
@@ -293,8 +293,8 @@ fn loads(header: &Header, room: &Room) -> Vec<Load> {
     let own = header.n_ctx_train;
     let smaller = CONTEXTS.into_iter().filter(|n_ctx| *n_ctx <= own);
     let contexts = smaller.chain((own < CONTEXTS[0]).then_some(own));
-    let pairs = contexts.flat_map(|n_ctx| KV_TYPES.iter().map(move |kv| (n_ctx, kv)));
-    let load = |(n_ctx, kv): (u32, &KvChoice)| {
+    let pairs = contexts.flat_map(|n_ctx| KvType::ALL.map(|kv| (n_ctx, kv)));
+    let load = |(n_ctx, kv): (u32, KvType)| {
         let wish = Wish {
             parallel: Some(1),
             ..wish(header, n_ctx, kv, room)?
@@ -308,7 +308,7 @@ fn loads(header: &Header, room: &Room) -> Vec<Load> {
         let beside = cache_bytes + room::HOBD_BYTES;
         Some(Load {
             n_ctx,
-            kv_type: kv.name,
+            kv_type: kv.as_str(),
             weights_bytes: needed.weights,
             kv_bytes: needed.kv,
             compute_bytes: needed.compute_estimate,

@@ -191,28 +191,14 @@ pub(crate) fn give(calling: &Calling, format: ToolFormat, thinking: Option<bool>
         .unwrap_or_else(|| in_json(calling, thinking))
 }
 
-fn in_json(calling: &Calling, thinking: Option<bool>) -> Given {
+/// A request with calls in the form that all requests fit: what every model can be given.
+pub(crate) fn in_json(calling: &Calling, thinking: Option<bool>) -> Given {
     let answer = calling.tools.as_ref().map(|tools| {
         let schemas = tools.callable.iter();
         let arguments = schemas.map(|tool| Arguments::Json(tool.schema.clone()));
         (tools, arguments.collect())
     });
     families::JSON.with(calling, answer, thinking)
-}
-
-/// What every request with calls must fit, whatever the model: bytes of text that the model reads, and
-/// of the grammar of its answer.
-pub(crate) fn least_bytes(calling: &Calling) -> (usize, usize) {
-    let given = in_json(calling, None);
-    (given.text_bytes(), given.rules_bytes())
-}
-
-/// Whether every model can be told of a request with calls in one message.
-///
-/// # Errors
-/// If it is longer than that, in the form that all requests fit.
-pub(crate) fn check_frame(calling: &Calling, thinking: Option<bool>) -> Result<(), FrameError> {
-    in_json(calling, thinking).check_frame()
 }
 
 /// What every model is given alike, with a word about thinking.
@@ -227,12 +213,14 @@ pub(crate) fn plain(prompt: Prompt, thinking: Option<bool>) -> Prompt {
 }
 
 impl Given {
-    fn text_bytes(&self) -> usize {
+    /// Bytes of text that the model reads.
+    pub(crate) fn text_bytes(&self) -> usize {
         let parts = self.turns.iter().flat_map(|turn| &turn.parts);
         parts.map(|part| part.text().len()).sum()
     }
 
-    fn rules_bytes(&self) -> usize {
+    /// Bytes of the grammar of its answer.
+    pub(crate) fn rules_bytes(&self) -> usize {
         let answer = self.answer.as_ref();
         answer.map_or(0, |(rules, _)| rules.rules.len())
     }
@@ -243,7 +231,11 @@ impl Given {
             && self.check_frame().is_ok()
     }
 
-    fn check_frame(&self) -> Result<(), FrameError> {
+    /// Whether one message tells an engine of it.
+    ///
+    /// # Errors
+    /// If it is longer than that.
+    pub(crate) fn check_frame(&self) -> Result<(), FrameError> {
         let rules = self.answer.as_ref().map(|(rules, _)| rules);
         frame::check(&(&self.turns, rules), COMMAND_BYTES_MAX - FRAME_BYTES_ELSE)
     }

@@ -54,6 +54,7 @@ pub use self::index::Index;
 pub use self::language::language;
 pub use self::reading::{Candidate, Limit, MIN_PROBABILITY, Reading, is_too_long, read};
 pub use self::shortlist::shortlist;
+pub use self::states::STATE;
 
 /// How an utterance is to be read.
 #[derive(Clone, Debug, Default, PartialEq)]

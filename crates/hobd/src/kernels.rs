@@ -7,11 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use hob_api::{ApiError, ErrorCode};
-use hob_ipc::kernels::{Feature, Features, Level};
+use hob_ipc::kernels::{self, ENGINE, Feature, Features, Level};
 use hob_models::gguf;
-
-/// The engine's name in its folder.
-pub const ENGINE: &str = "hob-engine";
 
 /// The engines at `engine.path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +26,7 @@ impl Engines {
         if !path.is_dir() {
             return Self::One(path.to_owned());
         }
-        let native = Level::ALL.into_iter().filter(|level| level.is_native());
-        let engines = native.map(|level| (level, path.join(level.as_str()).join(ENGINE)));
-        let levels: Vec<_> = engines.filter(|(_, engine)| engine.is_file()).collect();
+        let levels = kernels::installed(path);
         let single = path.join(ENGINE);
         if levels.is_empty() && single.is_file() {
             return Self::One(single);

@@ -38,6 +38,7 @@ pub use self::decision::{OPTIONS_MAX, QUESTIONS_MAX, ValidDecision, parse_decisi
 pub use self::embedding::{ValidEmbedding, parse_embedding};
 pub use self::fulfilment::{ValidFulfilment, check_only_read};
 pub use self::home::{ValidHome, parse_home, parse_provider, parse_targets};
+pub(crate) use self::messages::unsendable;
 pub use self::score::ValidScore;
 pub(crate) use self::score::too_long;
 pub(crate) use self::shape::echo;

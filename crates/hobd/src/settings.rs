@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::tuning::Tuning;
-use hob_ipc::kernels::Level;
+use hob_ipc::kernels::{ENGINE, ENGINES, Level};
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 pub use hob_models::locations::Scope;
@@ -23,13 +23,8 @@ mod problem;
 mod tests;
 mod value;
 
-use crate::kernels::ENGINE;
-
 pub use load::{Layers, Loaded, load};
 pub use problem::{Problem, Problems, Source};
-
-/// The folder of a package's engines, used if none lies beside hobd.
-pub const ENGINE_PATH: &str = "/usr/libexec/hob";
 
 /// Longest path of a Unix socket in bytes: the kernel's address holds 108, the last one a NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -382,6 +377,6 @@ pub fn engine_beside(hobd: &Path) -> PathBuf {
     if beside.is_file() {
         beside
     } else {
-        PathBuf::from(ENGINE_PATH)
+        PathBuf::from(ENGINES)
     }
 }

@@ -1,5 +1,5 @@
 //! Which way of loading a model is the fastest on this board: what is tried, and what is chosen of
-//! it. Pure; `daemon/tuning.rs` measures, and [`file`] keeps what came of it.
+//! it. Pure; `daemon/tuning.rs` measures, and [`mod@file`] keeps what came of it.
 //!
 //! One thing is changed at a time, beginning with what hobd chooses by itself: threads, then where
 //! the weights lie. Other types of contexts are measured too and shown, but never chosen, as they
@@ -45,6 +45,19 @@ pub struct Way {
 }
 
 impl Way {
+    /// The way of `settings` with what nobody set at its default.
+    pub fn untuned(settings: &EngineSettings, free: Free) -> Self {
+        Self {
+            threads: settings.threads.filter(|_| !free.threads),
+            weights: if free.weights {
+                WeightsSetting::Auto
+            } else {
+                settings.weights
+            },
+            kv_type: settings.kv_type,
+        }
+    }
+
     /// The settings with this in them.
     pub fn within(self, settings: &EngineSettings) -> EngineSettings {
         EngineSettings {
@@ -93,15 +106,7 @@ impl Search {
     /// A search of what may be changed in `settings`, on a machine of which hobd may use so many
     /// processors.
     pub fn new(settings: &EngineSettings, free: Free, processors: u32) -> Self {
-        let first = Way {
-            threads: settings.threads.filter(|_| !free.threads),
-            weights: if free.weights {
-                WeightsSetting::Auto
-            } else {
-                settings.weights
-            },
-            kv_type: settings.kv_type,
-        };
+        let first = Way::untuned(settings, free);
         Self {
             free,
             processors,

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hob_api::tuning::{TuneEvent, TuningReply};
-use http_body_util::BodyExt as _;
 use hyper::Method;
 
 use super::{Client, ClientError, Exchange, REPLY_TIMEOUT};
@@ -54,19 +53,7 @@ impl Measurement {
             if let Some(line) = self.lines.next_line().map_err(|_| ClientError::Cut)? {
                 return serde_json::from_slice(line).map_err(|_| ClientError::Cut);
             }
-            let Exchange { response, wire } = &mut self.exchange;
-            let Some(frame) = wire.drive(response.body_mut().frame()).await else {
-                return Err(ClientError::Cut);
-            };
-            match frame {
-                Ok(frame) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        self.lines.push(&chunk);
-                    }
-                }
-                Err(error) if error.is_incomplete_message() => return Err(ClientError::Cut),
-                Err(error) => return Err(error.into()),
-            }
+            self.exchange.read_on(&mut self.lines).await?;
         }
     }
 }

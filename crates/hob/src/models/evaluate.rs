@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 
 use hob_models::ModelName;
-use hob_models::store::Verified;
 use serde_json::json;
 
 use super::Place;
@@ -17,6 +16,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::render::bytes;
+use crate::table::Table;
 
 /// Longest piece in bytes: no tokenizer makes more tokens of it than an engine has context.
 const PIECE_BYTES: usize = 1536;
@@ -24,8 +24,6 @@ const PIECE_BYTES: usize = 1536;
 const BEFORE_BYTES: usize = 384;
 /// Shorter pieces are left out: little would be known of what goes before.
 const SHORTEST: usize = 128;
-/// How much others go before this work (`nice(2)`).
-const NICENESS: i32 = 10;
 
 /// What one model made of the pieces.
 struct Measured {
@@ -44,8 +42,7 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let names = models.iter().map(|model| place.installed_name(model));
     let names = names.collect::<Result<Vec<_>, _>>()?;
-    // The engine inherits it. A system that refuses lets them compete.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    super::let_others_go_first();
     let texts = pieces(&Corpus::open(text)?, most)?;
     let interrupt = Interrupt::watch()?;
     let mut measured = Vec::new();
@@ -101,10 +98,7 @@ fn measure(
     meter: &mut Meter,
     place: &Place<'_>,
 ) -> Result<Measured, Failure> {
-    meter.checking(place.store.get(name)?.manifest.size_bytes);
-    let open = place
-        .store
-        .open_verified_watched(name, &Verified::default(), |more| meter.advance(more))?;
+    let open = place.open(name, meter)?;
     let total: usize = texts.iter().map(String::len).sum();
     meter.stage("reading the text", total as u64);
     let mut engine = Engine::load(&open.file, open.header.vocabulary, interrupt)?;
@@ -156,8 +150,6 @@ fn show(measured: &[Measured], texts: &[String], place: &mut Place<'_>) -> Resul
         });
         return place.output.write(&crate::ask::to_json(&object)?);
     }
-    let names = measured.iter().map(|one| one.name.as_str().len());
-    let width = names.max().unwrap_or(0).max("MODEL".len());
     let shown = |estimate: Option<Estimate>, sign: bool| match estimate {
         None => String::new(),
         Some(Estimate { value, error }) => {
@@ -169,25 +161,26 @@ fn show(measured: &[Measured], texts: &[String], place: &mut Place<'_>) -> Resul
             error.map_or_else(|| value.clone(), |error| format!("{value} ±{error:.4}"))
         }
     };
-    let row = |one: &Measured| {
+    let mut table = Table::new([
+        "MODEL",
+        "SIZE",
+        "BITS PER BYTE",
+        "TOKENS/1000 BYTES",
+        "AGAINST THE FIRST",
+    ]);
+    for one in measured {
         let rate = one.tokens.saturating_mul(1000) / foreseen.max(1);
-        let line = format!(
-            "{:<width$}  {:>10}  {:>16}  {rate:>17}  {}",
-            one.name.as_str(),
+        table.add([
+            one.name.to_string(),
             bytes(one.size_bytes),
             shown(estimate::rate(&one.pieces), false),
+            rate.to_string(),
             shown(apart(one), true),
-        );
-        format!("{}\n", line.trim_end())
-    };
-    let head = format!(
-        "{:<width$}  {:>10}  {:>16}  {:>17}  AGAINST THE FIRST\n",
-        "MODEL", "SIZE", "BITS PER BYTE", "TOKENS/1000 BYTES"
-    );
-    let rows: String = measured.iter().map(row).collect();
+        ]);
+    }
     let count = texts.len();
     let tail = format!("Of {foreseen} bytes in {count} pieces; ± is an interval of 95 %.\n");
-    place.output.write(&(head + &rows + &tail))
+    place.output.write(&(table.text(&[1, 2, 3]) + &tail))
 }
 
 #[cfg(test)]

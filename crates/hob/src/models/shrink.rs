@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::gguf::{Document, Rewrite, RewriteError};
 use hob_models::store::{
-    Expected, Installed, Installing, Lineage, OpenModel, Provenance, StoreError, Verified,
+    Expected, Installed, Installing, Lineage, OpenModel, Provenance, StoreError,
 };
 use hob_models::surgery::{self, Budget, SurgeryError, Vocabulary};
 use hob_models::{ModelName, Sha256};
@@ -24,9 +24,6 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
 mod report;
-
-/// How much others go before this work (`nice(2)`): a daemon that answers is not to wait for it.
-const NICENESS: i32 = 10;
 
 /// `auto`, or a number of tokens.
 pub(super) fn parse_vocab(text: &str) -> Result<Budget, String> {
@@ -52,8 +49,7 @@ pub(super) fn run(
             Failure::usage(error.to_string()).hint("Give the new model a name with --out.")
         })?,
     };
-    // Its threads and the engine's inherit it. A system that refuses lets them compete.
-    let _ = rustix::process::setpriority_process(None, NICENESS);
+    super::let_others_go_first();
     let corpus = Corpus::open(corpus)?;
     let mut shop = Shop {
         meter: Meter::new(out.as_str()),
@@ -117,7 +113,8 @@ impl Shop {
             other => other.into(),
         })?;
         installing.restart()?;
-        let open = self.open(source, place)?;
+        let open = place.open(source, &mut self.meter)?;
+        self.interrupt.check()?;
         let document =
             Document::read(&open.file, open.size_bytes).map_err(|error| StoreError::Gguf {
                 name: source.clone(),
@@ -166,18 +163,6 @@ impl Shop {
             before,
             after,
         })
-    }
-
-    /// The model, verified. It stays readable if somebody removes it meanwhile.
-    fn open(&mut self, source: &ModelName, place: &Place<'_>) -> Result<OpenModel, Failure> {
-        let size = place.store.get(source)?.manifest.size_bytes;
-        self.meter.checking(size);
-        let meter = &mut self.meter;
-        let open = place
-            .store
-            .open_verified_watched(source, &Verified::default(), |more| meter.advance(more))?;
-        self.interrupt.check()?;
-        Ok(open)
     }
 
     /// Has a model make tokens of the corpus, and of the samples.

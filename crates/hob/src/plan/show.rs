@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hob_models::fit::KV_TYPES;
+use hob_ipc::memory::KvType;
 
 use super::{Known, Load, Plan, Planned, Proposal};
 use crate::clean::clean_line;
@@ -169,7 +169,7 @@ fn settings(proposal: &Proposal) -> String {
         text,
         "[engine]\nn_ctx = {n_ctx}\nparallel = {parallel}\nkv_type = \"{kv_type}\"\ncache = {cache}\n"
     );
-    if *kv_type != KV_TYPES[0].name {
+    if *kv_type != KvType::default().as_str() {
         text += "\nContexts of this type are less exact, and slower on most processors.\n";
     }
     text

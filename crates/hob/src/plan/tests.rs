@@ -55,7 +55,7 @@ fn little_memory_gets_less_context_then_less_exact_ones() {
     let rank = |step: &(u32, &str)| {
         LADDER
             .iter()
-            .position(|(n_ctx, kv)| (*n_ctx, KV_TYPES[*kv].name) == *step)
+            .position(|(n_ctx, kv)| (*n_ctx, kv.as_str()) == *step)
     };
     let ranks: Vec<_> = seen.iter().map(|step| rank(step).unwrap()).collect();
     // More memory never makes a proposal worse, and every step is the best one somewhere.

@@ -216,13 +216,6 @@ fn weights_are_copied_where_most_of_them_have_a_faster_order() {
     assert_eq!(placed(&mostly, Locked, true), (Weights::Copied, true));
 }
 
-#[test]
-fn what_is_planned_for_boards_is_what_the_engine_is_told() {
-    let told = KvType::ALL.map(|kv_type| (kv_type.as_str(), kv_type.block()));
-    let planned = fit::KV_TYPES.map(|choice| (choice.name, choice.block));
-    assert_eq!(told, planned);
-}
-
 proptest! {
     #[test]
     fn what_is_planned_fits(

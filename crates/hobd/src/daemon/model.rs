@@ -24,6 +24,8 @@ pub(super) struct Opened {
     pub(super) engine: Choice,
     pub(super) model: OpenModel,
     pub(super) plan: Plan,
+    /// In which form it knows calls.
+    pub(super) format: ToolFormat,
 }
 
 /// A model being opened and hashed on another thread.
@@ -54,16 +56,18 @@ pub(super) fn open(
             let instead = instead.map(|name| format!("{name}{}", store.option()));
             refusal.error(name.as_str(), instead.as_deref())
         })?;
+        let format = format(&model);
         Ok(Box::new(Opened {
             engine,
             model,
             plan,
+            format,
         }))
     })
 }
 
 /// In which form a model knows calls: what the catalog says, else its chat template.
-pub(super) fn format(model: &OpenModel) -> ToolFormat {
+fn format(model: &OpenModel) -> ToolFormat {
     // The built-in catalog is always whole, as a test reads it.
     let catalog = Catalog::built_in().ok();
     let entry = catalog.as_ref().and_then(|c| c.by_digest(&model.sha256));

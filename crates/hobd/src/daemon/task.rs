@@ -179,28 +179,23 @@ impl Daemon {
     }
 
     fn message(&mut self, message: Message) {
+        let free = self.check_not_tuning();
         // A caller that is gone does not need the reply.
         match message {
             Message::Submit(request, reply) => {
-                let free = self.check_not_tuning();
                 drop(reply.send(free.and_then(|()| self.submit(*request))));
             }
             Message::Embed(request, reply) => {
-                let free = self.check_not_tuning();
                 drop(reply.send(free.and_then(|()| self.submit_embedding(*request))));
             }
             Message::Score(request, reply) => {
-                let free = self.check_not_tuning();
                 drop(reply.send(free.and_then(|()| self.submit_score(*request))));
             }
-            Message::Load(name, reply) => match self.check_not_tuning() {
+            Message::Load(name, reply) => match free {
                 Ok(()) => self.load(&name, reply),
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Message::Unload(reply) => {
-                let free = self.check_not_tuning();
-                drop(reply.send(free.and_then(|()| self.unload())));
-            }
+            Message::Unload(reply) => drop(reply.send(free.and_then(|()| self.unload()))),
             Message::Tune(call) => self.tuning_called(call),
             Message::Pins(call) => self.pins_called(call),
         }

@@ -102,17 +102,8 @@ impl Board {
 
     /// The settings with what nobody set at its default.
     fn untuned(&self) -> EngineSettings {
-        let free = self.settings.tuning.free;
-        let engine = self.settings.engine.clone();
-        EngineSettings {
-            threads: engine.threads.filter(|_| !free.threads),
-            weights: if free.weights {
-                WeightsSetting::Auto
-            } else {
-                engine.weights
-            },
-            ..engine
-        }
+        let engine = &self.settings.engine;
+        Way::untuned(engine, self.settings.tuning.free).within(engine)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Starting an engine process and handing it its model.
 
 use std::fs::File;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use hob_ipc::start;
+use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
@@ -31,16 +31,8 @@ impl Process {
     pub(super) fn spawn(binary: &Path) -> std::io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = Command::new(binary);
-        command
-            .env_clear()
-            // ggml would otherwise fork a debugger when it aborts.
-            .env("GGML_NO_BACKTRACE", "1")
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        let mut command = Command::from(start::command(binary, theirs));
+        command.stderr(Stdio::piped()).kill_on_drop(true);
         if let Some(level) = std::env::var_os(ENGINE_LOG) {
             command.env(ENGINE_LOG, level);
         }
@@ -66,7 +58,7 @@ pub(super) async fn send_with_fd(
     frame: &[u8],
     fd: &impl AsFd,
 ) -> std::io::Result<()> {
-    let first = || send_once(socket.as_fd(), frame, fd.as_fd());
+    let first = || start::send_with(socket, frame, fd);
     let mut sent = socket.async_io(Interest::WRITABLE, first).await?;
     while sent < frame.len() {
         let rest = || {
@@ -79,20 +71,4 @@ pub(super) async fn send_with_fd(
         sent += socket.async_io(Interest::WRITABLE, rest).await?;
     }
     Ok(())
-}
-
-fn send_once(socket: BorrowedFd<'_>, frame: &[u8], fd: BorrowedFd<'_>) -> std::io::Result<usize> {
-    let fds = [fd];
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(std::io::Error::other("no room for a descriptor"));
-    }
-    let sent = sendmsg(
-        socket,
-        &[IoSlice::new(frame)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
-    Ok(sent)
 }

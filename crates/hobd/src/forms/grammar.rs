@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hob_ipc::constraint::CallRules;
 use serde_json::Value;
 
-use super::notation::{Argument, Arguments, Shape, separator};
+use super::notation::{Argument, Arguments, Shape, assign, separator};
 use super::{CALLS_MAX, Form, Notation, Piece};
 use crate::request::Tools;
 
@@ -112,10 +112,7 @@ impl Rules {
     /// Arguments or fields by their keys, of which some may be left out. From the last to the first:
     /// what may come behind another one, and what may come first.
     fn keyed(&mut self, arguments: &[Argument]) -> String {
-        let assign = match self.notation {
-            Notation::Json | Notation::Python => "=",
-            Notation::Gemma { .. } => ":",
-        };
+        let assign = assign(self.notation);
         let separator = quoted(separator(self.notation));
         let (mut behind, mut first) = (quoted(""), quoted(""));
         for argument in arguments.iter().rev() {

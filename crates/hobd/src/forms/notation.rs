@@ -224,19 +224,25 @@ pub(super) fn tells(notation: Notation, calling: &Calling) -> bool {
 
 /// Writes the arguments of an earlier call.
 pub(super) fn write_arguments(notation: Notation, called: &Called, parts: &mut Parts) {
-    let assign = match notation {
+    if notation == Notation::Json {
         // As it came: that is what the model wrote.
-        Notation::Json => return parts.text(&called.text),
-        Notation::Python => "=",
-        Notation::Gemma { .. } => ":",
-    };
+        return parts.text(&called.text);
+    }
     for (at, (key, value)) in called.arguments.iter().enumerate() {
         if at > 0 {
             parts.text(separator(notation));
         }
         parts.text(key);
-        parts.text(assign);
+        parts.text(assign(notation));
         write(notation, value, parts);
+    }
+}
+
+/// What is between a key and its value.
+pub(super) fn assign(notation: Notation) -> &'static str {
+    match notation {
+        Notation::Json | Notation::Python => "=",
+        Notation::Gemma { .. } => ":",
     }
 }
 

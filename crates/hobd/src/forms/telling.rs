@@ -93,20 +93,26 @@ fn add_result(results: Results, after_result: bool, parts: Parts, turns: &mut Ve
     };
     match turns.last_mut() {
         Some(last) if joined && last.role == role => {
-            let mut whole = Parts(std::mem::take(&mut last.parts));
-            whole.text(between);
-            whole.append(parts.0);
-            last.parts = whole.0;
+            append(last, between, parts);
         }
         _ => turns.push(parts.into_turn(role)),
     }
+}
+
+/// Makes a message longer.
+fn append(turn: &mut Turn, between: &str, parts: Parts) {
+    let mut whole = Parts(std::mem::take(&mut turn.parts));
+    whole.text(between);
+    whole.append(parts.0);
+    turn.parts = whole.0;
 }
 
 /// What the model is told of tools.
 fn instructions(form: &Form, tools: &[Tool]) -> Parts {
     let mut parts = Parts::default();
     // hob-api's types always encode.
-    let whole = |tool: &Tool| serde_json::to_string(tool).unwrap_or_default();
+    let line = |tool: &Tool| serde_json::to_string(tool).unwrap_or_default() + "\n";
+    let lines = || tools.iter().map(line).collect::<String>();
     let function = |tool: &Tool| serde_json::to_string(&tool.function).unwrap_or_default();
     match form.listing {
         Listing::Tags => {
@@ -114,10 +120,7 @@ fn instructions(form: &Form, tools: &[Tool]) -> Parts {
                 "# Tools\n\nYou can call these functions. Each line describes one in \
                  JSON:\n<tools>\n",
             );
-            for tool in tools {
-                parts.text(&whole(tool));
-                parts.text("\n");
-            }
+            parts.text(&lines());
             parts.text(
                 "</tools>\n\nTo call one, write its name and its arguments as JSON between these \
                  tags:\n",
@@ -126,10 +129,7 @@ fn instructions(form: &Form, tools: &[Tool]) -> Parts {
         }
         Listing::Lines => {
             parts.text("You can call these functions. Each line describes one in JSON:\n");
-            for tool in tools {
-                parts.text(&whole(tool));
-                parts.text("\n");
-            }
+            parts.text(&lines());
             parts.text("\nTo call one, answer with its name and its arguments like this:\n");
             tell_call(form, &example(), &mut parts);
         }
@@ -166,10 +166,7 @@ fn example() -> Called {
 fn instruct(turns: &mut Vec<Turn>, instructions: Parts) {
     match turns.first_mut() {
         Some(first) if first.role == Role::System => {
-            let mut whole = Parts(std::mem::take(&mut first.parts));
-            whole.text("\n\n");
-            whole.append(instructions.0);
-            first.parts = whole.0;
+            append(first, "\n\n", instructions);
         }
         _ => turns.insert(0, instructions.into_turn(Role::System)),
     }

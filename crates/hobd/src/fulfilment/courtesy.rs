@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hob_api::home::Language;
 
-use super::reply::{REPLY_BYTES_MAX, spoken};
+use super::reply::{REPLY_BYTES_MAX, several, spoken};
 use crate::home::folded;
 use crate::hub::cleaned;
 use crate::providers::{Entry, Tool};
@@ -132,35 +132,24 @@ fn able(entries: &[Arc<Entry>], language: Language) -> Option<String> {
     if tools.is_empty() {
         return None;
     }
-    let tools = few(tools, language);
+    let tools = several(tools.into_iter(), NAMED_MAX, language);
     let reply = match (language, rooms.is_empty()) {
         (Language::English, true) => format!("I can do this here: {tools}."),
         (Language::German, true) => format!("Das kann ich hier: {tools}."),
         (Language::English, false) => {
             format!(
                 "I can do this here: {tools}. Rooms: {}.",
-                few(rooms, language)
+                several(rooms.into_iter(), NAMED_MAX, language)
             )
         }
         (Language::German, false) => {
             format!(
                 "Das kann ich hier: {tools}. Räume: {}.",
-                few(rooms, language)
+                several(rooms.into_iter(), NAMED_MAX, language)
             )
         }
     };
     Some(cleaned(&reply, REPLY_BYTES_MAX))
-}
-
-fn few(names: BTreeSet<String>, language: Language) -> String {
-    let left = names.len().saturating_sub(NAMED_MAX);
-    let first: Vec<String> = names.into_iter().take(NAMED_MAX).collect();
-    let first = first.join(", ");
-    match (left, language) {
-        (0, _) => first,
-        (left, Language::English) => format!("{first} and {left} more"),
-        (left, Language::German) => format!("{first} und {left} weitere"),
-    }
 }
 
 #[cfg(test)]

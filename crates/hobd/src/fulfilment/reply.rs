@@ -280,6 +280,21 @@ fn differ(labels: &[String]) -> bool {
     all.len() == labels.len()
 }
 
+/// The first `most` of some names, and how many more there are.
+pub(super) fn several(
+    names: impl ExactSizeIterator<Item = String>,
+    most: usize,
+    language: Language,
+) -> String {
+    let left = names.len().saturating_sub(most);
+    let first = names.take(most).collect::<Vec<_>>().join(", ");
+    match (left, language) {
+        (0, _) => first,
+        (left, Language::English) => format!("{first} and {left} more"),
+        (left, Language::German) => format!("{first} und {left} weitere"),
+    }
+}
+
 /// A hub's own word as one that can be said.
 pub(super) fn spoken(word: &str) -> String {
     word.replace(['_', '-', '.'], " ")

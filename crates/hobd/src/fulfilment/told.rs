@@ -3,14 +3,13 @@
 use hob_api::home::{Asked, AskedForm, AskedValue, HomeAnswer, Language};
 use hob_api::provider::{Scalar, Target};
 
-use super::reply::{House, TARGETS_SAID, spoken};
+use super::reply::{House, TARGETS_SAID, several, spoken};
+use crate::home::STATE;
 
 /// Most values of one target's state that are said.
 const VALUES_SAID: usize = 4;
 /// Most targets that are named when they were asked for.
 const NAMES_SAID: usize = 8;
-/// The name of a target's own state among its values.
-const STATE: &str = "state";
 
 impl House<'_> {
     /// The reply to a question.
@@ -112,15 +111,8 @@ impl House<'_> {
 
     /// Names, as many as somebody listens to.
     fn names(&self, answer: &HomeAnswer, ids: &[String]) -> String {
-        let names = ids.iter().take(NAMES_SAID);
-        let names: Vec<String> = names.map(|id| self.asked_name(answer, id)).collect();
-        let left = ids.len() - names.len();
-        let names = names.join(", ");
-        match (left, self.language) {
-            (0, _) => names,
-            (left, Language::English) => format!("{names} and {left} more"),
-            (left, Language::German) => format!("{names} und {left} weitere"),
-        }
+        let names = ids.iter().map(|id| self.asked_name(answer, id));
+        several(names, NAMES_SAID, self.language)
     }
 
     fn asked_name(&self, answer: &HomeAnswer, id: &str) -> String {

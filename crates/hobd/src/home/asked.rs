@@ -125,12 +125,7 @@ fn asked(
         AskedForm::Whether if !known => asked.form = AskedForm::How,
         // "What is playing?"
         AskedForm::Which if !plain => {
-            let said: Vec<&str> = comparison
-                .heard
-                .words
-                .iter()
-                .map(HeardWord::folded)
-                .collect();
+            let said = comparison.heard.folded();
             let value = |place: &usize| states::asked_value(&said, &all[*place]);
             let holds = asked.holds.iter();
             let values = holds.filter_map(|place| Some((*place, value(place)?.to_owned())));
@@ -190,7 +185,7 @@ fn best(
 /// it names a place or thing of which no such value is known.
 fn by_value(comparison: &Comparison<'_>, fits: &[TargetFit]) -> Option<Reading> {
     let heard = comparison.heard;
-    let said: Vec<&str> = heard.words.iter().map(HeardWord::folded).collect();
+    let said = heard.folded();
     let all = comparison.provider.targets();
     let value = |place: &usize| states::asked_value(&said, &all[*place]);
     // "The temperature" names a value, "the fan's speed" a thing as well.
@@ -278,7 +273,7 @@ fn unnamed<'a>(heard: &'a Heard, explains: &[bool]) -> Vec<&'a str> {
 
 /// How it is asked, by the words with which it begins.
 fn form(heard: &Heard, conditional: bool) -> AskedForm {
-    let words: Vec<&str> = heard.words.iter().map(HeardWord::folded).collect();
+    let words = heard.folded();
     let has = |any: &[&str]| words.iter().any(|word| any.contains(word));
     let follow = |first: &[&str], second: &[&str]| {
         let mut pairs = words.windows(2);

@@ -74,6 +74,11 @@ pub(super) struct Heard {
 }
 
 impl Heard {
+    /// All words in lower case of ASCII.
+    pub(super) fn folded(&self) -> Vec<&str> {
+        self.words.iter().map(HeardWord::folded).collect()
+    }
+
     pub(super) fn new(text: &str, index: &Index, options: &Options) -> Self {
         let words = words::said(text, options.uses(Aid::Ordinals));
         let count = words.len();

@@ -115,11 +115,7 @@ pub(super) fn may_bind(text: &str) -> bool {
 
 /// Whether somebody asks how something is, instead of saying what is to be done.
 pub(super) fn is_question(heard: &Heard) -> bool {
-    let words: Vec<&str> = heard
-        .words
-        .iter()
-        .map(|word| word.word.folded.as_str())
-        .collect();
+    let words = heard.folded();
     let start = words.iter().position(|word| !OPENING.contains(word));
     let said = &words[start.unwrap_or(words.len())..];
     let Some((first, rest)) = said.split_first() else {

@@ -7,7 +7,6 @@ use hob_api::provider::{Scalar, Target};
 
 use super::lexicon::Meanings;
 use super::profile::spaced;
-use super::words;
 
 /// How a state says that something is so, or not; all words folded.
 struct Sign {
@@ -122,7 +121,7 @@ static MUTED: Sign = Sign {
 };
 
 /// The name of a target's own state among its values, which says more than the others.
-const STATE: &str = "state";
+pub const STATE: &str = "state";
 
 /// Whether what a word says is so, as in "is it open"; `None` if the state does not tell.
 pub(super) fn holds(said: Meanings, target: &Target) -> Option<bool> {
@@ -148,7 +147,7 @@ pub(super) fn has_word(folded: &str, target: &Target) -> Option<bool> {
     let mut values = target.state.iter();
     values.find_map(|(name, value)| match value {
         Scalar::Boolean(flag) if plain(name) == folded => Some(*flag),
-        Scalar::Text(text) => words_of(text)
+        Scalar::Text(text) => super::folded(text)
             .iter()
             .any(|word| word == folded)
             .then_some(true),
@@ -161,7 +160,7 @@ pub(super) fn asked_value<'a>(said: &[&str], target: &'a Target) -> Option<&'a s
     let names = || target.state.keys().filter(|name| name.as_str() != STATE);
     let own = |name: &&String| {
         let flag = matches!(target.state.get(*name), Some(Scalar::Boolean(_)));
-        let words = words_of(&spaced(name));
+        let words = super::folded(&spaced(name));
         !flag && !words.is_empty() && words.iter().all(|word| said.contains(&word.as_str()))
     };
     // The name that has more of what was said says more exactly what is meant.
@@ -330,7 +329,7 @@ impl Sign {
             let Scalar::Text(text) = value else {
                 return None;
             };
-            let words = words_of(text);
+            let words = super::folded(text);
             let any = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
             (any(self.texts[0]) || any(self.texts[1])).then(|| any(self.texts[0]))
         })
@@ -350,10 +349,5 @@ impl Sign {
 
 /// A value's name as folded words.
 fn plain(name: &str) -> String {
-    words_of(&spaced(name)).join(" ")
-}
-
-fn words_of(text: &str) -> Vec<String> {
-    let words = words::words(text, false).into_iter();
-    words.map(|word| word.folded).collect()
+    super::folded(&spaced(name)).join(" ")
 }

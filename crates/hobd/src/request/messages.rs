@@ -2,6 +2,7 @@
 
 use hob_api::chat::{Message, ReasoningEffort, TemplateFields};
 use hob_api::{ApiError, ErrorCode};
+use hob_ipc::FrameError;
 use hob_ipc::constraint::CONSTRAINT_BYTES_MAX;
 use hob_ipc::message::{ChatMessage, Prompt};
 
@@ -81,10 +82,18 @@ pub(super) fn asked(
         return Err(calls_not_kept("messages"));
     }
     let calling = Calling { spoken, tools };
-    let (text, rules) = forms::least_bytes(&calling);
-    check_text_bytes("messages", text)?;
-    constraint::check_bytes("tools", rules, CONSTRAINT_BYTES_MAX)?;
+    let least = forms::in_json(&calling, None);
+    check_text_bytes("messages", least.text_bytes())?;
+    constraint::check_bytes("tools", least.rules_bytes(), CONSTRAINT_BYTES_MAX)?;
+    least.check_frame().map_err(|error| unsendable(&error))?;
     Ok(Asked::Calling(Box::new(calling)))
+}
+
+/// The error of what is longer than any message to an engine.
+pub(crate) fn unsendable(error: &FrameError) -> ApiError {
+    let message = format!("the request is longer than an engine reads: {error}");
+    ApiError::new(ErrorCode::ContextOverflow, message)
+        .hint("send less at once, or begin another conversation")
 }
 
 /// The messages that are words.

@@ -34,7 +34,7 @@ fn system_defaults() -> Settings {
         pins_dir: "/var/lib/hob/pins".into(),
         snapshots_dir: "/var/cache/hob/snapshots".into(),
         tuning_dir: "/var/lib/hob/tuning".into(),
-        engine: super::ENGINE_PATH.into(),
+        engine: super::ENGINES.into(),
     };
     Settings::defaults(Scope::System, places)
 }

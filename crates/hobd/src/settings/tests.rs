@@ -22,7 +22,7 @@ fn places() -> Places {
         pins_dir: "/var/lib/hob/pins".into(),
         snapshots_dir: "/var/cache/hob/snapshots".into(),
         tuning_dir: "/var/cache/hob/tuning".into(),
-        engine: super::ENGINE_PATH.into(),
+        engine: super::ENGINES.into(),
     }
 }
 
@@ -460,7 +460,7 @@ fn systemds_folders_count_in_system_scope_only() {
 fn an_engine_beside_hobd_is_preferred() {
     let folder = tempfile::tempdir().unwrap();
     let hobd = folder.path().join("hobd");
-    assert_eq!(super::engine_beside(&hobd), Path::new(super::ENGINE_PATH));
+    assert_eq!(super::engine_beside(&hobd), Path::new(super::ENGINES));
     fs::write(folder.path().join("hob-engine"), "").unwrap();
     assert_eq!(
         super::engine_beside(&hobd),

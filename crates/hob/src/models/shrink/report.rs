@@ -9,8 +9,7 @@ use crate::models::Place;
 use crate::models::corpus::Corpus;
 use crate::models::samples::SAMPLES;
 use crate::render::bytes;
-
-const TITLE: &str = "TOKENS FOR 1000 BYTES";
+use crate::table::Table;
 
 /// Bytes and tokens of one text, before and after.
 struct Line {
@@ -89,17 +88,14 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
 
 /// Tokens for each thousand bytes, as words of other languages may now be many.
 fn table(files: &[Line], samples: &[Line]) -> String {
-    let lines = || files.iter().chain(samples);
-    let names = lines().map(|line| clean_line(&line.text).chars().count());
-    let width = names.max().unwrap_or(0).max(TITLE.len());
-    let row = |line: &Line| {
+    let mut table = Table::new(["TOKENS FOR 1000 BYTES", "BEFORE", "NOW"]);
+    for line in files.iter().chain(samples) {
         let rate = |tokens: u64| tokens.saturating_mul(1000) / line.bytes.max(1);
-        let (before, after) = (rate(line.before), rate(line.after));
-        format!(
-            "{:<width$}  {before:>6}  {after:>6}\n",
-            clean_line(&line.text)
-        )
-    };
-    let head = format!("{TITLE:<width$}  {:>6}  {:>6}\n", "BEFORE", "NOW");
-    lines().map(row).fold(head, |text, row| text + &row)
+        table.add([
+            clean_line(&line.text),
+            rate(line.before).to_string(),
+            rate(line.after).to_string(),
+        ]);
+    }
+    table.text(&[1, 2])
 }

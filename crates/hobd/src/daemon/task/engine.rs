@@ -69,8 +69,9 @@ impl Daemon {
             engine: chosen,
             model,
             plan,
+            format,
         } = opened;
-        self.format = model::format(&model);
+        self.format = format;
         self.cache_planned = plan.cache;
         let cache = self.cache_allowed();
         // There is no engine to tell yet: it is loaded with this bound.

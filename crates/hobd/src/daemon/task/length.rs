@@ -1,27 +1,26 @@
 //! How long what an engine is asked may be.
 
-use hob_api::{ApiError, ErrorCode};
+use hob_api::ApiError;
 use hob_ipc::frame::{self, COMMAND_BYTES_MAX};
 
 use super::Order;
-use crate::forms;
+use crate::request::unsendable;
 
 /// Refuses what is longer than any message to an engine: it would wait for an answer that never comes.
+/// A request with calls was looked at when it was read, in the form that all requests fit.
 pub(super) fn check(order: &Order) -> Result<(), ApiError> {
-    let checked = match order {
-        Order::Whole(command) => frame::check(command, COMMAND_BYTES_MAX),
-        Order::Calling(_, calling, thinking) => forms::check_frame(calling, *thinking),
-    };
-    checked.map_err(|error| {
-        let message = format!("the request is longer than an engine reads: {error}");
-        ApiError::new(ErrorCode::ContextOverflow, message)
-            .hint("send less at once, or begin another conversation")
-    })
+    match order {
+        Order::Whole(command) => {
+            frame::check(command, COMMAND_BYTES_MAX).map_err(|error| unsendable(&error))
+        }
+        Order::Calling(..) => Ok(()),
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    use hob_api::ErrorCode;
     use hob_api::chat::Class;
     use hob_ipc::embedding::{Embed, EmbedInput};
     use hob_ipc::{Command, RequestId};

@@ -60,10 +60,10 @@ fn what_no_message_to_an_engine_holds_in_a_form_is_written_in_json() {
     assert_eq!(text(few), "<|tool_call>");
     let given = give(&calls(&many), ToolFormat::Gemma4, None);
     assert!(text(given).starts_with("{\"name\""));
-    assert!(check_frame(&calls(&many), None).is_ok());
+    assert!(in_json(&calls(&many), None).check_frame().is_ok());
     // What JSON escapes sixfold is too long in any form.
     let control = json!({"a": "\u{1}".repeat(900_000)});
-    assert!(check_frame(&calls(&control), None).is_err());
+    assert!(in_json(&calls(&control), None).check_frame().is_err());
 }
 
 #[test]
