@@ -208,6 +208,25 @@ async fn models_are_switched_unloaded_and_loaded_again() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_removed_while_it_is_loaded_is_said_to_answer_still() {
+    let daemon = Setup::fake().fake_model("other", "").ready().await;
+    let remove = |name: &'static str| {
+        let output = daemon
+            .hob()
+            .args(["models", "remove", name, "--yes"])
+            .output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(remove("other"), "");
+    let said = remove("fake");
+    assert!(said.contains("hobd answers with fake until"), "{said}");
+    let answer = daemon.client().ask("hello").await.answer().await;
+    assert_eq!(answer.text, "hello");
+}
+
+#[tokio::test]
 async fn a_model_without_a_chat_template_completes_text_only() {
     let daemon = Setup::fake_load("no-chat").ready().await;
     let client = daemon.client();

@@ -101,6 +101,12 @@ fn what_can_not_be_planned_is_said() {
     std::fs::write(&broken, "GGUF\x03\0\0\0 and no more").unwrap();
     let refused = plan(&setup, &[broken.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    // It is known, and fits no such board.
+    let small = plan(&setup, &["--memory", "64M,128M", "qwen3-4b"]);
+    assert_eq!(small.status.code(), Some(7), "{small:?}");
+    let folder = plan(&setup, &[setup.home().to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&folder.stderr);
+    assert!(said.contains("is not a regular file"), "{said}");
     for usage in [&["--memory", "12"][..], &["--memory", "1K"]] {
         assert_eq!(plan(&setup, usage).status.code(), Some(2));
     }

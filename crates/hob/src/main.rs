@@ -119,16 +119,18 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
         Some(Command::Tune(options)) => runtime()?.block_on(tune::run(options, &global, output)),
         Some(Command::Models { command, options }) => {
             let outcome = models::run(command, &options, output)?;
-            if let Some(name) = outcome.default_changed {
-                let scope = if options.system {
-                    Scope::System
-                } else {
-                    Scope::User
-                };
-                // The other scope's daemon has models of its own.
-                if let Some(socket) = global.socket.or_else(|| socket_path(scope).ok()) {
-                    runtime()?.block_on(tell_daemon(name.as_str(), &socket, output));
-                }
+            let scope = if options.system {
+                Scope::System
+            } else {
+                Scope::User
+            };
+            // The other scope's daemon has models of its own.
+            let socket = global.socket.or_else(|| socket_path(scope).ok());
+            if let (Some(name), Some(socket)) = (outcome.default_changed, &socket) {
+                runtime()?.block_on(tell_daemon(name.as_str(), socket, output));
+            }
+            if let (Some(name), Some(socket)) = (outcome.removed, &socket) {
+                runtime()?.block_on(say_if_loaded(name.as_str(), socket, output));
             }
             Ok(ExitStatus::Success)
         }
@@ -165,6 +167,22 @@ async fn tell_daemon(name: &str, socket: &Path, output: &mut Output) {
         Err(failure) => {
             output.remark(&format!("(the running hobd did not load it: {failure})"));
         }
+    }
+}
+
+/// Says so if a daemon goes on answering with a model that was removed: it holds the file open.
+async fn say_if_loaded(name: &str, socket: &Path, output: &mut Output) {
+    let Ok(client) = Client::find(Some(socket)).await else {
+        return;
+    };
+    let Ok(status) = client.status().await else {
+        return;
+    };
+    let loaded = status.engine.and(status.model);
+    if loaded.is_some_and(|model| model.name == name) {
+        output.remark(&format!(
+            "(the running hobd answers with {name} until another model is loaded or it is restarted)"
+        ));
     }
 }
 

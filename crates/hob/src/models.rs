@@ -147,6 +147,8 @@ pub(crate) enum ModelsCommand {
 pub(crate) struct Outcome {
     /// The model that a daemon should load now.
     pub(crate) default_changed: Option<ModelName>,
+    /// A model that is gone from the store; a daemon may have it in memory still.
+    pub(crate) removed: Option<ModelName>,
 }
 
 /// Where and how a command works.
@@ -212,7 +214,7 @@ fn run_for(
             corpus,
             out,
         } => shrink::run(&model, vocab, &corpus, out, place)?,
-        ModelsCommand::Remove { name, yes } => keep::remove(&name, yes, place)?,
+        ModelsCommand::Remove { name, yes } => return keep::remove(&name, yes, place),
         ModelsCommand::Use { name } => return keep::choose(&name, place),
     }
     Ok(Outcome::default())

@@ -63,9 +63,9 @@ pub(crate) struct PlanOptions {
     pub(crate) system: bool,
 }
 
-/// Memory in bytes, written with a binary unit.
+/// Memory in bytes, written with a binary unit: `512M`, `4G`, `1.5GiB`.
 fn parse_memory(text: &str) -> Result<u64, String> {
-    let wrong = || "write for example 512M or 4G".to_owned();
+    let wrong = || "write for example 512M, 1.5G or 4G".to_owned();
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches("ib").trim_end_matches('b');
     let (digits, shift) = match number.as_bytes().last() {
@@ -73,13 +73,17 @@ fn parse_memory(text: &str) -> Result<u64, String> {
         Some(b'g') => (number.trim_end_matches('g'), 30),
         _ => return Err(wrong()),
     };
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = count.checked_mul(1 << shift).ok_or_else(wrong)?;
-    if (64 << 20..=1 << 50).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("a board has between 64M and 1048576G".to_owned())
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let places = u32::try_from(part.len())
+        .ok()
+        .filter(|n| (1..=3).contains(n));
+    let unit = 10u64.pow(places.ok_or_else(wrong)?);
+    let digits: u64 = format!("{whole}{part}").parse().map_err(|_| wrong())?;
+    let bytes = digits.checked_mul(1 << shift).ok_or_else(wrong)? / unit;
+    if whole.is_empty() || !(64 << 20..=1 << 50).contains(&bytes) {
+        return Err("a board has between 64M and 1048576G".to_owned());
     }
+    Ok(bytes)
 }
 
 /// Where a model's figures come from.
@@ -174,6 +178,11 @@ pub(crate) async fn run(
         (false, None) => show::boards(&plans, output.color()),
     };
     output.write(&text)?;
+    let mut proposals = plans.iter().flat_map(|plan| &plan.models);
+    // For scripts: who names a model asks whether it fits.
+    if options.model.is_some() && proposals.all(|model| model.proposal.is_none()) {
+        return Ok(ExitStatus::Model);
+    }
     Ok(ExitStatus::Success)
 }
 
@@ -194,7 +203,14 @@ fn candidates(options: &PlanOptions) -> Result<Vec<Candidate>, Failure> {
         return Ok(vec![candidate]);
     }
     let path = PathBuf::from(wanted);
-    if !path.is_file() {
+    // Opening a FIFO would wait for a writer.
+    if path.exists() && !path.is_file() {
+        let failure = Failure::new(format!("{wanted} is not a regular file"));
+        return Err(failure
+            .status(ExitStatus::Model)
+            .hint("name a model, or a GGUF file"));
+    }
+    if !path.exists() {
         let near = catalog
             .nearest(wanted)
             .map(|near| format!("did you mean {near}?"));

@@ -190,7 +190,13 @@ pub(crate) fn parse_calls(text: &[u8]) -> Result<Vec<ToolCall>, ApiError> {
 }
 
 fn parse_list<T: DeserializeOwned>(text: &[u8], name: &str, fields: Fields) -> Result<T, ApiError> {
-    let mut value = json!({ name: shape::parse(text)? });
+    // There is no body to speak of.
+    let list: Value = serde_json::from_slice(text).map_err(|error| {
+        invalid(format!("`{name}` is not valid JSON: {error}"))
+            .hint("give a JSON list as text")
+            .param(name)
+    })?;
+    let mut value = json!({ name: list });
     shape::check(&mut value, fields)?;
     from_value(value[name].take())
 }

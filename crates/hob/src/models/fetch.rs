@@ -216,5 +216,6 @@ fn done(
     place.report(&sentence, &json)?;
     Ok(Outcome {
         default_changed: (new && is_default).then(|| name.clone()),
+        ..Outcome::default()
     })
 }

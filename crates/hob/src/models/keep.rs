@@ -58,7 +58,7 @@ pub(super) fn verify(name: Option<&str>, place: &mut Place<'_>) -> Result<(), Fa
 }
 
 /// Removes a model, after asking.
-pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<(), Failure> {
+pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<Outcome, Failure> {
     let name = place.installed_name(name)?;
     let was_default = place
         .store
@@ -88,7 +88,11 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<(),
     };
     let sentence = format!("{name} is removed.{next_default}");
     let json = json!({ "name": name, "was_default": was_default, "default": next });
-    place.report(&sentence, &json)
+    place.report(&sentence, &json)?;
+    Ok(Outcome {
+        removed: Some(name),
+        ..Outcome::default()
+    })
 }
 
 /// Makes a model the default.
@@ -101,5 +105,6 @@ pub(super) fn choose(name: &str, place: &mut Place<'_>) -> Result<Outcome, Failu
     )?;
     Ok(Outcome {
         default_changed: Some(name),
+        ..Outcome::default()
     })
 }

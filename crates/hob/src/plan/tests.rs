@@ -38,7 +38,21 @@ fn sizes_of_memory_have_a_unit() {
     assert_eq!(parse_memory("512M"), Ok(512 * MIB));
     assert_eq!(parse_memory("4GiB"), Ok(4 << 30));
     assert_eq!(parse_memory("1gb"), Ok(1 << 30));
-    for bad in ["", "M", "512", "-1G", "1.5G", "1M", "99999999999G", "4K"] {
+    assert_eq!(parse_memory("1.5G"), Ok(1536 * MIB));
+    assert_eq!(parse_memory("0.125g"), Ok(128 * MIB));
+    for bad in [
+        "",
+        "M",
+        "512",
+        "-1G",
+        ".5G",
+        "1.G",
+        "1.5.5G",
+        "1.0000G",
+        "1M",
+        "99999999999G",
+        "4K",
+    ] {
         assert!(parse_memory(bad).is_err(), "{bad}");
     }
 }

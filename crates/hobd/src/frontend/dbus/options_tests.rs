@@ -236,7 +236,8 @@ fn tools_come_as_json_and_their_calls_as_events() {
     assert_eq!(text.param.as_deref(), Some("format"));
     assert!(complete_with(Vec::new(), options("none", "text")).is_ok());
     for (tools, param) in [
-        ("[", None),
+        ("[", Some("tools")),
+        ("", Some("tools")),
         ("{}", Some("tools")),
         ("[{\"type\": \"function\"}]", Some("tools[0].function")),
         (
