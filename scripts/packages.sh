@@ -20,7 +20,7 @@ missing_packages() {
       busctl) command -v busctl >/dev/null || echo systemd ;;
       gdbus) command -v gdbus >/dev/null || echo libglib2.0-bin ;;
       arm64-compiler) command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu ;;
-      qemu-x86_64-static) command -v "$what" >/dev/null || echo qemu-user-static ;;
+      qemu-x86_64-static | qemu-aarch64-static) command -v "$what" >/dev/null || echo qemu-user-static ;;
       qemu-system-aarch64) command -v "$what" >/dev/null || echo qemu-system-arm ;;
       dpkg-shlibdeps) command -v "$what" >/dev/null || echo dpkg-dev ;;
       xmllint) command -v "$what" >/dev/null || echo libxml2-utils ;;
@@ -79,6 +79,13 @@ install_missing() {
   # Such as pip, if another python3 than Debian's comes first on the PATH.
   ((${#packages[@]} == 0)) \
     || die "${packages[*]} is installed and yet not found: see \`type -a cmake g++ python3\`"
+}
+
+# Where this machine gets packages of a suite of Debian.
+mirror() {
+  # shellcheck disable=SC2016 # apt-get's own variables.
+  apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' \
+    | sed -n "s/^$1 //p" | head -n1
 }
 
 # Ends unless there is a cargo that is new enough for this tree.
