@@ -6,6 +6,9 @@
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
 
+#[path = "shrink/quantize.rs"]
+mod quantize;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -158,7 +161,9 @@ fn what_can_not_be_done_is_refused_and_changes_nothing() {
     let latin = write("latin1.txt", b"caf\xe9 au lait");
     let wide = write("utf16.txt", b"\xff\xfeh\0i\0");
     let blank = write("blank.txt", b" \n\n");
-    let cases: [(&[&str], &str); 9] = [
+    let short = write("short.txt", b"Hi.");
+    let cases: [(&[&str], &str); 10] = [
+        (&["--corpus", &short], "3 bytes, too few"),
         (&["--corpus", &latin], "UTF-8"),
         (&["--corpus", &text, &wide], "UTF-8"),
         (&["--corpus", &blank], "no text"),

@@ -11,13 +11,14 @@
 )]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use hob_engine::sandbox;
+use hob_engine::sandbox::limits::Bounds;
+use hob_engine::sandbox::{self, Openable};
 use hob_ipc::message::SandboxPolicy;
 
 const REFUSED: i32 = 10;
@@ -27,18 +28,29 @@ fn main() {
     let (mut ours, mut theirs) = UnixStream::pair().unwrap();
     let file = File::open("/proc/self/exe").unwrap();
     let policy = SandboxPolicy::Required;
-    let mut layers = sandbox::confine(policy, Some(256 << 20), Ok(())).unwrap();
+    // For storing weights anew, there are two files.
+    let (source, target) = (file_of(b"source"), file_of(b""));
+    let among_files = attempt.strip_prefix("files-");
+    let openable = among_files.map(|_| Openable {
+        read: source.as_fd(),
+        write: target.as_fd(),
+    });
+    let bounds = Bounds {
+        memory: Some(256 << 20),
+        file: if openable.is_some() { 4096 } else { 0 },
+    };
+    let mut layers = sandbox::confine(policy, bounds, Ok(())).unwrap();
     if attempt == "two-threads" {
         std::thread::spawn(std::thread::park);
     }
-    match sandbox::close(policy) {
+    match sandbox::close(policy, openable) {
         Ok(closed) => layers.extend(closed),
         Err(error) => {
             eprint(&error.to_string());
             std::process::exit(REFUSED);
         }
     }
-    let done = match attempt.as_str() {
+    let done = match among_files.unwrap_or(&attempt) {
         "harmless" => harmless(&mut ours, &mut theirs, &file),
         "layers" => {
             eprint(&layers.join(" "));
@@ -70,9 +82,51 @@ fn main() {
         "dup" => unsafe { libc::dup(0) >= 0 },
         "rename" => std::fs::rename("/tmp/a", "/tmp/b").is_ok(),
         "dumpable" => unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) == 0 },
+        "read" => read(&source) == *b"source",
+        "write" => write_anew(&target),
+        "write-too-much" => std::fs::write(name(&target), [1; 8192]).is_ok(),
+        "read-target" => File::open(name(&target)).is_ok(),
+        "write-source" => File::create(name(&source)).is_ok(),
+        "truncate-source" => open(&name(&source), libc::O_RDONLY | libc::O_TRUNC),
+        "append" => open(&name(&target), libc::O_WRONLY | libc::O_APPEND),
+        "both-ways" => open(&name(&target), libc::O_RDWR),
+        "path" => open("/etc/passwd", libc::O_PATH),
+        "folder" => std::fs::read_dir("/").is_ok(),
+        "own-memory" => File::open("/proc/self/mem").is_ok(),
+        "open-socket" => open(&name(&ours), libc::O_RDONLY),
         other => panic!("what is {other}?"),
     };
     std::process::exit(if done { 0 } else { REFUSED });
+}
+
+/// A file without a name, as hob makes them.
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+/// By what name llama.cpp is told to open a file.
+fn name(file: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn open(path: &str, flags: libc::c_int) -> bool {
+    let path = std::ffi::CString::new(path).unwrap();
+    unsafe { libc::open(path.as_ptr(), flags) >= 0 }
+}
+
+fn read(source: &File) -> [u8; 6] {
+    let mut bytes = [0; 6];
+    let mut file = File::open(name(source)).unwrap();
+    file.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// What is written behind the name is in the file that was open before.
+fn write_anew(mut target: &File) -> bool {
+    let written = std::fs::write(name(target), b"more");
+    written.is_ok() && target.seek(SeekFrom::End(0)).is_ok_and(|size| size == 4)
 }
 
 fn eprint(text: &str) {

@@ -1,7 +1,7 @@
 //! The sandboxed child of hobd that runs one model through llama.cpp.
 //!
 //! The order of its life is the order of its safety:
-//! 1. [`wire::receive_load`]: the first message, with the model's open descriptor.
+//! 1. [`wire::receive_first`]: the first message, with the model's open descriptor.
 //! 2. [`sandbox::confine`], the backend (which reads `/sys`), the number of threads.
 //! 3. [`sandbox::close`]: nothing can be opened from here on.
 //! 4. Threads for the heartbeat and for commands; they are born in the sandbox.

@@ -5,9 +5,9 @@
     reason = "the calls below have no safe wrapper; each block says why it is sound"
 )]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +22,7 @@ use crate::inbox::Interrupt;
 use crate::pulse::Pulse;
 use hob_ipc::kernels::{Feature, Features};
 use hob_ipc::memory::Weights;
+use hob_ipc::quantize::Scheme;
 
 /// The version of llama.cpp's binding: the format of a saved state may change with it. A test
 /// compares it with the one that is built.
@@ -186,6 +187,49 @@ pub fn load_model(
         return Err(LoadError::NotGenerative("tokenizer"));
     }
     Ok(owned)
+}
+
+/// Most bytes of a matrix that are held at once while it is stored anew.
+pub const QUANTIZE_BYTES: usize = 64 << 20;
+
+/// llama.cpp can't store a model's weights anew.
+#[derive(Debug, thiserror::Error)]
+#[error("llama.cpp can't store the weights so: {}", last_error())]
+pub struct QuantizeError;
+
+/// Stores the weights of the model `source` anew in the empty file `target`. llama.cpp opens both by names,
+/// and gets those that the descriptors have in `/proc`. Whether weights that are coarse already should be
+/// stored anew is for who asks to know.
+///
+/// # Errors
+/// [`QuantizeError`], with the last error that llama.cpp logged.
+pub fn quantize(
+    source: &OwnedFd,
+    target: &OwnedFd,
+    scheme: Scheme,
+    uniform: bool,
+    threads: u32,
+) -> Result<(), QuantizeError> {
+    let name = |file: &OwnedFd| {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        CString::new(path).map_err(|_| QuantizeError)
+    };
+    let (from, to) = (name(source)?, name(target)?);
+    // SAFETY: a plain function without preconditions.
+    let mut params = unsafe { sys::llama_model_quantize_default_params() };
+    params.nthread = i32::try_from(threads).unwrap_or(1);
+    params.ftype = scheme.file_type();
+    params.allow_requantize = true;
+    params.pure_ = uniform;
+    params.max_buf_size = QUANTIZE_BYTES;
+    // SAFETY: both strings outlive the call, and the other pointers of `params` are null.
+    let refused =
+        unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
+    if refused == 0 {
+        Ok(())
+    } else {
+        Err(QuantizeError)
+    }
 }
 
 /// How many tokens the model's layers with a sliding window look back on; 0 if it has none.

@@ -1,11 +1,12 @@
 //! The engine's life from its first message to its last.
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use hob_ipc::message::{Load, LoadFailure};
+use hob_ipc::message::{Load, LoadFailure, SandboxPolicy};
+use hob_ipc::quantize::Quantize;
 use hob_ipc::{Decoder, EngineEvent};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
@@ -14,15 +15,19 @@ use crate::grammar::compiler::Compiler;
 use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
 use crate::pulse::Pulse;
-use crate::sandbox::limits::{self, LockError};
-use crate::sandbox::{self, LayerError};
-use crate::wire::{self, Events, HandshakeError, Outbox, ReadError};
+use crate::sandbox::limits::{self, Bounds, LockError};
+use crate::sandbox::{self, LayerError, Openable};
+use crate::wire::{self, Events, HandshakeError, Outbox, ReadError, Task};
 use crate::{cpu, raw, serve};
 
 /// Longest reason for a failed load, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
-/// hobd closed the socket, or is gone.
+/// Private memory for storing weights anew: some pieces of [`raw::QUANTIZE_BYTES`], and the metadata with
+/// its vocabulary a few times over.
+const QUANTIZE_MEMORY: u64 = 1 << 30;
+
+/// hobd closed the socket, or is gone; or there was one thing to do, and it is done.
 pub const EXIT_DONE: u8 = 0;
 /// The engine reported that it can't load the model.
 pub const EXIT_LOAD_FAILED: u8 = 1;
@@ -42,6 +47,8 @@ enum StartError {
     Cpu(String),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error(transparent)]
+    Quantize(#[from] raw::QuantizeError),
     /// hobd is gone; there is nobody to tell.
     #[error(transparent)]
     Socket(#[from] io::Error),
@@ -55,6 +62,7 @@ impl StartError {
             Self::Lock(_) => LoadFailure::Lock,
             Self::Cpu(_) => LoadFailure::Cpu,
             Self::Load(error) => error.code,
+            Self::Quantize(_) => LoadFailure::Quantize,
         }
     }
 
@@ -101,40 +109,86 @@ fn tell(reason: &str) -> u8 {
 }
 
 fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(), StartError> {
-    let handshake = wire::receive_load(&socket)?;
+    let handshake = wire::receive_first(&socket)?;
     if let Some(missing) = cpu::missing_features() {
         return Err(StartError::Cpu(missing));
     }
-    let load = handshake.load;
-    let (backend, threads) = enter_sandbox(&load, outbox, closed)?;
     let pulse: Arc<Pulse> = Arc::default();
     pulse.set_working(true);
-    let commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
-    load_and_serve(
-        &load,
-        handshake.model,
-        &backend,
-        threads,
-        &commands,
-        outbox,
-        &pulse,
-    )
+    match handshake.task {
+        Task::Serve { load, model } => {
+            let walls = Walls::of(&load);
+            let (backend, threads) = enter_sandbox(&walls, load.threads, outbox, closed)?;
+            let commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
+            load_and_serve(&load, model, &backend, threads, &commands, outbox, &pulse)
+        }
+        Task::Quantize {
+            order,
+            source,
+            target,
+        } => {
+            let walls = Walls::around(&order, &source, &target);
+            let (_backend, threads) = enter_sandbox(&walls, order.threads, outbox, closed)?;
+            // While this lives, the thread that reads ends the process only with the socket.
+            let _commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
+            raw::quantize(&source, &target, order.scheme, order.uniform, threads)?;
+            Ok(outbox.send(&EngineEvent::Quantized)?)
+        }
+    }
+}
+
+/// What the sandbox is like.
+struct Walls<'f> {
+    policy: SandboxPolicy,
+    bounds: Bounds,
+    lock: bool,
+    openable: Option<Openable<'f>>,
+}
+
+impl<'f> Walls<'f> {
+    fn of(load: &Load) -> Self {
+        Self {
+            policy: load.sandbox,
+            bounds: Bounds {
+                memory: load.memory_bytes_max,
+                file: 0,
+            },
+            lock: load.lock,
+            openable: None,
+        }
+    }
+
+    fn around(order: &Quantize, source: &'f OwnedFd, target: &'f OwnedFd) -> Self {
+        Self {
+            policy: order.sandbox,
+            bounds: Bounds {
+                memory: Some(QUANTIZE_MEMORY),
+                file: order.bytes_max,
+            },
+            lock: false,
+            openable: Some(Openable {
+                read: source.as_fd(),
+                write: target.as_fd(),
+            }),
+        }
+    }
 }
 
 fn enter_sandbox(
-    load: &Load,
+    walls: &Walls<'_>,
+    threads: Option<u32>,
     outbox: &Outbox,
     closed: io::Result<()>,
 ) -> Result<(LlamaBackend, u32), StartError> {
-    let mut layers = sandbox::confine(load.sandbox, load.memory_bytes_max, closed)?;
+    let mut layers = sandbox::confine(walls.policy, walls.bounds, closed)?;
     std::env::set_current_dir("/")?;
     let verbose = std::env::var_os("HOB_ENGINE_LOG").is_some_and(|level| level == "debug");
-    if load.lock {
-        limits::lock_memory(load.memory_bytes_max)?;
+    if walls.lock {
+        limits::lock_memory(walls.bounds.memory)?;
     }
     let backend = llama::start_backend(verbose)?;
-    let threads = load.threads.unwrap_or_else(cpu::default_threads).max(1);
-    layers.extend(sandbox::close(load.sandbox)?);
+    let threads = threads.unwrap_or_else(cpu::default_threads).max(1);
+    layers.extend(sandbox::close(walls.policy, walls.openable)?);
     outbox.send(&EngineEvent::Sandboxed { layers })?;
     Ok((backend, threads))
 }

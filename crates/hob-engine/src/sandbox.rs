@@ -3,7 +3,9 @@
 //! A model is untrusted input to a large parser in C++, and so is every prompt. The layers
 //! overlap on purpose: what one kernel lacks, another layer still denies. Afterwards the process
 //! can read and map the model that it holds open, talk on the socket that it holds open, compute,
-//! and end. It can open no file, make no socket, start no program, and signal nobody.
+//! and end. It can open no file, make no socket, start no program, and signal nobody. Where it stores a
+//! model's weights anew, llama.cpp opens files by itself: then it can open these two, through their
+//! descriptors' names in `/proc/self/fd`, one to read and one to write, and no other.
 //!
 //! The process must have one thread when it enters: Landlock binds the calling thread and those
 //! it starts later.
@@ -11,6 +13,8 @@
 pub mod landlock;
 pub mod limits;
 pub mod seccomp;
+
+use std::os::fd::BorrowedFd;
 
 use hob_ipc::message::SandboxPolicy;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -33,6 +37,15 @@ impl LayerError {
             cause: cause.to_string(),
         }
     }
+}
+
+/// Files that can be opened in the sandbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Openable<'f> {
+    /// To be read.
+    pub read: BorrowedFd<'f>,
+    /// To be written from its beginning.
+    pub write: BorrowedFd<'f>,
 }
 
 /// Variables that make ggml load code from files or start a debugger; the first must be set.
@@ -64,7 +77,7 @@ pub fn check_environment() -> Result<(), LayerError> {
 /// The first [`LayerError`], if `policy` is `Required`.
 pub fn confine(
     policy: SandboxPolicy,
-    memory_bytes_max: Option<u64>,
+    bounds: limits::Bounds,
     closed: std::io::Result<()>,
 ) -> Result<Vec<String>, LayerError> {
     let mut layers = Layers::new(policy);
@@ -74,7 +87,7 @@ pub fn confine(
             .map_err(|error| LayerError::new("descriptors", error))
     })?;
     layers.add("environment", || check_environment().map(|()| None))?;
-    layers.add("rlimits", || limits::lower(memory_bytes_max).map(|()| None))?;
+    layers.add("rlimits", || limits::lower(bounds).map(|()| None))?;
     // Before the process is no longer dumpable: its files in /proc then belong to root, and an
     // ordinary user's engine could not say that it should be the first to go.
     layers.add("oom-first", || limits::die_first().map(|()| None))?;
@@ -86,11 +99,15 @@ pub fn confine(
     Ok(layers.in_force)
 }
 
-/// Layers that close the process. Nothing can be opened afterwards.
+/// Layers that close the process. Nothing but what is `openable` can be opened afterwards; on a kernel
+/// without Landlock, which only a `policy` that is not `Required` accepts, whatever the user may then.
 ///
 /// # Errors
 /// The first [`LayerError`], if `policy` is `Required`.
-pub fn close(policy: SandboxPolicy) -> Result<Vec<String>, LayerError> {
+pub fn close(
+    policy: SandboxPolicy,
+    openable: Option<Openable<'_>>,
+) -> Result<Vec<String>, LayerError> {
     let mut layers = Layers::new(policy);
     layers.add("one-thread", || limits::one_thread().map(|()| None))?;
     layers.add("no-new-privs", || {
@@ -98,8 +115,10 @@ pub fn close(policy: SandboxPolicy) -> Result<Vec<String>, LayerError> {
             .map(|()| None)
             .map_err(|error| LayerError::new("no-new-privs", error))
     })?;
-    layers.add("landlock", || landlock::deny_everything().map(Some))?;
-    layers.add("seccomp", || seccomp::install().map(|()| None))?;
+    layers.add("landlock", || landlock::deny(openable).map(Some))?;
+    layers.add("seccomp", || {
+        seccomp::install(openable.is_some()).map(|()| None)
+    })?;
     Ok(layers.in_force)
 }
 

@@ -1,4 +1,4 @@
-//! The socket to hobd: the first message with the model's descriptor, then frames both ways.
+//! The socket to hobd: the first message with its descriptors, then frames both ways.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write};
@@ -12,6 +12,8 @@ use crate::inbox::{Inbound, Sender};
 use crate::saved;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::message::Load;
+use hob_ipc::quantize::Quantize;
+use hob_ipc::start::DESCRIPTORS_MAX;
 use hob_ipc::{Command, Decoder, EngineEvent, FrameError};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -30,12 +32,17 @@ pub enum HandshakeError {
     /// Bytes that are not frames.
     #[error("the first message can't be read: {0}")]
     Frame(#[from] FrameError),
-    /// Another message than `Load`.
-    #[error("the first message is not Load")]
-    NotLoad,
-    /// No descriptor, or several.
-    #[error("Load came with {0} descriptors instead of one")]
-    Descriptors(usize),
+    /// Another message than `Load` or `Quantize`.
+    #[error("the first message is neither Load nor Quantize")]
+    NotFirst,
+    /// Other descriptors than the message needs.
+    #[error("the first message came with {found} descriptors instead of {needed}")]
+    Descriptors {
+        /// As many came.
+        found: usize,
+        /// As many are needed.
+        needed: usize,
+    },
     /// The other side is of another build.
     #[error(
         "hobd speaks version {theirs} of the protocol, hob-engine version {}",
@@ -50,41 +57,82 @@ pub enum HandshakeError {
 /// The first message.
 #[derive(Debug)]
 pub struct Handshake {
-    /// How to load.
-    pub load: Load,
-    /// The model's open file.
-    pub model: OwnedFd,
+    /// What is to be done.
+    pub task: Task,
     /// What was read beyond the message.
     pub rest: Decoder,
 }
 
-/// Waits for `Load` and the descriptor that comes with it.
+/// What an engine is started for.
+#[derive(Debug)]
+pub enum Task {
+    /// Load a model, and serve it.
+    Serve {
+        /// How to load.
+        load: Load,
+        /// The model's open file.
+        model: OwnedFd,
+    },
+    /// Store a model's weights anew.
+    Quantize {
+        /// How.
+        order: Quantize,
+        /// The model's open file.
+        source: OwnedFd,
+        /// The file to write.
+        target: OwnedFd,
+    },
+}
+
+impl Task {
+    fn of(command: Command, descriptors: VecDeque<OwnedFd>) -> Result<Self, HandshakeError> {
+        let found = descriptors.len();
+        let wrong = |needed| HandshakeError::Descriptors { found, needed };
+        let version = match &command {
+            Command::Load(load) => load.version,
+            Command::Quantize(order) => order.version,
+            _ => return Err(HandshakeError::NotFirst),
+        };
+        if version != hob_ipc::VERSION {
+            return Err(HandshakeError::Version { theirs: version });
+        }
+        match command {
+            Command::Load(load) => {
+                let [model] = exactly(descriptors).ok_or_else(|| wrong(1))?;
+                Ok(Self::Serve { load, model })
+            }
+            Command::Quantize(order) => {
+                let [source, target] = exactly(descriptors).ok_or_else(|| wrong(2))?;
+                Ok(Self::Quantize {
+                    order,
+                    source,
+                    target,
+                })
+            }
+            _ => Err(HandshakeError::NotFirst),
+        }
+    }
+}
+
+fn exactly<const N: usize>(descriptors: VecDeque<OwnedFd>) -> Option<[OwnedFd; N]> {
+    Vec::from(descriptors).try_into().ok()
+}
+
+/// Waits for the first message and the descriptors that come with it.
 ///
 /// # Errors
 /// [`HandshakeError`].
-pub fn receive_load(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
+pub fn receive_first(socket: impl AsFd) -> Result<Handshake, HandshakeError> {
     let mut decoder = Decoder::new(COMMAND_BYTES_MAX);
     let mut descriptors = VecDeque::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         if let Some(command) = decoder.next::<Command>()? {
-            let Command::Load(load) = command else {
-                return Err(HandshakeError::NotLoad);
-            };
-            if load.version != hob_ipc::VERSION {
-                return Err(HandshakeError::Version {
-                    theirs: load.version,
-                });
-            }
-            let count = descriptors.len();
-            return match (descriptors.pop_front(), count) {
-                (Some(model), 1) => Ok(Handshake {
-                    load,
-                    model,
-                    rest: decoder,
-                }),
-                _ => Err(HandshakeError::Descriptors(count)),
-            };
+            let task = Task::of(command, descriptors)?;
+            return Ok(Handshake {
+                task,
+                rest: decoder,
+            });
         }
         let bytes = receive_once(&socket, &mut buffer, &mut descriptors)?;
         if bytes == 0 {
@@ -99,8 +147,8 @@ fn receive_once(
     buffer: &mut [u8],
     descriptors: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
-    // Room for one more than is allowed, so that a second one is seen and refused.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    // Room for one more than is allowed, so that it is seen and refused.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX + 1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     loop {
         let received = recvmsg(
@@ -133,8 +181,8 @@ pub enum ReadError {
     /// Bytes that are not frames.
     #[error("hobd's message can't be read: {0}")]
     Frame(#[from] FrameError),
-    /// A second `Load`.
-    #[error("hobd sent Load twice")]
+    /// A second first message.
+    #[error("hobd sent a second first message")]
     SecondLoad,
     /// A message without its descriptor, or descriptors without a message.
     #[error("hobd sent a message with other descriptors than it needs")]
@@ -197,7 +245,7 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
         (Command::SavePin { id }, Some(memory)) => Inbound::SavePin(id, memory),
         (Command::SavePin { .. }, None) => return Err(ReadError::Descriptors),
         (Command::LimitCache { bytes }, _) => Inbound::LimitCache(bytes),
-        (Command::Load(_), _) => return Err(ReadError::SecondLoad),
+        (Command::Load(_) | Command::Quantize(_), _) => return Err(ReadError::SecondLoad),
     })
 }
 

@@ -113,6 +113,42 @@ fn the_kernels_large_doors_are_shut() {
 }
 
 #[test]
+fn where_weights_are_stored_anew_two_files_can_be_opened() {
+    assert_eq!(end_of("files-read"), End::Succeeds);
+    assert_eq!(end_of("files-write"), End::Succeeds);
+}
+
+#[test]
+fn of_these_two_nothing_else_can_be_opened_and_neither_for_anything_else() {
+    for attempt in [
+        "read-target",
+        "write-source",
+        "open",
+        "create",
+        "own-memory",
+        "open-socket",
+    ] {
+        assert_eq!(
+            end_of(&format!("files-{attempt}")),
+            End::Refused,
+            "{attempt}"
+        );
+    }
+    for attempt in [
+        "truncate-source",
+        "append",
+        "both-ways",
+        "path",
+        "socket",
+        "execute",
+    ] {
+        assert_eq!(end_of(&format!("files-{attempt}")), SIGSYS, "{attempt}");
+    }
+    assert_ne!(end_of("files-folder"), End::Succeeds);
+    assert_eq!(end_of("files-write-too-much"), End::Killed(libc::SIGXFSZ));
+}
+
+#[test]
 fn memory_above_the_limit_is_refused() {
     assert_eq!(end_of("allocate"), End::Refused);
 }

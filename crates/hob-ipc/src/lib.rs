@@ -20,6 +20,9 @@
 //!  │ end of file ──────────────────────────────────►│   the engine exits 0
 //! ```
 //!
+//! An engine that is to store weights more coarsely gets [`Quantize`](quantize::Quantize) instead of `Load`,
+//! with the descriptors of the model and of the file to write, and ends with `Quantized` or `LoadFailed`.
+//!
 //! Both sides come from one build: [`VERSION`] is checked on `Load`, and a mismatch is an error,
 //! never a negotiation. Frames are encoded by [`frame`], a pure codec; each side does its own
 //! I/O. hobd treats every event as hostile, since the engine parses untrusted models: it checks
@@ -31,6 +34,7 @@ pub mod frame;
 pub mod kernels;
 pub mod memory;
 pub mod message;
+pub mod quantize;
 pub mod score;
 pub mod start;
 pub mod tokens;
@@ -39,4 +43,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;

@@ -9,6 +9,7 @@ use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
+use crate::quantize::Quantize;
 use crate::score::{Score, ScoreFailure, Scored};
 use crate::tokens::{Tokenize, Tokenized};
 
@@ -51,6 +52,9 @@ impl std::fmt::Display for PinId {
 pub enum Command {
     /// Close the sandbox, then load the model whose descriptor comes with this message.
     Load(Load),
+    /// Instead of [`Command::Load`]: close the sandbox, then store the weights of the model whose
+    /// descriptor comes with this anew, in the file whose descriptor comes second.
+    Quantize(Quantize),
     /// Answer a request.
     Generate(Box<Generate>),
     /// Make embeddings.
@@ -87,10 +91,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether a descriptor comes with the message's first byte.
+    /// Whether a descriptor comes with the message's first byte, or two with [`Command::Quantize`]'s.
     pub fn brings_descriptor(&self) -> bool {
         match self {
-            Self::Load(_) | Self::SavePin { .. } => true,
+            Self::Load(_) | Self::Quantize(_) | Self::SavePin { .. } => true,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
             | Self::Embed(_)
@@ -369,7 +373,9 @@ pub enum EngineEvent {
     },
     /// The model is loaded.
     Ready(Ready),
-    /// The model can't be loaded; the engine exits.
+    /// The weights are stored anew, and the file is closed; the engine exits.
+    Quantized,
+    /// The model can't be loaded, or its weights can't be stored anew; the engine exits.
     LoadFailed {
         /// Why.
         code: LoadFailure,
@@ -575,7 +581,7 @@ impl Finished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadFailure {
-    /// hobd and the engine are of different builds, or the first message was not `Load`.
+    /// hobd and the engine are of different builds, or the first message was none that begins.
     Protocol,
     /// A layer of the sandbox can't be put in force, and the policy requires it.
     Sandbox,
@@ -589,6 +595,8 @@ pub enum LoadFailure {
     Lock,
     /// The chat template can't be compiled.
     Template,
+    /// llama.cpp can't store the model's weights so.
+    Quantize,
 }
 
 /// Why a request failed.

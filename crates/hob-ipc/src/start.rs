@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,17 +24,31 @@ pub fn command(binary: &Path, socket: UnixStream) -> Command {
     command
 }
 
+/// Most descriptors that come with one message.
+pub const DESCRIPTORS_MAX: usize = 2;
+
 /// Sends as much of `frame` as the socket takes, with a descriptor attached to its first byte: how many
 /// bytes went.
 ///
 /// # Errors
 /// As of `sendmsg(2)`.
 pub fn send_with(socket: impl AsFd, frame: &[u8], descriptor: impl AsFd) -> io::Result<usize> {
-    let descriptors = [descriptor.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_with_all(socket, frame, &[descriptor.as_fd()])
+}
+
+/// The same with several descriptors, at most [`DESCRIPTORS_MAX`].
+///
+/// # Errors
+/// As of `sendmsg(2)`.
+pub fn send_with_all(
+    socket: impl AsFd,
+    frame: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("no room for so many descriptors"));
     }
     let parts = [IoSlice::new(frame)];
     Ok(sendmsg(

@@ -20,7 +20,7 @@ mod vocabulary;
 
 pub use choice::Budget;
 pub use error::SurgeryError;
-pub use prune::prune;
+pub use prune::{prune, prune_within};
 pub use vocabulary::{ARCHITECTURES, Tokenizer, Vocabulary};
 
 /// A token's number.

@@ -1,8 +1,11 @@
 //! An engine of hob's own, for work on models that are not hobd's: the same sandboxed program, started
 //! without hobd. What it says is not believed where it can't be, as it parses files of others.
 
+mod quantize;
+
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,7 @@ use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode, start};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+pub(crate) use quantize::Order;
 
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
@@ -126,6 +130,22 @@ impl Engine {
         vocabulary: u32,
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
+        let mut engine = Self::start(vocabulary, interrupt)?;
+        // llama.cpp reads on from where the file stands, which is one place for all its descriptors.
+        rewind(model).map_err(|error| EngineError::Lost(error.to_string()))?;
+        engine.send_first(&Command::Load(load()), &[model.as_fd()])?;
+        engine.wait(|event| match event {
+            EngineEvent::Ready(_) => Some(Ok(())),
+            EngineEvent::LoadFailed { code, message } => {
+                Some(Err(EngineError::Refused { code, message }))
+            }
+            _ => None,
+        })?;
+        Ok(engine)
+    }
+
+    /// Starts an engine that waits for its first message.
+    fn start(vocabulary: u32, interrupt: &Interrupt) -> Result<Self, EngineError> {
         let path = program();
         let (socket, theirs) = UnixStream::pair().map_err(|source| EngineError::Start {
             path: path.clone(),
@@ -135,7 +155,7 @@ impl Engine {
             path: path.clone(),
             source,
         })?;
-        let mut engine = Self {
+        let engine = Self {
             child,
             socket,
             decoder: Decoder::new(EVENT_BYTES_MAX),
@@ -143,25 +163,22 @@ impl Engine {
             requests: 0,
             vocabulary,
         };
-        let lost = |error: io::Error| EngineError::Lost(error.to_string());
-        engine
-            .socket
-            .set_read_timeout(Some(SILENCE))
-            .map_err(lost)?;
-        // llama.cpp reads on from where the file stands, which is one place for all its descriptors.
-        rewind(model).map_err(lost)?;
-        let command = encode(&Command::Load(load()), COMMAND_BYTES_MAX);
-        let frame = command.map_err(|error| EngineError::Lost(error.to_string()))?;
-        let sent = start::send_with(&engine.socket, &frame, model).map_err(lost)?;
-        engine.socket.write_all(&frame[sent..]).map_err(lost)?;
-        engine.wait(|event| match event {
-            EngineEvent::Ready(_) => Some(Ok(())),
-            EngineEvent::LoadFailed { code, message } => {
-                Some(Err(EngineError::Refused { code, message }))
-            }
-            _ => None,
-        })?;
+        let limited = engine.socket.set_read_timeout(Some(SILENCE));
+        limited.map_err(|error| EngineError::Lost(error.to_string()))?;
         Ok(engine)
+    }
+
+    /// Sends the first message with the descriptors that belong to it.
+    fn send_first(
+        &mut self,
+        command: &Command,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), EngineError> {
+        let lost = |error: io::Error| EngineError::Lost(error.to_string());
+        let frame = encode(command, COMMAND_BYTES_MAX);
+        let frame = frame.map_err(|error| EngineError::Lost(error.to_string()))?;
+        let sent = start::send_with_all(&self.socket, &frame, descriptors).map_err(lost)?;
+        self.socket.write_all(&frame[sent..]).map_err(lost)
     }
 
     /// Makes tokens of a text of at most [`hob_ipc::tokens::TEXT_BYTES_MAX`] bytes.
@@ -307,17 +324,27 @@ fn spawn(path: &Path, socket: UnixStream) -> io::Result<Child> {
     start::command(path, socket).process_group(0).spawn()
 }
 
+fn said(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_default()
+}
+
+fn policy() -> SandboxPolicy {
+    let mut all = SandboxPolicy::ALL.into_iter();
+    let policy = all.find(|policy| policy.as_str() == said(SANDBOX_VARIABLE));
+    policy.unwrap_or_default()
+}
+
+fn threads() -> Option<u32> {
+    said(THREADS_VARIABLE).parse().ok()
+}
+
 fn load() -> Load {
-    let said = |name: &str| std::env::var(name).unwrap_or_default();
-    let policy = SandboxPolicy::ALL
-        .into_iter()
-        .find(|policy| policy.as_str() == said(SANDBOX_VARIABLE));
     Load {
         version: hob_ipc::VERSION,
-        sandbox: policy.unwrap_or_default(),
+        sandbox: policy(),
         n_ctx: N_CTX,
         parallel: 1,
-        threads: said(THREADS_VARIABLE).parse().ok(),
+        threads: threads(),
         memory_bytes_max: None,
         kv_type: KvType::F16,
         weights: Weights::Mapped,

@@ -25,7 +25,6 @@ use hob_models::gguf::Header;
 use hob_models::locations::{self, Scope};
 use hob_models::source::FetchError;
 use hob_models::store::{OpenModel, Store, StoreError, Verified};
-use hob_models::surgery::Budget;
 use hob_models::{ModelName, Sha256};
 
 use crate::exit::ExitStatus;
@@ -113,20 +112,7 @@ pub(crate) enum ModelsCommand {
         pieces: u16,
     },
     /// Make a smaller model of an installed one, for what a text of yours is like
-    Shrink {
-        /// An installed model
-        model: String,
-        /// How many tokens stay: "auto" (all that the corpus needs, and a quarter at least) or a number
-        #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = shrink::parse_vocab)]
-        vocab: Budget,
-        /// UTF-8 text of the kind that the model is to read and write, some hundred kilobytes or more
-        #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
-        #[arg(value_hint = ValueHint::FilePath)]
-        corpus: Vec<PathBuf>,
-        /// What to call it [default: the model's name with -small]
-        #[arg(long, value_name = "NAME")]
-        out: Option<ModelName>,
-    },
+    Shrink(shrink::ShrinkOptions),
     /// Remove an installed model
     Remove {
         /// The model
@@ -208,12 +194,7 @@ fn run_for(
             text,
             pieces,
         } => evaluate::run(&models, &text, pieces.into(), place)?,
-        ModelsCommand::Shrink {
-            model,
-            vocab,
-            corpus,
-            out,
-        } => shrink::run(&model, vocab, &corpus, out, place)?,
+        ModelsCommand::Shrink(options) => shrink::run(options, place)?,
         ModelsCommand::Remove { name, yes } => return keep::remove(&name, yes, place),
         ModelsCommand::Use { name } => return keep::choose(&name, place),
     }

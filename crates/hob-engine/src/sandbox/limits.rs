@@ -7,26 +7,35 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::LayerError;
 use crate::raw;
 
-/// Descriptors: the socket three times, standard output and error, the model, and some to spare
+/// Descriptors: the socket three times, standard output and error, the model, the file to write if there is
+/// one, both once more as llama.cpp opens them itself, and some to spare
 /// while the backend reads `/sys`, and later for memory that hobd shares to have pins written to.
 const DESCRIPTORS_MAX: u64 = 16;
 /// The kernel's most willing victim: the engine can be started again, hobd holds state.
 const OOM_SCORE_ADJ: &str = "1000";
 
+/// What the process may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of private memory; `None` for no bound.
+    pub memory: Option<u64>,
+    /// Bytes of a file that it writes; 0 for one that writes to sockets and pipes only.
+    pub file: u64,
+}
+
 /// Lowers the limits for good, soft and hard.
 ///
 /// # Errors
 /// [`LayerError`] with the limit that could not be set.
-pub fn lower(memory_bytes_max: Option<u64>) -> Result<(), LayerError> {
+pub fn lower(bounds: Bounds) -> Result<(), LayerError> {
     let limits = [
         // A core dump would write prompts to the disk.
         (Resource::Core, Some(0)),
-        // The engine writes to sockets and pipes only.
-        (Resource::Fsize, Some(0)),
+        (Resource::Fsize, Some(bounds.file)),
         (Resource::Nofile, Some(DESCRIPTORS_MAX)),
         // Private memory only: the model's mapping does not count. An allocation above it
         // fails, which ends the engine and nothing else.
-        (Resource::Data, memory_bytes_max),
+        (Resource::Data, bounds.memory),
     ];
     for (resource, value) in limits {
         let Some(value) = value else { continue };

@@ -102,22 +102,20 @@ const ALWAYS: &[(i64, &str)] = &[
     (libc::SYS_getrandom, "seeds"),
     // Answered with an error by `refuse`, so that callers take another way.
     (libc::SYS_clone3, "refused, see below"),
-    (libc::SYS_openat, "refused, see below"),
 ];
 
 /// Calls that get an error instead of death.
-const REFUSED: &[(libc::c_int, i64, &str)] = &[
-    (
-        libc::ENOSYS,
-        libc::SYS_clone3,
-        "its flags lie in memory, where a filter can't see them; glibc then calls clone",
-    ),
-    (
-        libc::EACCES,
-        libc::SYS_openat,
-        "C libraries differ in the files they would like (locales, /sys); all cope without",
-    ),
-];
+const REFUSED: &[(libc::c_int, i64, &str)] = &[(
+    libc::ENOSYS,
+    libc::SYS_clone3,
+    "its flags lie in memory, where a filter can't see them; glibc then calls clone",
+)];
+/// The same where nothing is to be opened.
+const OPENING_REFUSED: (libc::c_int, i64, &str) = (
+    libc::EACCES,
+    libc::SYS_openat,
+    "C libraries differ in the files they would like (locales, /sys); all cope without",
+);
 
 /// What `pthread_create` asks for; a clone with these shares everything and makes no process.
 const THREAD_FLAGS: u64 = (libc::CLONE_VM
@@ -173,23 +171,40 @@ fn conditional() -> Vec<(i64, Rules)> {
     ]
 }
 
-/// Puts the filters in force for every thread, present and future.
+/// Opening where files are to be opened, which Landlock chooses: to read, or to write anew from the
+/// beginning. Older Landlocks do not know of truncating, so that what is opened to be read must not be
+/// truncated by the way.
+fn opening() -> Rules {
+    let looked_at = libc::O_ACCMODE | libc::O_TRUNC | libc::O_CREAT | libc::O_PATH;
+    let flags = |of: libc::c_int| {
+        let operator = SeccompCmpOp::MaskedEq(u64::from(looked_at.cast_unsigned()));
+        vec![(2, DWORD, operator, u64::from(of.cast_unsigned()))]
+    };
+    vec![
+        flags(libc::O_RDONLY),
+        flags(libc::O_WRONLY | libc::O_TRUNC | libc::O_CREAT),
+    ]
+}
+
+/// Puts the filters in force for every thread, present and future. Files can be opened, as far as other
+/// layers allow it, only where `opens`.
 ///
 /// # Errors
 /// [`LayerError`] on a kernel without seccomp, or a processor that has no list here.
-pub fn install() -> Result<(), LayerError> {
+pub fn install(opens: bool) -> Result<(), LayerError> {
     let error = |cause: String| LayerError::new("seccomp", cause);
     let target =
         TargetArch::try_from(std::env::consts::ARCH).map_err(|cause| error(cause.to_string()))?;
     let mut programs = Vec::new();
     // Of several filters the strictest answer counts: an error beats permission. They come
     // first, because the last one forbids further filters.
-    for (errno, call, _reason) in REFUSED {
+    let opening_refused = (!opens).then_some(&OPENING_REFUSED);
+    for (errno, call, _reason) in REFUSED.iter().chain(opening_refused) {
         let rules = BTreeMap::from([(*call, Vec::new())]);
         let answer = SeccompAction::Errno(u32::try_from(*errno).unwrap_or(1));
         programs.push(compile(rules, SeccompAction::Allow, answer, target));
     }
-    programs.push(allow_list().and_then(|rules| {
+    programs.push(allow_list(opens).and_then(|rules| {
         compile(
             rules,
             SeccompAction::KillProcess,
@@ -205,12 +220,15 @@ pub fn install() -> Result<(), LayerError> {
     Ok(())
 }
 
-fn allow_list() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn allow_list(opens: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS
         .iter()
         .map(|(call, _reason)| (*call, Vec::new()))
         .collect();
-    for (call, alternatives) in conditional() {
+    // Where all of it is refused, that is the stricter answer.
+    let opening = if opens { opening() } else { Vec::new() };
+    let opening = std::iter::once((libc::SYS_openat, opening));
+    for (call, alternatives) in conditional().into_iter().chain(opening) {
         let alternatives = alternatives
             .into_iter()
             .map(|conditions| {

@@ -1,10 +1,11 @@
-//! Another model file made of one: other metadata, fewer tensors, fewer rows. What stays of the weights
-//! is copied byte for byte, whatever its type.
+//! Another model file made of one: other metadata, fewer tensors, fewer rows, tensors of another file. What
+//! is taken of weights is copied byte for byte, whatever its type.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::MAGIC;
 use super::document::Document;
@@ -41,20 +42,28 @@ pub struct Rewrite {
 #[derive(Clone, Debug)]
 struct Planned {
     tensor: Tensor,
-    /// The bytes of the old file that are its data, in their order.
+    /// The file that its data is in, if not the old one.
+    file: Option<Arc<File>>,
+    /// The bytes of that file that are its data, in their order.
     runs: Vec<Range<u64>>,
+}
+
+impl Planned {
+    fn of(tensor: &Tensor, document: &Document, file: Option<Arc<File>>) -> Self {
+        let start = document.data + tensor.offset();
+        Self {
+            tensor: tensor.clone(),
+            file,
+            runs: std::iter::once(start..start + tensor.bytes()).collect(),
+        }
+    }
 }
 
 impl Rewrite {
     /// The same file as the one that `document` was read from.
     pub fn of(document: &Document) -> Self {
-        let tensors = document.tensors.iter().map(|tensor| {
-            let start = document.data + tensor.offset();
-            Planned {
-                tensor: tensor.clone(),
-                runs: std::iter::once(start..start + tensor.bytes()).collect(),
-            }
-        });
+        let tensors = document.tensors.iter();
+        let tensors = tensors.map(|tensor| Planned::of(tensor, document, None));
         Self {
             version: document.version,
             alignment: document.alignment,
@@ -74,6 +83,38 @@ impl Rewrite {
     /// Takes a key out.
     pub fn remove(&mut self, key: &str) {
         self.pairs.retain(|(name, _)| name != key);
+    }
+
+    /// Gives every tensor another name, or takes it out where there is none.
+    pub fn rename(&mut self, name: impl Fn(&str) -> Option<String>) {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let renamed = tensors.filter_map(|planned| {
+            Some(Planned {
+                tensor: planned.tensor.renamed(name(planned.tensor.name())?),
+                ..planned
+            })
+        });
+        self.tensors = renamed.collect();
+    }
+
+    /// Keeps the tensors of which this holds.
+    pub fn keep_tensors(&mut self, keep: impl Fn(&Tensor) -> bool) {
+        self.tensors.retain(|planned| keep(&planned.tensor));
+    }
+
+    /// Takes a tensor's data, and how it is stored, from the tensor of the same name of another file,
+    /// which `document` was read from. False if there is none of the same lengths.
+    #[must_use]
+    pub fn replace(&mut self, name: &str, document: &Document, file: &Arc<File>) -> bool {
+        let ours = self.tensors.iter_mut().find(|t| t.tensor.name() == name);
+        let theirs = document.tensors.iter().find(|tensor| tensor.name() == name);
+        match (ours, theirs) {
+            (Some(ours), Some(theirs)) if ours.tensor.dimensions() == theirs.dimensions() => {
+                *ours = Planned::of(theirs, document, Some(Arc::clone(file)));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Keeps these slices of a tensor's last dimension: rows of a matrix. `slices` rises, has at least
@@ -144,7 +185,7 @@ impl Rewrite {
     }
 
     /// Hands the new file to `sink`, piece by piece, copying weights from `source`, which the document
-    /// was read from.
+    /// was read from, and from the files that tensors were replaced from.
     ///
     /// # Errors
     /// [`RewriteError`].
@@ -159,6 +200,7 @@ impl Rewrite {
             .map_err(RewriteError::Sink)?;
         let mut piece = Vec::new();
         for planned in &self.tensors {
+            let source = planned.file.as_deref().unwrap_or(source);
             for run in &planned.runs {
                 let mut at = run.start;
                 while at < run.end {

@@ -170,6 +170,26 @@ impl Tensor {
         &self.dimensions
     }
 
+    /// How many numbers it holds.
+    pub fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// The name of its type, such as `Q4_K`.
+    pub fn type_name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    /// Bits that a number takes, rounded down: 4 of `Q4_0`, and 5 of `Q4_1`.
+    pub fn bits(&self) -> u64 {
+        self.kind.block_bytes * 8 / self.kind.block
+    }
+
+    /// Whether its numbers are stored in blocks that share a scale, and not each by itself.
+    pub fn is_quantized(&self) -> bool {
+        self.kind.block > 1
+    }
+
     /// Bytes of its data.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -205,6 +225,14 @@ impl Tensor {
         fewer.elements = self.elements / before * slices;
         fewer.bytes = self.bytes / before * slices;
         fewer
+    }
+
+    /// The same by another name, of at most 63 bytes.
+    pub(super) fn renamed(&self, name: String) -> Self {
+        Self {
+            name,
+            ..self.clone()
+        }
     }
 
     fn refuse(&self, why: String) -> GgufError {

@@ -251,6 +251,17 @@ impl Installing {
         Ok(path)
     }
 
+    /// An empty file on the same disk, with room for so many bytes, that has no name: it goes when it is
+    /// closed, however the process ends.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`], or when it cannot be made.
+    pub fn unnamed(&self, bytes: u64) -> Result<File, StoreError> {
+        let root = &self.store.root;
+        disk::require_space(root, bytes)?;
+        tempfile::tempfile_in(root).map_err(|e| StoreError::io("write in", root, e))
+    }
+
     /// Checks what a source says of the size before it is fetched, and that there is
     /// room for it and `extra` bytes more.
     ///

@@ -32,14 +32,18 @@ pub struct Lineage {
     /// What was done, in sentences, the first first; of a model that was itself made here, its steps
     /// come before.
     pub steps: Vec<String>,
-    /// The digest of the text that it was fitted to, all files one after the other.
-    pub corpus_sha256: Sha256,
+    /// The digest of the text that it was fitted to, all files one after the other, if to any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus_sha256: Option<Sha256>,
     /// Bytes of that text.
-    pub corpus_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus_bytes: Option<u64>,
     /// Tokens that the text was to the model that it was made of.
-    pub corpus_tokens_before: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus_tokens_before: Option<u64>,
     /// Tokens that the text is to it.
-    pub corpus_tokens: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus_tokens: Option<u64>,
 }
 
 /// What the store remembers of an installed model.

@@ -19,8 +19,22 @@ pub fn prune(
     vocabulary: &Vocabulary<'_>,
     kept: &[Token],
 ) -> Result<Rewrite, SurgeryError> {
-    let all = vocabulary.len();
     let mut rewrite = Rewrite::of(document);
+    prune_within(&mut rewrite, document, vocabulary, kept)?;
+    Ok(rewrite)
+}
+
+/// The same within a file in the making that has all of `document`'s tokens still.
+///
+/// # Errors
+/// As of [`prune()`].
+pub fn prune_within(
+    rewrite: &mut Rewrite,
+    document: &Document,
+    vocabulary: &Vocabulary<'_>,
+    kept: &[Token],
+) -> Result<(), SurgeryError> {
+    let all = vocabulary.len();
     for (key, value) in document.pairs() {
         match changed(key, value, vocabulary, kept)? {
             Change::None => {}
@@ -44,7 +58,7 @@ pub fn prune(
         }
     }
     if embeds {
-        Ok(rewrite)
+        Ok(())
     } else {
         Err(SurgeryError::Embedding)
     }

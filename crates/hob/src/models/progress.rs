@@ -61,7 +61,8 @@ impl Meter {
         self.bar.finish_and_clear();
     }
 
-    fn say(&self, text: &str) {
+    /// A line that stays.
+    pub(super) fn say(&self, text: &str) {
         let text = clean_line(text);
         if self.line.is_some() {
             // Nobody to tell if stderr is closed.

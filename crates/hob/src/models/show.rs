@@ -145,15 +145,15 @@ fn lineage(lineage: &Lineage) -> Vec<(&'static str, String)> {
         format!("{} ({})", lineage.source, lineage.source_sha256),
     )];
     rows.extend(lineage.steps.iter().map(|step| ("step", step.clone())));
-    rows.push((
-        "fitted to",
-        format!(
-            "{} of text: {} tokens, {} before",
-            bytes(lineage.corpus_bytes),
-            lineage.corpus_tokens,
-            lineage.corpus_tokens_before
-        ),
-    ));
+    if let Some(length) = lineage.corpus_bytes {
+        let tokens = [lineage.corpus_tokens, lineage.corpus_tokens_before];
+        let [now, before] = tokens.map(Option::unwrap_or_default);
+        let text = bytes(length);
+        rows.push((
+            "fitted to",
+            format!("{text} of text: {now} tokens, {before} before"),
+        ));
+    }
     rows
 }
 

@@ -182,6 +182,11 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
             "the engine may not keep all of its memory in RAM",
             "give hobd's unit LimitMEMLOCK=infinity, or set engine.weights = \"auto\"",
         ),
+        // Not for what hobd asks for; the ledger would have ended such an engine.
+        LoadFailure::Quantize => (
+            "the engine did something else than to load the model",
+            "install hobd and its engine from one build, and check engine.path",
+        ),
         LoadFailure::Template => (
             "the model's chat template can't be compiled",
             "choose another model, or another file of this one",

@@ -97,8 +97,11 @@ impl Ledger {
                 let account = score::Account::new(request);
                 self.scores.insert(request.id, account);
             }
-            // hobd never asks for tokens, so that an answer is out of turn.
-            Command::Tokenize(_) | Command::Cancel { .. } | Command::Unpin { .. } => {}
+            // hobd never asks for tokens or other weights, so that an answer is out of turn.
+            Command::Tokenize(_)
+            | Command::Quantize(_)
+            | Command::Cancel { .. }
+            | Command::Unpin { .. } => {}
         }
     }
 
@@ -147,7 +150,7 @@ impl Ledger {
                 let sane = account.takes(scored, self.n_ctx);
                 sane.then_some(()).ok_or(Violation::Figures(scored.id))
             }
-            EngineEvent::Tokenized(_) => Err(Violation::OutOfTurn),
+            EngineEvent::Tokenized(_) | EngineEvent::Quantized => Err(Violation::OutOfTurn),
             EngineEvent::Finished(finished) => self.finished(finished),
             EngineEvent::Failed {
                 id, code, message, ..

@@ -1,5 +1,7 @@
 //! What a smaller model is like, beside the one that it was made of.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Made;
@@ -64,6 +66,8 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
             "size_bytes": manifest.size_bytes,
             "vocabulary_before": made.tokens.0,
             "vocabulary": made.tokens.1,
+            "types_bytes_before": made.types[0],
+            "types_bytes": made.types[1],
             "parameters": manifest.parameters,
             "licence": manifest.licence,
             "lineage": manifest.lineage,
@@ -76,26 +80,49 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     let name = &made.installed.name;
     let (before, after) = made.tokens;
     let (small, large) = (bytes(manifest.size_bytes), bytes(made.source_bytes));
-    let licence = manifest.licence.iter();
-    let licence = licence.map(|id| format!("Its licence is that of its source: {id}.\n"));
-    place.output.write(&clean(&format!(
-        "{name} is installed: {small} instead of {large}, {after} tokens instead of {before}.\n\
-         {}\n{}\n`hob models use {name}` makes it the default.\n",
-        licence.collect::<String>(),
-        table(&files, &samples),
-    )))
+    let fewer = after < before;
+    let mut told = vec![format!("{name} is installed: {small} instead of {large}")];
+    if fewer {
+        told.push(format!(", {after} tokens instead of {before}"));
+    }
+    told.push(".\n".to_owned());
+    if made.types[0] != made.types[1] {
+        let [before, now] = made.types.each_ref().map(types);
+        told.push(format!(
+            "Its weights are stored as {now}; before as {before}.\n"
+        ));
+    }
+    if let Some(id) = &manifest.licence {
+        told.push(format!("Its licence is that of its source: {id}.\n"));
+    }
+    if fewer {
+        told.push(format!("\n{}", table(&files, &samples)));
+    }
+    told.push(format!("\n`hob models use {name}` makes it the default.\n"));
+    place.output.write(&clean(&told.concat()))
 }
 
-/// Tokens for each thousand bytes, as words of other languages may now be many.
+/// `Q5_0 (120 MB), F32 (1 MB)`, the most first.
+fn types(of: &BTreeMap<&'static str, u64>) -> String {
+    let mut types: Vec<_> = of.iter().collect();
+    types.sort_by_key(|(name, size)| (std::cmp::Reverse(**size), **name));
+    let types = types.into_iter();
+    let named: Vec<String> = types
+        .map(|(name, size)| format!("{name} ({})", bytes(*size)))
+        .collect();
+    named.join(", ")
+}
+
+/// Tokens of the corpus and of the samples, as words of other languages may now be many.
 fn table(files: &[Line], samples: &[Line]) -> String {
-    let mut table = Table::new(["TOKENS FOR 1000 BYTES", "BEFORE", "NOW"]);
+    let mut table = Table::new(["TOKENS", "OF BYTES", "BEFORE", "NOW"]);
     for line in files.iter().chain(samples) {
-        let rate = |tokens: u64| tokens.saturating_mul(1000) / line.bytes.max(1);
         table.add([
             clean_line(&line.text),
-            rate(line.before).to_string(),
-            rate(line.after).to_string(),
+            line.bytes.to_string(),
+            line.before.to_string(),
+            line.after.to_string(),
         ]);
     }
-    table.text(&[1, 2])
+    table.text(&[1, 2, 3])
 }

@@ -1,0 +1,81 @@
+//! How a model's tokenizer cuts the corpus, and sentences of many languages.
+
+use std::fs::File;
+
+use hob_ipc::tokens::TEXT_BYTES_MAX;
+use hob_models::Sha256;
+
+use super::Shop;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::models::samples::SAMPLES;
+
+/// How a vocabulary cuts texts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cutting {
+    /// How often each token came up in the corpus.
+    pub(super) counts: Vec<u64>,
+    /// Bytes and tokens of each of the corpus's files.
+    pub(super) files: Vec<(u64, u64)>,
+    /// Tokens of each sample.
+    pub(super) samples: Vec<u64>,
+    /// Pieces of text that their tokens spell again.
+    pub(super) exact: u64,
+}
+
+impl Shop {
+    /// Has a model make tokens of the corpus, and of the samples; the digest of the
+    /// corpus, if there is one.
+    pub(super) fn cut(
+        &mut self,
+        what: &'static str,
+        model: &File,
+        vocabulary: usize,
+    ) -> Result<(Cutting, Option<Sha256>), Failure> {
+        self.meter.stage(what, self.corpus.bytes());
+        let tokens = u32::try_from(vocabulary).unwrap_or(u32::MAX);
+        let mut engine = Engine::load(model, tokens, &self.interrupt)?;
+        let mut cutting = Cutting {
+            counts: vec![0; vocabulary],
+            files: vec![(0, 0); self.corpus.files().len()],
+            ..Cutting::default()
+        };
+        let (meter, interrupt) = (&mut self.meter, &self.interrupt);
+        let mut each = |file: usize, text: &str| {
+            interrupt.check()?;
+            let found = engine.tokenize(text)?;
+            for token in &found.tokens {
+                cutting.counts[*token as usize] += 1;
+            }
+            let (bytes, tokens) = &mut cutting.files[file];
+            *bytes += text.len() as u64;
+            *tokens += found.tokens.len() as u64;
+            cutting.exact += u64::from(found.exact);
+            meter.advance(text.len() as u64);
+            Ok(())
+        };
+        let digest = if self.corpus.files().is_empty() {
+            None
+        } else {
+            Some(self.corpus.read(TEXT_BYTES_MAX, &mut each)?)
+        };
+        for (_, text) in SAMPLES {
+            let found = engine.tokenize(text)?;
+            cutting.exact += u64::from(found.exact);
+            cutting.samples.push(found.tokens.len() as u64);
+        }
+        Ok((cutting, digest))
+    }
+}
+
+impl Cutting {
+    /// Of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    /// Of all files.
+    pub(super) fn tokens(&self) -> u64 {
+        self.files.iter().map(|(_, tokens)| tokens).sum()
+    }
+}

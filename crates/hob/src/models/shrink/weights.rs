@@ -1,0 +1,134 @@
+//! Weights stored more coarsely, by llama.cpp in an engine of its own.
+//!
+//! Of what it writes, only the weights are taken; what the new file says of itself is hob's. A table of
+//! tokens is handed to it in a file without the other weights. Each row is stored by itself, so that rows
+//! can be left out afterwards as well as before.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use hob_ipc::quantize::Scheme;
+use hob_models::gguf::{Document, Rewrite, RewriteError, Scalar, Value};
+use hob_models::store::{Installing, OpenModel};
+
+use super::Shop;
+use super::quant::{self, Quant};
+use crate::engine::{Engine, Order};
+use crate::failure::Failure;
+
+/// The file type that a header tells.
+const FILE_TYPE: &str = "general.file_type";
+/// `GGML_QNT_VERSION` of ggml.h: the format of blocks.
+const QUANTIZATION_VERSION: (&str, u32) = ("general.quantization_version", 2);
+
+/// A model with its weights stored anew, in a file without a name.
+struct Anew {
+    document: Document,
+    file: Arc<File>,
+}
+
+impl Shop {
+    /// Has weights stored anew, and puts them into `rewrite` in place of the model's own.
+    pub(super) fn store_anew(
+        &mut self,
+        quant: Quant,
+        open: &OpenModel,
+        document: &Document,
+        installing: &Installing,
+        rewrite: &mut Rewrite,
+    ) -> Result<(), Failure> {
+        if let Some(scheme) = quant.weights {
+            let anew = self.quantize(scheme, false, &open.file, document, installing)?;
+            for tensor in document.tensors() {
+                anew.put(tensor.name(), rewrite)?;
+            }
+            rewrite.set(FILE_TYPE, Value::Scalar(Scalar::from(scheme.file_type())));
+        }
+        if let Some(scheme) = quant.embedding {
+            let tables = self.tables(open, document, installing)?;
+            let anew = self.quantize(scheme, true, &tables.file, &tables.document, installing)?;
+            for tensor in tables.document.tensors() {
+                anew.put(tensor.name(), rewrite)?;
+            }
+        }
+        if !quant.is_keep() {
+            let (key, version) = QUANTIZATION_VERSION;
+            rewrite.set(key, Value::Scalar(Scalar::from(version)));
+        }
+        Ok(())
+    }
+
+    /// A model that has nothing but the tables of tokens.
+    fn tables(
+        &mut self,
+        open: &OpenModel,
+        document: &Document,
+        installing: &Installing,
+    ) -> Result<Anew, Failure> {
+        let mut rewrite = Rewrite::of(document);
+        rewrite.keep_tensors(quant::is_table);
+        let mut file = installing.unnamed(rewrite.size())?;
+        let interrupt = &self.interrupt;
+        let written = rewrite.write(&open.file, |bytes| -> Result<(), Failure> {
+            interrupt.check()?;
+            file.write_all(bytes)
+                .map_err(|error| Failure::io("the table of tokens cannot be written", &error))
+        });
+        written.map_err(|error| match error {
+            RewriteError::Sink(failure) => failure,
+            RewriteError::Source(error) => {
+                Failure::io(&format!("{} cannot be read", open.name), &error)
+            }
+        })?;
+        Anew::read(file)
+    }
+
+    fn quantize(
+        &mut self,
+        scheme: Scheme,
+        uniform: bool,
+        source: &File,
+        document: &Document,
+        installing: &Installing,
+    ) -> Result<Anew, Failure> {
+        let source_bytes = source.metadata().map_or(0, |metadata| metadata.len());
+        let head = source_bytes.saturating_sub(document.header().weights_bytes);
+        let (expected, bytes_max) = quant::sizes(document, scheme, head);
+        let target = installing.unnamed(expected)?;
+        let order = Order {
+            scheme,
+            uniform,
+            bytes_max,
+        };
+        self.meter.stage("storing weights anew", expected);
+        let (meter, mut seen) = (&mut self.meter, 0);
+        Engine::quantize(source, &target, order, &self.interrupt, |bytes| {
+            let bytes = bytes.min(expected);
+            meter.advance(bytes.saturating_sub(seen));
+            seen = bytes.max(seen);
+        })?;
+        Anew::read(target)
+    }
+}
+
+impl Anew {
+    fn read(file: File) -> Result<Self, Failure> {
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let document = Document::read(&file, size)
+            .map_err(|error| Failure::new(format!("what the engine wrote is no model: {error}")))?;
+        Ok(Self {
+            document,
+            file: Arc::new(file),
+        })
+    }
+
+    fn put(&self, name: &str, rewrite: &mut Rewrite) -> Result<(), Failure> {
+        if rewrite.replace(name, &self.document, &self.file) {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "what the engine wrote has no `{name}` of the same size"
+        )))
+    }
+}

@@ -1,0 +1,173 @@
+//! Weights stored more coarsely.
+
+use std::fs;
+
+use hob_e2e::{Setup, TEST_MODEL, binary};
+use serde_json::Value;
+
+use super::{corpus, files, hob, refused, run, setup, untouched};
+
+fn made(setup: &Setup, arguments: &[&str]) -> Value {
+    let output = run(setup, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn bytes_of(made: &Value, kind: &str, key: &str) -> Option<u64> {
+    made[key][kind].as_u64()
+}
+
+#[test]
+fn the_table_of_tokens_alone_can_be_stored_more_coarsely() {
+    let setup = setup();
+    let made = made(&setup, &["--vocab", "keep", "--quant", "embedding=Q5_1"]);
+    let (before, after) = ("types_bytes_before", "types_bytes");
+    // The layers are as they were.
+    assert_eq!(
+        bytes_of(&made, "Q4_1", before),
+        bytes_of(&made, "Q4_1", after)
+    );
+    assert_eq!(
+        bytes_of(&made, "F32", before),
+        bytes_of(&made, "F32", after)
+    );
+    assert_eq!(bytes_of(&made, "Q8_0", after), None);
+    // 49,152 rows of 576 weights, of which 32 are a block of 24 bytes.
+    assert_eq!(bytes_of(&made, "Q5_1", after), Some(49_152 * 576 / 32 * 24));
+    assert_eq!(made["vocabulary"], made["vocabulary_before"]);
+    let lineage = &made["lineage"];
+    assert_eq!(lineage["steps"][0], "table of tokens stored as Q5_1");
+    assert!(lineage["corpus_sha256"].is_null(), "{lineage}");
+    let small = format!("{TEST_MODEL}-small");
+    let shown = hob(&setup, &["models", "show", &small]);
+    assert!(shown.contains("stored as Q5_1"), "{shown}");
+    hob(&setup, &["models", "verify", &small]);
+}
+
+/// Rows are stored by themselves: it makes no difference whether they go before or after.
+#[test]
+fn a_small_vocabulary_is_stored_as_the_whole_one_would_be() {
+    let setup = setup();
+    let corpus = corpus().into_os_string().into_string().unwrap();
+    let vocab = ["--corpus", &corpus, "--vocab", "8000"];
+    let quant = ["--quant", "embedding=Q4_0"];
+    let both = made(&setup, &[&vocab[..], &quant, &["--out", "both"]].concat());
+    assert_eq!(
+        bytes_of(&both, "Q4_0", "types_bytes"),
+        Some(8000 * 576 / 32 * 18)
+    );
+    assert_eq!(both["lineage"]["steps"].as_array().unwrap().len(), 2);
+    made(&setup, &[&vocab[..], &["--out", "first"]].concat());
+    let mut second = setup.command(&binary("hob"));
+    second.args([
+        "models", "shrink", "first", "--vocab", "keep", "--out", "second",
+    ]);
+    let second = second.args(quant).output().unwrap();
+    assert!(second.status.success(), "{second:?}");
+    let read = |name: &str| fs::read(setup.models_dir().join(format!("{name}.gguf"))).unwrap();
+    assert!(read("both") == read("second"), "the files differ");
+}
+
+#[test]
+fn what_is_coarse_already_is_not_stored_anew_unasked() {
+    let setup = setup();
+    let cases: [(&[&str], [&str; 2]); 6] = [
+        (&["--quant", "Q5_0"], ["Q4_1", "--requantize"]),
+        (&["--quant", "embedding=Q6_K"], ["blocks of 256", "Q5_1"]),
+        (
+            &["--quant", "embedding=Q8_0"],
+            ["nothing would be smaller", "coarser"],
+        ),
+        (&["--quant", "Q9"], ["no type Q9", "--help"]),
+        (&["--quant", "embedding=Q4_K_M"], ["mixes types", "Q5_1"]),
+        (
+            &["--quant", "keep"],
+            ["nothing is to become smaller", "--vocab"],
+        ),
+    ];
+    for (arguments, reasons) in cases {
+        let said = refused(&run(&setup, &[&["--vocab", "keep"], arguments].concat()));
+        for reason in reasons {
+            assert!(said.contains(reason), "{arguments:?}: {said}");
+        }
+        assert_eq!(files(&setup), untouched(), "{arguments:?}");
+    }
+    let none = refused(&run(
+        &setup,
+        &["--vocab", "auto", "--quant", "embedding=Q5_1"],
+    ));
+    assert!(none.contains("--corpus"), "{none}");
+}
+
+#[test]
+fn all_weights_can_be_stored_anew_and_what_becomes_of_odd_rows_is_told() {
+    let setup = setup();
+    let fine = [
+        "--vocab",
+        "keep",
+        "--quant",
+        "Q8_0",
+        "--requantize",
+        "--out",
+        "fine",
+    ];
+    made(&setup, &fine);
+    // From 8 bits nobody needs to insist.
+    let mut command = setup.command(&binary("hob"));
+    command.args([
+        "models", "shrink", "fine", "--vocab", "keep", "--out", "coarse", "--json",
+    ]);
+    let output = command
+        .args(["--quant", "Q4_K_M,embedding=Q5_1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("rows that are not whole blocks of 256"),
+        "{said}"
+    );
+    assert!(said.contains("as Q5_0"), "{said}");
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(bytes_of(&made, "Q5_0", "types_bytes").is_some(), "{made}");
+    let shown = hob(&setup, &["models", "show", "coarse"]);
+    assert!(shown.contains("Q4_K_M"), "{shown}");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let setup = setup();
+    let hob = binary("hob");
+    // With the signal ignored, a write beyond the limit fails, as on a full disk: of the engine's file
+    // (64 MiB), and of the model (the engine's is shorter than 80 MiB).
+    for (limit, quant) in [(65_536, "Q8_0"), (81_920, "embedding=Q5_1")] {
+        let mut shell = setup.command(std::path::Path::new("sh"));
+        let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$@\"");
+        shell.args(["-c", &script, "sh"]).arg(&hob);
+        shell.args(["models", "shrink", TEST_MODEL, "--vocab", "keep"]);
+        let said = refused(
+            &shell
+                .args(["--requantize", "--quant", quant])
+                .output()
+                .unwrap(),
+        );
+        assert!(!said.is_empty());
+        assert_eq!(files(&setup), untouched(), "{said}");
+    }
+}
+
+#[test]
+fn an_engine_that_can_not_is_told_of() {
+    let setup = setup();
+    let arguments = ["--vocab", "keep", "--quant", "embedding=Q5_1"];
+    for engine in ["fake-engine", "hob"] {
+        let output = super::shrink(&setup, &arguments)
+            .env("HOB_ENGINE_PATH", binary(engine))
+            .output()
+            .unwrap();
+        let said = refused(&output);
+        assert!(said.contains("the engine"), "{said}");
+        assert_eq!(output.status.code(), Some(7));
+        assert_eq!(files(&setup), untouched());
+    }
+}
