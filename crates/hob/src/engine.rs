@@ -12,13 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use hob_api::chat::Class;
-use hob_api::score::Likelihood;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::kernels::{self, ENGINE, ENGINES, Features};
 use hob_ipc::memory::{KvType, Weights};
-use hob_ipc::message::{Drafts, Load, LoadFailure, Prompt, SandboxPolicy};
-use hob_ipc::score::{LOG_PROBABILITY_MIN, Score, ScorePart};
+use hob_ipc::message::{Drafts, Load, LoadFailure, SandboxPolicy};
 use hob_ipc::tokens::Tokenize;
 use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode, start};
 
@@ -26,6 +23,8 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 pub(crate) use quantize::Order;
+
+mod score;
 
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
@@ -186,8 +185,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub(crate) fn tokenize(&mut self, text: &str) -> Result<Tokens, EngineError> {
-        self.requests += 1;
-        let asked = RequestId(self.requests);
+        let asked = self.next_request();
         self.send(&Command::Tokenize(Tokenize {
             id: asked,
             text: text.to_owned(),
@@ -209,48 +207,10 @@ impl Engine {
         }
     }
 
-    /// How likely the model finds `rest` behind `before`, neither of them empty.
-    ///
-    /// # Errors
-    /// [`EngineError`], also where they have more tokens than the context.
-    pub(crate) fn likelihood(
-        &mut self,
-        before: &str,
-        rest: &str,
-    ) -> Result<Likelihood, EngineError> {
+    /// A number for a request, used once.
+    fn next_request(&mut self) -> RequestId {
         self.requests += 1;
-        let asked = RequestId(self.requests);
-        self.send(&Command::Score(Box::new(Score {
-            id: asked,
-            parts: vec![ScorePart {
-                prompt: Prompt::Text(before.to_owned()),
-                continuations: vec![rest.to_owned()],
-            }],
-            ends: false,
-            single_tokens: false,
-            cache_owner: None,
-            class: Class::Batch,
-        })))?;
-        let mut told = Vec::new();
-        self.wait(|event| match event {
-            EngineEvent::Scored(scored) if scored.id == asked => {
-                told.extend(scored.likelihoods);
-                None
-            }
-            EngineEvent::Finished(finished) if finished.id == asked => Some(Ok(())),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
-            _ => None,
-        })?;
-        let sane = |found: &Likelihood| {
-            let least = f64::from(found.tokens) * LOG_PROBABILITY_MIN;
-            (1..=N_CTX).contains(&found.tokens) && (least..=0.0).contains(&found.log_probability)
-        };
-        match (told.pop(), told.len()) {
-            (Some(found), 0) if sane(&found) => Ok(found),
-            _ => Err(EngineError::Absurd),
-        }
+        RequestId(self.requests)
     }
 
     fn send(&mut self, command: &Command) -> Result<(), EngineError> {
