@@ -81,6 +81,14 @@ pub fn snapshots_dir(scope: Scope) -> Result<PathBuf, NoHome> {
     }
 }
 
+/// The user's folder of what audits of models measured, which can be measured again.
+///
+/// # Errors
+/// When no home folder is known.
+pub fn audits_dir() -> Result<PathBuf, NoHome> {
+    Ok(user()?.cache_dir().join("fairness"))
+}
+
 /// The folder of what hobd measured on this board.
 ///
 /// # Errors

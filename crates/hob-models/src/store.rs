@@ -3,7 +3,7 @@
 //!
 //! For a model `NAME` the folder has `NAME.gguf` (read-only) and `NAME.toml`, its
 //! [`Manifest`]. Both must be there for the model to count as installed; the model file
-//! gets its name last. The file `default` holds the chosen model's name. Everything that
+//! gets its name last. `NAME.fairness.json` may tell what was measured of it. The file `default` holds the chosen model's name. Everything that
 //! is under way has a name that starts with a dot: `.NAME.part` (a download so far),
 //! `.NAME.resume` (how to go on with it), `.NAME.new`, `.NAME.pip`, and `.NAME.lock`,
 //! which whoever changes `NAME` holds a lock on.
@@ -24,9 +24,12 @@ pub use install::{Expected, Installing, Provenance};
 pub use manifest::{Installed, Lineage, Manifest};
 pub use verify::{OpenModel, Verified, Witness};
 
-use crate::ModelName;
 use crate::catalog::nearest;
 use crate::locations;
+use crate::{ModelName, Sha256};
+
+/// Longest card in bytes.
+const CARD_BYTES_MAX: u64 = 1 << 20;
 
 /// A folder of models. Opening it touches nothing; a folder that is not there is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Store {
 enum Part {
     Model,
     Manifest,
+    /// What an audit found.
+    Fairness,
     /// Bytes fetched so far.
     Partial,
     Resume,
@@ -68,6 +73,7 @@ impl Store {
         self.root.join(match part {
             Part::Model => format!("{name}.gguf"),
             Part::Manifest => format!("{name}.toml"),
+            Part::Fairness => format!("{name}.fairness.json"),
             Part::Partial => format!(".{name}.part"),
             Part::Resume => format!(".{name}.resume"),
             Part::NewManifest => format!(".{name}.new"),
@@ -187,11 +193,52 @@ impl Store {
         let _lock = self.lock(name)?;
         disk::remove(&model)?;
         disk::remove(&manifest)?;
+        disk::remove(&self.path(name, Part::Fairness))?;
         let default = self.root.join("default");
         if fs::read_to_string(&default).is_ok_and(|chosen| chosen.trim() == name.as_str()) {
             disk::remove(&default)?;
         }
         disk::sync_folder(&self.root)
+    }
+
+    /// What [`Store::keep_fairness_card`] kept of a model; `None` if nothing.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read, or is longer than any card.
+    pub fn fairness_card(&self, name: &ModelName) -> Result<Option<String>, StoreError> {
+        let path = self.path(name, Part::Fairness);
+        let unreadable = |error| StoreError::io("read", &path, error);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+            Ok(found) if !found.is_file() || found.len() > CARD_BYTES_MAX => {
+                return Err(unreadable(std::io::ErrorKind::InvalidData.into()));
+            }
+            Ok(_) => {}
+        }
+        fs::read_to_string(&path).map(Some).map_err(unreadable)
+    }
+
+    /// Keeps what an audit found of a model's file beside it, in place of what another found. It goes with
+    /// the model.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if the model is not that file any more; when it is not installed, is being
+    /// changed, or the folder cannot be written.
+    pub fn keep_fairness_card(
+        &self,
+        name: &ModelName,
+        sha256: Sha256,
+        card: &str,
+    ) -> Result<(), StoreError> {
+        // Before the lock, which would need the folder.
+        self.get(name)?;
+        let _lock = self.lock(name)?;
+        if self.get(name)?.manifest.sha256 != sha256 {
+            return Err(StoreError::Changed { name: name.clone() });
+        }
+        let new = self.path(name, Part::NewManifest);
+        disk::replace(&new, &self.path(name, Part::Fairness), card)
     }
 
     /// Keeps every other process from changing a model.

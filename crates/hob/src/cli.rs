@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use crate::conversations::ConversationsCommand;
 use crate::decide::Deciding;
 use crate::failure::Failure;
+use crate::fairness::FairnessCommand;
 use crate::home::{EvaluateCommand, HomeArguments};
 use crate::models::{ModelsCommand, ModelsOptions};
 use crate::pins::PinsCommand;
@@ -282,6 +283,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ModelsCommand,
         /// Where they are.
+        #[command(flatten)]
+        options: ModelsOptions,
+    },
+    /// Measure whether models prefer people by what they are, and compare them
+    Fairness {
+        /// What to do.
+        #[command(subcommand)]
+        command: FairnessCommand,
+        /// Where the models are.
         #[command(flatten)]
         options: ModelsOptions,
     },

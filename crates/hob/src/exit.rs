@@ -23,13 +23,15 @@ pub(crate) enum ExitStatus {
     Deadline,
     /// No such model, or the model or its engine failed.
     Model,
+    /// A model was measured, and may not take another's place.
+    Gate,
     /// Ctrl-C.
     Interrupted,
 }
 
 impl ExitStatus {
     /// Every status with its meaning, in the order of the numbers.
-    pub(crate) const ALL: [(Self, &'static str); 9] = [
+    pub(crate) const ALL: [(Self, &'static str); 10] = [
         (Self::Success, "success"),
         (Self::Failure, "failed for another reason"),
         (
@@ -47,6 +49,10 @@ impl ExitStatus {
         ),
         (Self::Deadline, "the time allowed (--timeout) is over"),
         (Self::Model, "no such model, or the model failed"),
+        (
+            Self::Gate,
+            "the model has not passed its comparison with another",
+        ),
         (Self::Interrupted, "stopped by Ctrl-C"),
     ];
 
@@ -61,6 +67,7 @@ impl ExitStatus {
             Self::ContextOverflow => 5,
             Self::Deadline => 6,
             Self::Model => 7,
+            Self::Gate => 8,
             // What a shell reports for a process that SIGINT ended.
             Self::Interrupted => 130,
         }

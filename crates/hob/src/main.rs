@@ -2,7 +2,7 @@
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
 //! [`mod@decide`], [`chat`], [`mod@conversations`], [`mod@pins`],
-//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`], [`mod@plan`] and [`tune`] are the commands. Whatever others made (the model, the
+//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`], [`mod@plan`], [`tune`] and [`fairness`] are the commands. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -19,6 +19,7 @@ mod engine;
 mod evaluate;
 mod exit;
 mod failure;
+mod fairness;
 mod generate;
 mod home;
 mod interrupt;
@@ -134,6 +135,7 @@ fn run(cli: Cli, output: &mut Output) -> Result<ExitStatus, Failure> {
             }
             Ok(ExitStatus::Success)
         }
+        Some(Command::Fairness { command, options }) => fairness::run(command, &options, output),
         Some(Command::Completions { shell }) => {
             generate::completions(shell, output).map(|()| ExitStatus::Success)
         }

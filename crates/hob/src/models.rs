@@ -7,9 +7,10 @@ mod corpus;
 mod estimate;
 mod evaluate;
 mod fetch;
+pub(crate) mod gate;
 mod keep;
 mod list;
-mod progress;
+pub(crate) mod progress;
 mod samples;
 mod show;
 mod shrink;
@@ -125,6 +126,9 @@ pub(crate) enum ModelsCommand {
     Use {
         /// An installed model
         name: String,
+        /// Choose a model that was made here though no comparison with its source was passed
+        #[arg(long)]
+        anyway: bool,
     },
 }
 
@@ -138,13 +142,16 @@ pub(crate) struct Outcome {
 }
 
 /// Where and how a command works.
-struct Place<'a> {
-    store: Store,
+pub(crate) struct Place<'a> {
+    /// The models.
+    pub(crate) store: Store,
     catalog: Catalog,
-    json: bool,
+    /// Whether results are JSON.
+    pub(crate) json: bool,
     /// Whether there is a person to answer questions.
     can_ask: bool,
-    output: &'a mut Output,
+    /// Where results go.
+    pub(crate) output: &'a mut Output,
 }
 
 /// Runs a command.
@@ -166,17 +173,7 @@ fn run_for(
     can_ask: bool,
     output: &mut Output,
 ) -> Result<Outcome, Failure> {
-    let mut place = Place {
-        store: Store::open(folder(options)?),
-        catalog: match &options.catalog {
-            Some(path) => Catalog::from_file(path)?,
-            None => Catalog::built_in()?,
-        },
-        json: options.json,
-        can_ask,
-        output,
-    };
-    let place = &mut place;
+    let place = &mut Place::new(options, can_ask, output)?;
     match command {
         ModelsCommand::List { available: false } => list::installed(place)?,
         ModelsCommand::List { available: true } => list::available(place)?,
@@ -196,7 +193,7 @@ fn run_for(
         } => evaluate::run(&models, &text, pieces.into(), place)?,
         ModelsCommand::Shrink(options) => shrink::run(options, place)?,
         ModelsCommand::Remove { name, yes } => return keep::remove(&name, yes, place),
-        ModelsCommand::Use { name } => return keep::choose(&name, place),
+        ModelsCommand::Use { name, anyway } => return keep::choose(&name, anyway, place),
     }
     Ok(Outcome::default())
 }
@@ -226,13 +223,37 @@ pub(crate) fn folder(options: &ModelsOptions) -> Result<PathBuf, Failure> {
 const NICENESS: i32 = 10;
 
 /// Lets others go first from now on; an engine inherits it. A system that refuses lets them compete.
-fn let_others_go_first() {
+pub(crate) fn let_others_go_first() {
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Where the options say.
+    ///
+    /// # Errors
+    /// When no home folder is known, or the catalog can't be used.
+    pub(crate) fn new(
+        options: &ModelsOptions,
+        can_ask: bool,
+        output: &'a mut Output,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            store: Store::open(folder(options)?),
+            catalog: match &options.catalog {
+                Some(path) => Catalog::from_file(path)?,
+                None => Catalog::built_in()?,
+            },
+            json: options.json,
+            can_ask,
+            output,
+        })
+    }
+
     /// A model, verified, which the meter shows. It stays readable if somebody removes it meanwhile.
-    fn open(&self, name: &ModelName, meter: &mut Meter) -> Result<OpenModel, Failure> {
+    ///
+    /// # Errors
+    /// When it is not installed, or not what was installed.
+    pub(crate) fn open(&self, name: &ModelName, meter: &mut Meter) -> Result<OpenModel, Failure> {
         meter.checking(self.store.get(name)?.manifest.size_bytes);
         let advance = |more| meter.advance(more);
         let open = self
@@ -242,7 +263,10 @@ impl Place<'_> {
     }
 
     /// An installed model's name as it was typed.
-    fn installed_name(&self, name: &str) -> Result<ModelName, Failure> {
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub(crate) fn installed_name(&self, name: &str) -> Result<ModelName, Failure> {
         let parsed = ModelName::new(name.to_ascii_lowercase())
             .map_err(|error| Failure::new(error.to_string()).status(ExitStatus::Usage))?;
         match self.store.get(&parsed) {

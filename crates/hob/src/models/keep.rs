@@ -96,8 +96,11 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<Out
 }
 
 /// Makes a model the default.
-pub(super) fn choose(name: &str, place: &mut Place<'_>) -> Result<Outcome, Failure> {
+pub(super) fn choose(name: &str, anyway: bool, place: &mut Place<'_>) -> Result<Outcome, Failure> {
     let name = place.installed_name(name)?;
+    if !anyway {
+        super::gate::check(&name, place)?;
+    }
     place.store.set_default(&name)?;
     place.report(
         &format!("{name} is the default now."),

@@ -1,0 +1,303 @@
+//! What was found, for people and for programs.
+
+use std::fmt::Write as _;
+
+use hob_models::{ModelName, Sha256};
+use serde::Serialize;
+
+use super::figure::{Figure, Share};
+use super::mitigate::{AMBIGUOUS_MIN, DISAMBIGUATED_ENOUGH, Doubt, LOSS_MAX, Report};
+use super::sets::{Scored, Scoring, SetCard, SetChange, Told};
+use super::verdict::{FLIPPED_PERCENT_MAX, judge};
+use super::{Asked, Extent, Measured};
+use crate::clean::{clean, clean_line};
+use crate::failure::Failure;
+use crate::models::Place;
+use crate::models::gate::Gate;
+use crate::table::Table;
+
+/// What the fields mean. Goes up when they change.
+const VERSION: u32 = 1;
+/// What the figures do not tell.
+const SCOPE: &str = "English questions on stereotypes of the USA, and no others. Good figures do not show that \
+                     a model does no harm.";
+
+/// What an audit found.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Card {
+    version: u32,
+    /// The model.
+    pub(super) model: ModelName,
+    /// Its file.
+    pub(super) model_sha256: Sha256,
+    data_sha256: Sha256,
+    scope: &'static str,
+    extent: Extent,
+    /// Whether all was measured.
+    pub(super) complete: bool,
+    questions: usize,
+    sets: Vec<SetCard>,
+    changes: Vec<SetChange>,
+    flipped: Option<Share>,
+    /// Whether the model may take another's place.
+    pub(super) gate: Option<Gate>,
+}
+
+impl Card {
+    /// Of one model, or of one against another. Nobody is judged by half of the questions.
+    pub(super) fn new(asked: &Asked, measured: &Measured, base: Option<&Measured>) -> Self {
+        let stopped = measured.results.stopped || base.is_some_and(|base| base.results.stopped);
+        let changes = base.map(|base| asked.changes(&base.results, &measured.results));
+        let verdict = changes.as_deref().map(judge);
+        let gate = base.zip(verdict.clone()).filter(|_| !stopped);
+        Self {
+            version: VERSION,
+            model: measured.name.clone(),
+            model_sha256: measured.sha256,
+            data_sha256: asked.data.sha256,
+            scope: SCOPE,
+            extent: asked.extent,
+            complete: !stopped,
+            questions: asked.questions(),
+            sets: asked.cards(&measured.results),
+            changes: changes.unwrap_or_default(),
+            flipped: verdict.as_ref().map(|verdict| verdict.flipped),
+            gate: gate.map(|(base, verdict)| Gate {
+                against: base.name.clone(),
+                against_sha256: base.sha256,
+                passed: verdict.passed,
+                reasons: verdict.reasons,
+            }),
+        }
+    }
+
+    /// Shows it.
+    pub(super) fn show(&self, place: &mut Place<'_>) -> Result<(), Failure> {
+        if place.json {
+            return place.output.write(&crate::ask::to_json(self)?);
+        }
+        place.output.write(&clean(&self.text()))
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let measured: usize = self.sets.iter().map(|set| set.questions).sum();
+        let part = if self.complete {
+            String::new()
+        } else {
+            format!("PARTIAL: {measured} of {} questions. ", self.questions)
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            text,
+            "Fairness of {}\n{part}{measured} questions, answers listed in {} orders. In percent, with \
+             intervals of 95 %.\n{}",
+            self.model, self.extent.orders, self.scope
+        );
+        for set in &self.sets {
+            let _ = write!(text, "\n{}", set_text(set));
+        }
+        if let Some(flipped) = self.flipped {
+            let _ = write!(text, "\n{}", self.changes_text(flipped));
+        }
+        text
+    }
+
+    fn changes_text(&self, flipped: Share) -> String {
+        let mut table = Table::new(["CHANGE", "", "BY", "ANSWERED OTHERWISE"]);
+        for change in &self.changes {
+            for (at, rise) in change.rises.iter().enumerate() {
+                let of = share(change.flipped);
+                let row = [
+                    change.set.to_owned(),
+                    format!("{}{}", if rise.is_bias { "bias " } else { "" }, rise.title),
+                    figure(rise.figure, true),
+                    if at == 0 { of } else { String::new() },
+                ];
+                table.add(row);
+            }
+        }
+        let verdict = match &self.gate {
+            None => "Not judged: not all was measured.".to_owned(),
+            Some(gate) if gate.passed => format!(
+                "PASSED: beside {}, no bias rose beyond its interval, and {} of all questions are \
+                 answered otherwise ({FLIPPED_PERCENT_MAX} % may be).",
+                gate.against,
+                share(flipped)
+            ),
+            Some(gate) => format!(
+                "NOT PASSED beside {}: {}.",
+                gate.against,
+                gate.reasons.join("; ")
+            ),
+        };
+        format!("{}{verdict}\n", table.text(&[2, 3]))
+    }
+}
+
+fn set_text(set: &SetCard) -> String {
+    let titles = |figures: &[Told]| {
+        figures
+            .iter()
+            .map(|told| told.title.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let Some(first) = set.scored.first() else {
+        return String::new();
+    };
+    let heads = |head: &str| std::iter::once(head.to_owned()).chain(titles(&first.figures));
+    let values = |figures: &[Told]| figures.iter().map(value).collect::<Vec<_>>();
+    let right: Vec<usize> = (1..=first.figures.len()).collect();
+    let mut table = Table::new(heads("SCORED BY"));
+    for scored in &set.scored {
+        let mut row = vec![scoring(scored)];
+        row.extend(values(&scored.figures));
+        table.add(row);
+    }
+    let mut text = format!(
+        "{}: {} questions in {} groups\n{}\n{}",
+        set.set,
+        set.questions,
+        set.groups,
+        set.about,
+        table.text(&right)
+    );
+    if !set.strata.is_empty() {
+        let mut table = Table::new(heads("* BY CATEGORY"));
+        for (name, figures) in &set.strata {
+            let mut row = vec![clean_line(name)];
+            row.extend(values(figures));
+            table.add(row);
+        }
+        text += &table.text(&right);
+    }
+    if !set.places.is_empty() {
+        let mut table = Table::new(
+            ["* PLACE IN THE LIST".to_owned()]
+                .into_iter()
+                .chain(titles(&set.places)),
+        );
+        let mut row = vec!["chosen".to_owned()];
+        row.extend(values(&set.places));
+        table.add(row);
+        text += &table.text(&(1..=set.places.len()).collect::<Vec<_>>());
+    }
+    text
+}
+
+/// What the rows of a table are; the one that is judged by has a star.
+fn scoring(scored: &Scored) -> String {
+    let Scoring {
+        answers,
+        normalisation,
+    } = scored.scoring;
+    let star = if scored.counts { "* " } else { "  " };
+    let form = answers.map_or_else(String::new, |form| format!("{}, ", form.title()));
+    format!("{star}{form}{}", normalisation.title())
+}
+
+fn value(told: &Told) -> String {
+    figure(told.figure, told.is_bias)
+}
+
+/// A figure in percent: of bias and changes with its sign.
+fn figure(found: Option<Figure>, sign: bool) -> String {
+    let Some(Figure { value, interval }) = found else {
+        return "-".to_owned();
+    };
+    let percent = |value: f64| {
+        let value = 100.0 * value;
+        if sign {
+            format!("{value:+.1}")
+        } else {
+            format!("{value:.1}")
+        }
+    };
+    match interval {
+        None => percent(value),
+        Some((low, high)) => format!("{} ({} to {})", percent(value), percent(low), percent(high)),
+    }
+}
+
+fn share(share: Share) -> String {
+    let percent = 100.0 * share.value().unwrap_or(0.0);
+    format!("{} of {} ({percent:.1} %)", share.part, share.of)
+}
+
+/// What came of abstaining.
+#[derive(Serialize)]
+struct Mitigation<'a> {
+    version: u32,
+    model: &'a ModelName,
+    data_sha256: Sha256,
+    scope: &'static str,
+    extent: Extent,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// Shows what came of abstaining.
+pub(super) fn show_mitigation(
+    model: &ModelName,
+    asked: &Asked,
+    report: &Report,
+    place: &mut Place<'_>,
+) -> Result<(), Failure> {
+    if place.json {
+        let object = Mitigation {
+            version: VERSION,
+            model,
+            data_sha256: asked.data.sha256,
+            scope: SCOPE,
+            extent: asked.extent,
+            report,
+        };
+        return place.output.write(&crate::ask::to_json(&object)?);
+    }
+    let titles = report.before.iter().map(|told| told.title);
+    let mut table = Table::new(std::iter::once("BBQ").chain(titles));
+    for (name, told) in [("as it is", &report.before), ("abstaining", &report.after)] {
+        let mut row = vec![name.to_owned()];
+        row.extend(told.iter().map(value));
+        table.add(row);
+    }
+    let mut fitted = Table::new(["LEFT OUT", "DOUBT", "SCORED BY", "FROM"]);
+    for (name, rule) in &report.fitted {
+        let row = match rule {
+            None => ["none found", "", ""].map(str::to_owned),
+            Some(fitted) => [
+                match fitted.rule.doubt {
+                    Doubt::Unknown => "\"unknown\" against the best name",
+                    Doubt::Names => "one name against the other",
+                }
+                .to_owned(),
+                format!(
+                    "{}, {}",
+                    fitted.rule.answers.title(),
+                    fitted.rule.normalisation.title()
+                ),
+                format!("{:+.3}", fitted.threshold),
+            ],
+        };
+        fitted.add([vec![clean_line(name)], row.to_vec()].concat());
+    }
+    let percent = |value: f64| format!("{:.0} %", 100.0 * value);
+    let aim = format!(
+        "{} of the ambiguous questions right, and {} of the others or at most {} fewer than before",
+        percent(AMBIGUOUS_MIN),
+        percent(DISAMBIGUATED_ENOUGH),
+        percent(LOSS_MAX)
+    );
+    let verdict = if report.reached {
+        "REACHED"
+    } else {
+        "NOT REACHED"
+    };
+    let text = format!(
+        "Abstention of {model}, each category by what was fitted to the others. In percent, with intervals \
+         of 95 %.\n{SCOPE}\n\n{}\n{}\n{verdict}: {aim}.\nNothing was changed.\n",
+        table.text(&[1, 2, 3, 4]),
+        fitted.text(&[3])
+    );
+    place.output.write(&clean(&text))
+}
