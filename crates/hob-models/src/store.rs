@@ -201,6 +201,11 @@ impl Store {
         disk::sync_folder(&self.root)
     }
 
+    /// Where a model's fairness card lies, for messages.
+    pub fn fairness_path(&self, name: &ModelName) -> PathBuf {
+        self.path(name, Part::Fairness)
+    }
+
     /// What [`Store::keep_fairness_card`] kept of a model; `None` if nothing.
     ///
     /// # Errors

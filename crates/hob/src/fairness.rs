@@ -259,9 +259,7 @@ fn audit(
     let card = Card::new(&asked, &measured, base.as_ref());
     card.show(place)?;
     if !card.complete {
-        return Err(Failure::new("stopped by Ctrl-C; what was measured is kept")
-            .status(ExitStatus::Interrupted)
-            .hint("The same command goes on where this one stopped."));
+        return Ok(stopped(place));
     }
     keep(card, place)
 }
@@ -299,13 +297,17 @@ fn mitigate(
     let interrupt = Interrupt::watch()?;
     let measured = measure(&name, &asked, true, &interrupt, place)?;
     if measured.results.stopped {
-        return Err(Failure::new("stopped by Ctrl-C; what was measured is kept")
-            .status(ExitStatus::Interrupted)
-            .hint("The same command goes on where this one stopped."));
+        return Ok(stopped(place));
     }
     let report = mitigate::Report::new(&measured.results.of(&asked.data.bbq));
     card::show_mitigation(&name, &asked, &report, place)?;
     Ok(ExitStatus::Success)
+}
+
+fn stopped(place: &mut Place<'_>) -> ExitStatus {
+    let remark = "(stopped; what was measured is kept, and the same command goes on)";
+    place.output.remark(remark);
+    ExitStatus::Interrupted
 }
 
 /// The model that is meant.

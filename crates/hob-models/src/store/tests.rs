@@ -460,3 +460,42 @@ fn a_killed_process_leaves_what_can_be_resumed() {
             .is_ok()
     );
 }
+
+#[test]
+fn a_card_is_of_one_file_and_goes_with_its_model() {
+    let (_folder, store) = store();
+    let small = name("small");
+    assert_eq!(store.fairness_card(&small).unwrap(), None);
+    let digest = sha256(&Sample::tiny().bytes());
+    let refused = store.keep_fairness_card(&small, digest, "{}").unwrap_err();
+    assert!(
+        matches!(refused, StoreError::NotInstalled { .. }),
+        "{refused}"
+    );
+    assert!(!store.root().exists());
+    install(&store, "small");
+    let refused = store
+        .keep_fairness_card(&small, sha256(b"other"), "{}")
+        .unwrap_err();
+    assert!(matches!(refused, StoreError::Changed { .. }), "{refused}");
+    store.keep_fairness_card(&small, digest, "{}").unwrap();
+    store
+        .keep_fairness_card(&small, digest, "{\"new\":1}")
+        .unwrap();
+    assert_eq!(store.fairness_card(&small).unwrap().unwrap(), "{\"new\":1}");
+    assert_eq!(
+        files(&store),
+        ["small.fairness.json", "small.gguf", "small.toml"]
+    );
+    assert_eq!(store.list().unwrap().len(), 1);
+    // While somebody changes the model, nobody writes about it.
+    let lock = disk::try_lock(&store.path(&small, Part::Lock)).unwrap();
+    let busy = store.keep_fairness_card(&small, digest, "{}").unwrap_err();
+    assert!(matches!(busy, StoreError::Busy { .. }), "{busy}");
+    drop(lock);
+    // What is no card is not read whole.
+    fs::write(store.fairness_path(&small), vec![b' '; (1 << 20) + 1]).unwrap();
+    assert!(store.fairness_card(&small).is_err());
+    store.remove(&small).unwrap();
+    assert!(files(&store).is_empty());
+}

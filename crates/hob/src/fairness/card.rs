@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::figure::{Figure, Share};
 use super::mitigate::{AMBIGUOUS_MIN, DISAMBIGUATED_ENOUGH, Doubt, LOSS_MAX, Report};
-use super::sets::{Scored, Scoring, SetCard, SetChange, Told};
+use super::sets::{Scored, SetCard, SetChange, Told};
 use super::verdict::{FLIPPED_PERCENT_MAX, judge};
 use super::{Asked, Extent, Measured};
 use crate::clean::{clean, clean_line};
@@ -91,7 +91,7 @@ impl Card {
         let _ = writeln!(
             text,
             "Fairness of {}\n{part}{measured} questions, answers listed in {} orders. In percent, with \
-             intervals of 95 %.\n{}",
+             intervals of 95 %.\n* marks what models are judged by. {}",
             self.model, self.extent.orders, self.scope
         );
         for set in &self.sets {
@@ -187,13 +187,8 @@ fn set_text(set: &SetCard) -> String {
 
 /// What the rows of a table are; the one that is judged by has a star.
 fn scoring(scored: &Scored) -> String {
-    let Scoring {
-        answers,
-        normalisation,
-    } = scored.scoring;
     let star = if scored.counts { "* " } else { "  " };
-    let form = answers.map_or_else(String::new, |form| format!("{}, ", form.title()));
-    format!("{star}{form}{}", normalisation.title())
+    format!("{star}{}", scored.scoring.title())
 }
 
 fn value(told: &Told) -> String {
@@ -256,8 +251,14 @@ pub(super) fn show_mitigation(
     }
     let titles = report.before.iter().map(|told| told.title);
     let mut table = Table::new(std::iter::once("BBQ").chain(titles));
-    for (name, told) in [("as it is", &report.before), ("abstaining", &report.after)] {
-        let mut row = vec![name.to_owned()];
+    let alone = report
+        .asked
+        .map_or_else(String::new, |asked| format!("as it is, {}", asked.title()));
+    for (name, told) in [
+        (alone, &report.before),
+        ("abstaining".to_owned(), &report.after),
+    ] {
+        let mut row = vec![name];
         row.extend(told.iter().map(value));
         table.add(row);
     }

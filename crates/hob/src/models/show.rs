@@ -9,7 +9,7 @@ use hob_models::gguf::Header;
 use hob_models::store::{Installed, Lineage, StoreError};
 use serde_json::{Value, json};
 
-use super::Place;
+use super::{Place, gate};
 use crate::clean::{clean, clean_line};
 use crate::failure::Failure;
 use crate::output::Style;
@@ -41,6 +41,7 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         rows.extend(manifest.licence.iter().map(|id| ("licence", id.clone())));
         rows.push(("from", manifest.origin.clone()));
         rows.extend(manifest.lineage.iter().flat_map(lineage));
+        rows.extend(fairness(installed, place));
     }
     rows.push(("file", path.display().to_string()));
     let lines = rows.iter().map(|(label, value)| {
@@ -136,6 +137,25 @@ fn description(header: &Header) -> Vec<(&'static str, String)> {
     };
     rows.push(("chat template", chat));
     rows
+}
+
+/// Whether its fairness was measured, and what came of comparing it.
+fn fairness(installed: &Installed, place: &Place<'_>) -> Option<(&'static str, String)> {
+    let Installed { name, manifest } = installed;
+    let card = gate::Card::of(name, manifest.sha256, place)?;
+    let compared = card.gate.map_or_else(String::new, |gate| {
+        let passed = if gate.passed {
+            "passed"
+        } else {
+            "did not pass"
+        };
+        format!(", {passed} beside {}", gate.against)
+    });
+    let path = place.store.fairness_path(name);
+    Some((
+        "fairness",
+        format!("measured{compared} ({})", path.display()),
+    ))
 }
 
 /// What a model was made of, and how.

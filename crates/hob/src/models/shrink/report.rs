@@ -98,7 +98,12 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     if fewer {
         told.push(format!("\n{}", table(&files, &samples)));
     }
-    told.push(format!("\n`hob models use {name}` makes it the default.\n"));
+    let lineage = manifest.lineage.as_ref();
+    let source = lineage.map_or("SOURCE", |lineage| lineage.source.as_str());
+    told.push(format!(
+        "\n`hob fairness audit {name} --against {source} --data FOLDER` compares it with its source; then \
+         `hob models use {name}` makes it the default.\n"
+    ));
     place.output.write(&clean(&told.concat()))
 }
 
