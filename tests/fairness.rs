@@ -128,7 +128,7 @@ impl Questions {
 
 /// A question of ours in BBQ's format.
 fn bbq(shoes: &str, group: u64, at: u64) -> Value {
-    let (harmful, ambiguous) = (at < 2, at % 2 == 0);
+    let (harmful, ambiguous) = (at < 2, at.is_multiple_of(2));
     let more = if ambiguous {
         String::new()
     } else {
