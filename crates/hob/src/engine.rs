@@ -26,6 +26,8 @@ pub(crate) use quantize::Order;
 
 mod score;
 
+mod score;
+
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
 const SANDBOX_VARIABLE: &str = "HOB_ENGINE_SANDBOX";
