@@ -1,6 +1,7 @@
 //! Commands on their way from the thread that reads them to the decode thread, and how a cancel
 //! or an urgent request gets ahead of a step that is under way.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SendError, SyncSender, TryRecvError, sync_channel};
@@ -11,6 +12,7 @@ use hob_api::chat::Class;
 use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
+use hob_ipc::passages::{OpenText, ReadText};
 use hob_ipc::score::Score;
 use hob_ipc::tokens::Tokenize;
 
@@ -31,6 +33,10 @@ pub enum Inbound {
     Score(Box<Score>, Instant),
     /// Make tokens of a text.
     Tokenize(Tokenize),
+    /// Open a text: its bytes, if they could be read and are one.
+    OpenText(OpenText, io::Result<String>),
+    /// Read on in it; with the memory for scores, if one came along.
+    ReadText(ReadText, Option<OwnedFd>),
     /// Stop a request.
     Cancel(RequestId),
     /// Keep a prefix; with its state, if one came along.

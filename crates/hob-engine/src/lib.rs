@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod llama;
 pub mod memories;
 pub mod outgoing;
+pub mod passages;
 pub mod pins;
 pub mod prefix;
 pub mod prompt;

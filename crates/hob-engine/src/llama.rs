@@ -415,6 +415,10 @@ impl Model for Llama<'_> {
         ))
     }
 
+    fn text(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        Ok(prompt::encode_text(&self.words, text))
+    }
+
     fn continuation(&self, text: &str) -> Result<Vec<Token>, Failure> {
         self.refuse_hopeless(text.len())?;
         Ok(prompt::encode_continuation(&self.words, text))

@@ -299,15 +299,21 @@ fn common(parts: &[Part], one: Path, other: Path) -> usize {
 }
 
 /// What may come next, by one row's scores.
-struct Next<'a> {
+#[derive(Debug)]
+pub struct Next<'a> {
     scores: &'a [f32],
+    highest: f32,
     /// The logarithm of the sum of all tokens' exponentiated scores.
     log_sum: f64,
     likeliest: Option<Token>,
 }
 
 impl<'a> Next<'a> {
-    fn new(scores: &'a [f32]) -> Result<Self, Failure> {
+    /// Of these scores.
+    ///
+    /// # Errors
+    /// [`FailureCode::Decode`] if they are no numbers.
+    pub fn new(scores: &'a [f32]) -> Result<Self, Failure> {
         let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let likeliest = scores.iter().position(|score| *score >= highest);
         // `max` passes over what is no number, and the sum does not.
@@ -321,13 +327,29 @@ impl<'a> Next<'a> {
         }
         Ok(Self {
             scores,
+            highest,
             log_sum: f64::from(highest) + sum.ln(),
             likeliest: likeliest.and_then(|token| Token::try_from(token).ok()),
         })
     }
 
+    /// The highest score.
+    pub fn highest(&self) -> f32 {
+        self.highest
+    }
+
+    /// The logarithm of the sum of all tokens' exponentiated scores.
+    pub fn log_sum(&self) -> f64 {
+        self.log_sum
+    }
+
+    /// The first token of those with the highest score.
+    pub fn likeliest(&self) -> Option<Token> {
+        self.likeliest
+    }
+
     /// How likely it is one of these.
-    fn log_probability(&self, tokens: &[Token]) -> f64 {
+    pub fn log_probability(&self, tokens: &[Token]) -> f64 {
         let each = tokens.iter().filter_map(|token| {
             let score = self.scores.get(usize::try_from(*token).ok()?)?;
             Some((f64::from(*score) - self.log_sum).exp())

@@ -30,6 +30,7 @@ use crate::wire::Events;
 
 mod constrained;
 mod embedding;
+mod passages;
 mod reading;
 mod scoring;
 mod step;
@@ -112,6 +113,15 @@ pub trait Model {
     /// # Errors
     /// [`FailureCode::NoChatTemplate`] or [`FailureCode::Template`].
     fn tokenize(&self, prompt: &Prompt) -> Result<Vec<Token>, Failure>;
+
+    /// Tokens of a text of any length, beginning with the one that begins every prompt if the model wants
+    /// that; no other control token is among them.
+    ///
+    /// # Errors
+    /// As of [`Model::tokenize`].
+    fn text(&self, text: &str) -> Result<Vec<Token>, Failure> {
+        self.tokenize(&Prompt::Text(text.to_owned()))
+    }
 
     /// Tokens of a text that follows a prompt; no control token is among them.
     ///
@@ -223,6 +233,7 @@ pub fn serve<M: Model>(
         embeddings: embedding::Jobs::default(),
         parked: Vec::new(),
         scorings: scoring::Jobs::default(),
+        text: None,
         cache_reported: (0, 0),
         paces: Paces::new(limits.n_batch as usize),
         model,
@@ -261,7 +272,10 @@ pub fn serve<M: Model>(
                     continue;
                 }
             }
-            None if reading => server.read_pins()?,
+            None if reading => {
+                server.leave_passage();
+                server.read_pins()?;
+            }
             None => {}
         }
         // Also after a request: making tokens of a long prompt takes a while, and a burst of them
@@ -289,6 +303,7 @@ struct Server<'a, M: Model> {
     /// Requests whose grammars are being compiled.
     parked: Vec<constrained::Parked>,
     scorings: scoring::Jobs,
+    text: Option<passages::Text>,
     /// Entries and bytes on the shelf, as hobd knows them.
     cache_reported: (u32, u64),
     arrivals: u64,
@@ -319,6 +334,9 @@ impl<M: Model> Server<'_, M> {
     }
 
     fn obey(&mut self, command: Inbound) -> io::Result<()> {
+        if !matches!(command, Inbound::ReadText(..) | Inbound::Tokenize(_)) {
+            self.leave_passage();
+        }
         match command {
             Inbound::Generate(request, received) => {
                 self.pulse.set_working(true);
@@ -334,6 +352,11 @@ impl<M: Model> Server<'_, M> {
                 self.start_scoring(&request, received)
             }
             Inbound::Tokenize(request) => self.tell_tokens(&request),
+            Inbound::OpenText(request, text) => self.open_text(request, text),
+            Inbound::ReadText(request, memory) => {
+                self.pause_reading();
+                self.read_text(request, memory)
+            }
             Inbound::Cancel(id) => self.cancel(id),
             Inbound::Pin(pin, state) => self.pin(&pin, state),
             Inbound::Unpin(id) => self.unpin(id),

@@ -1,9 +1,11 @@
 //! The socket to hobd: the first message with its descriptors, then frames both ways.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,6 +14,7 @@ use crate::inbox::{Inbound, Sender};
 use crate::saved;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
 use hob_ipc::message::Load;
+use hob_ipc::passages::TEXT_BYTES_MAX;
 use hob_ipc::quantize::Quantize;
 use hob_ipc::start::DESCRIPTORS_MAX;
 use hob_ipc::{Command, Decoder, EngineEvent, FrameError};
@@ -232,6 +235,11 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
         (Command::Embed(request), _) => Inbound::Embed(request, Instant::now()),
         (Command::Score(request), _) => Inbound::Score(request, Instant::now()),
         (Command::Tokenize(request), _) => Inbound::Tokenize(request),
+        (Command::OpenText(request), Some(memory)) => {
+            let text = text(memory, request.bytes);
+            Inbound::OpenText(request, text)
+        }
+        (Command::ReadText(request), memory) => Inbound::ReadText(request, memory),
         (Command::Cancel { id }, _) => Inbound::Cancel(id),
         (Command::Pin(pin), memory) => {
             // Copied here, so that descriptors do not pile up and the decode thread goes on.
@@ -243,10 +251,21 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
         }
         (Command::Unpin { id }, _) => Inbound::Unpin(id),
         (Command::SavePin { id }, Some(memory)) => Inbound::SavePin(id, memory),
-        (Command::SavePin { .. }, None) => return Err(ReadError::Descriptors),
+        (Command::SavePin { .. } | Command::OpenText(_), None) => {
+            return Err(ReadError::Descriptors);
+        }
         (Command::LimitCache { bytes }, _) => Inbound::LimitCache(bytes),
         (Command::Load(_) | Command::Quantize(_), _) => return Err(ReadError::SecondLoad),
     })
+}
+
+/// The text of `bytes` bytes that lies in `memory`.
+fn text(memory: OwnedFd, bytes: u64) -> io::Result<String> {
+    let length = usize::try_from(bytes).ok();
+    let length = length.filter(|_| (1..=TEXT_BYTES_MAX).contains(&bytes));
+    let mut text = vec![0; length.ok_or(io::ErrorKind::InvalidInput)?];
+    File::from(memory).read_exact_at(&mut text, 0)?;
+    String::from_utf8(text).map_err(io::Error::other)
 }
 
 /// Where events go.

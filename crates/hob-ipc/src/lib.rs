@@ -14,6 +14,8 @@
 //!  │◄── Scored {id, …}…                              │
 //!  │ Tokenize {id, text} ──────────────────────────►│   not by hobd: by hob's workshop
 //!  │◄── Tokenized {id, …}                            │   one each, in their order
+//!  │ OpenText {id, bytes} + its fd, ReadText {id, …} ►│   the same, for how a text is foreseen
+//!  │◄── TextOpened {id, …}, TextRead {id, …}         │   or Failed {id}
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
 //!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
 //!  │◄── Heartbeat {…}                                │   every second from the start on
@@ -34,8 +36,10 @@ pub mod frame;
 pub mod kernels;
 pub mod memory;
 pub mod message;
+pub mod passages;
 pub mod quantize;
 pub mod score;
+pub mod shared;
 pub mod start;
 pub mod tokens;
 

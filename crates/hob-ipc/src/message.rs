@@ -9,6 +9,7 @@ use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
+use crate::passages::{OpenText, ReadText, Scores, TextOpened, TextRead};
 use crate::quantize::Quantize;
 use crate::score::{Score, ScoreFailure, Scored};
 use crate::tokens::{Tokenize, Tokenized};
@@ -63,6 +64,10 @@ pub enum Command {
     Score(Box<Score>),
     /// Make tokens of a text; answered at once, by [`EngineEvent::Tokenized`].
     Tokenize(Tokenize),
+    /// Open a text whose descriptor comes with this message.
+    OpenText(OpenText),
+    /// Read on in the open text. Where scores are handed over, a descriptor comes with this message.
+    ReadText(ReadText),
     /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
     /// ended before this arrived.
     Cancel {
@@ -94,7 +99,8 @@ impl Command {
     /// Whether a descriptor comes with the message's first byte, or two with [`Command::Quantize`]'s.
     pub fn brings_descriptor(&self) -> bool {
         match self {
-            Self::Load(_) | Self::Quantize(_) | Self::SavePin { .. } => true,
+            Self::Load(_) | Self::Quantize(_) | Self::SavePin { .. } | Self::OpenText(_) => true,
+            Self::ReadText(read) => read.scores != Scores::Drop,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
             | Self::Embed(_)
@@ -404,6 +410,10 @@ pub enum EngineEvent {
     Scored(Scored),
     /// A text's tokens.
     Tokenized(Tokenized),
+    /// A text is open.
+    TextOpened(TextOpened),
+    /// What a step told of a passage.
+    TextRead(TextRead),
     /// An answer is complete.
     Finished(Finished),
     /// A request failed.
@@ -621,4 +631,6 @@ pub enum FailureCode {
     Constraint(ConstraintFailure),
     /// No likelihoods are told.
     Score(ScoreFailure),
+    /// A text can't be opened or read on as asked.
+    Text,
 }

@@ -23,7 +23,6 @@ use crate::providers::ProviderName;
 mod definitions;
 mod disk;
 mod entry;
-mod memory;
 mod registry;
 mod snapshot;
 #[cfg(test)]
@@ -35,6 +34,9 @@ pub use registry::{Call, HomePrefix, Outgoing, Pins};
 
 /// Most pins of one owner.
 pub const PINS_PER_OWNER_MAX: usize = 8;
+
+/// What the memory in which they go to the engine and back is called.
+const MEMORY: &str = "hob-pin";
 
 /// What the ids of their texts begin with: their snapshots outlive them for a while.
 const HOME_TEXT: &str = "home.";

@@ -277,6 +277,8 @@ pub(super) fn failure(code: FailureCode, prompt_tokens: u32, n_ctx: u32) -> ApiE
             ErrorCode::Internal,
             "the engine was given more requests than it takes",
         ),
+        // Nothing in hobd opens texts.
+        FailureCode::Text => ApiError::new(ErrorCode::Internal, "the engine lost its place"),
     }
 }
 

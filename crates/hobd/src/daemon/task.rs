@@ -394,7 +394,10 @@ impl Daemon {
             EngineEvent::Embedding(embedding) => self.embedded(embedding),
             EngineEvent::Scored(scored) => self.scored(scored),
             // Out of turn: the ledger has ended an engine that says this.
-            EngineEvent::Tokenized(_) | EngineEvent::Quantized => {}
+            EngineEvent::Tokenized(_)
+            | EngineEvent::Quantized
+            | EngineEvent::TextOpened(_)
+            | EngineEvent::TextRead(_) => {}
             EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),
             EngineEvent::Finished(finished) => {
                 let name = self.shown.model_name();

@@ -97,9 +97,11 @@ impl Ledger {
                 let account = score::Account::new(request);
                 self.scores.insert(request.id, account);
             }
-            // hobd never asks for tokens or other weights, so that an answer is out of turn.
+            // hobd never asks for tokens or other weights, or opens texts, so that an answer is out of turn.
             Command::Tokenize(_)
             | Command::Quantize(_)
+            | Command::OpenText(_)
+            | Command::ReadText(_)
             | Command::Cancel { .. }
             | Command::Unpin { .. } => {}
         }
@@ -150,7 +152,10 @@ impl Ledger {
                 let sane = account.takes(scored, self.n_ctx);
                 sane.then_some(()).ok_or(Violation::Figures(scored.id))
             }
-            EngineEvent::Tokenized(_) | EngineEvent::Quantized => Err(Violation::OutOfTurn),
+            EngineEvent::Tokenized(_)
+            | EngineEvent::Quantized
+            | EngineEvent::TextOpened(_)
+            | EngineEvent::TextRead(_) => Err(Violation::OutOfTurn),
             EngineEvent::Finished(finished) => self.finished(finished),
             EngineEvent::Failed {
                 id, code, message, ..
@@ -231,7 +236,7 @@ impl Ledger {
         let account = self.requests.remove(&id);
         let account = account.ok_or(Violation::ForeignRequest(id))?;
         let sane = match code {
-            FailureCode::Embed(_) | FailureCode::Score(_) => false,
+            FailureCode::Embed(_) | FailureCode::Score(_) | FailureCode::Text => false,
             // These words go to the client.
             FailureCode::Constraint(_) => {
                 let plain = !message.chars().any(char::is_control);

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use hob_api::pin::{Pin, PinMessage, PinSource, PinState};
 use hob_ipc::Command;
 use hob_ipc::message::{self, PinFailure, PinId};
+use hob_ipc::shared;
 
 use super::registry::Outgoing;
 use super::snapshot::Snapshot;
-use super::{Definition, TextId, memory};
+use super::{Definition, MEMORY, TextId};
 
 /// What is known of a pin's snapshot for the model that is loaded or loading.
 #[derive(Debug, Default)]
@@ -134,7 +135,7 @@ impl Entry {
         if std::mem::replace(&mut self.asked, true) {
             return None;
         }
-        let made = memory::fixed(bytes).and_then(|memory| {
+        let made = shared::fixed(MEMORY, bytes).and_then(|memory| {
             let theirs = OwnedFd::from(memory.try_clone()?);
             Ok((memory, theirs))
         });

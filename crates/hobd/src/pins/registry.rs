@@ -11,11 +11,12 @@ use hob_api::pin::{PinSource, PinState};
 use hob_api::status::CacheStatus;
 use hob_ipc::Command;
 use hob_ipc::message::{PinId, PinState as EngineState, Ready};
+use hob_ipc::shared;
 
 use super::disk::{Disk, Done, Found, Job, PutReply};
 use super::entry::{Entry, Stored};
 use super::snapshot::Header;
-use super::{Definition, Owner, PinName, definitions, memory};
+use super::{Definition, Owner, PinName, definitions};
 use crate::settings::Settings;
 
 mod doors;
@@ -243,7 +244,7 @@ impl Pins {
             return;
         };
         // From here on not even the engine can change what is checked and stored.
-        let sealed = memory::seal(&memory).and_then(|()| memory.metadata());
+        let sealed = shared::seal(&memory).and_then(|()| memory.metadata());
         let bytes = match sealed {
             // What the engine says of the pin by now may be of another state.
             Ok(metadata) => metadata.len(),

@@ -12,10 +12,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 
 use hob_ipc::message::STATE_FORMAT_BYTES_MAX;
+use hob_ipc::shared;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{TextId, memory};
+use super::{MEMORY, TextId};
 
 const MAGIC: [u8; 8] = *b"hobsnap\x01";
 const CHECKSUM_BYTES: usize = 32;
@@ -80,9 +81,9 @@ pub(super) fn write(file: &mut File, header: &Header, memory: &File) -> io::Resu
 /// # Errors
 /// [`ReadError`].
 pub(super) fn read(file: File, bytes_max: u64) -> Result<Snapshot, ReadError> {
-    let (header, mut memory) = check(file, bytes_max, memory::fixed)?;
+    let (header, mut memory) = check(file, bytes_max, |bytes| shared::fixed(MEMORY, bytes))?;
     memory.rewind()?;
-    memory::seal(&memory)?;
+    shared::seal(&memory)?;
     Ok(Snapshot { header, memory })
 }
 

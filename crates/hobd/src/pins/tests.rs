@@ -9,6 +9,7 @@ use hob_api::chat::Role;
 use hob_api::pin::{Pin, PinSource, PinState};
 use hob_ipc::Command;
 use hob_ipc::message::{PinFailure, PinId, PinState as EngineState, Ready};
+use hob_ipc::shared;
 use proptest::prelude::*;
 
 use super::snapshot::{Header, ReadError};
@@ -39,7 +40,7 @@ fn header(bytes: u64) -> Header {
 }
 
 fn memory_of(payload: &[u8]) -> File {
-    let mut memory = memory::fixed(payload.len() as u64).unwrap();
+    let mut memory = shared::fixed("test", payload.len() as u64).unwrap();
     memory.write_all(payload).unwrap();
     memory
 }
@@ -127,7 +128,7 @@ proptest! {
 #[test]
 fn memory_that_the_engine_may_still_write_to_is_not_taken() {
     let memory = memory_of(b"state");
-    memory::seal(&memory).unwrap();
+    shared::seal(&memory).unwrap();
     assert!((&memory).write_all(b"other").is_err());
 }
 

@@ -77,7 +77,10 @@ fn main() -> anyhow::Result<()> {
                 tokens: vec![i32::MAX],
                 exact: true,
             })),
-            Command::Unpin { .. } | Command::LimitCache { .. } => {}
+            Command::Unpin { .. }
+            | Command::LimitCache { .. }
+            | Command::OpenText(_)
+            | Command::ReadText(_) => {}
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
                     cancelled.store(true, Ordering::Relaxed);

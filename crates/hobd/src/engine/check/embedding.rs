@@ -63,7 +63,7 @@ impl Account {
                 | EmbedFailure::Empty { index }
                 | EmbedFailure::Token { index },
             ) => index < self.inputs,
-            FailureCode::Score(_) => false,
+            FailureCode::Score(_) | FailureCode::Text => false,
             _ => true,
         }
     }

@@ -84,7 +84,7 @@ impl Account {
                 | ScoreFailure::Empty { part }
                 | ScoreFailure::TooManyTokens { part },
             ) => usize::try_from(part).is_ok_and(|part| part < self.continuations.len()),
-            FailureCode::Embed(_) => false,
+            FailureCode::Embed(_) | FailureCode::Text => false,
             _ => true,
         }
     }

@@ -1,4 +1,4 @@
-//! Memory that hobd and the engine hand each other, as a descriptor.
+//! Memory that the engine and who started it hand each other, as a descriptor.
 
 use std::fs::File;
 use std::io;
@@ -6,16 +6,17 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
-/// New memory of `bytes` zero bytes that can be written, and can neither grow nor shrink.
+/// New memory of `bytes` zero bytes that can be written, and can neither grow nor shrink. `name` is shown
+/// where the kernel tells what memory is for.
 ///
 /// # Errors
 /// As of `memfd_create(2)`.
-pub(super) fn fixed(bytes: u64) -> io::Result<File> {
+pub fn fixed(name: &str, bytes: u64) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::NOEXEC_SEAL;
-    let file = match memfd_create("hob-pin", flags) {
+    let file = match memfd_create(name, flags) {
         // Linux before 6.3 does not know the flag.
         Err(rustix::io::Errno::INVAL) => {
-            memfd_create("hob-pin", flags.difference(MemfdFlags::NOEXEC_SEAL))?
+            memfd_create(name, flags.difference(MemfdFlags::NOEXEC_SEAL))?
         }
         file => file?,
     };
@@ -28,7 +29,7 @@ pub(super) fn fixed(bytes: u64) -> io::Result<File> {
 ///
 /// # Errors
 /// If somebody has it mapped for writing still.
-pub(super) fn seal(memory: impl AsFd) -> io::Result<()> {
+pub fn seal(memory: impl AsFd) -> io::Result<()> {
     fcntl_add_seals(memory, SealFlags::WRITE | SealFlags::SEAL)?;
     Ok(())
 }
