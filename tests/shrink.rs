@@ -125,7 +125,17 @@ async fn a_smaller_model_is_installed_and_answers() {
     let mut command = setup.command(&binary("hob"));
     command
         .args([
-            "models", "evaluate", TEST_MODEL, &small, "--json", "--pieces", "1", "--text",
+            "models",
+            "evaluate",
+            TEST_MODEL,
+            &small,
+            "--json",
+            "--pieces",
+            "1",
+            "--windows",
+            "0",
+            "--quick",
+            "--text",
         ])
         .arg(&corpus)
         .env("HOB_ENGINE_THREADS", "1");
@@ -332,7 +342,9 @@ fn bits(setup: &Setup, texts: &[String]) -> (f64, f64) {
     });
     let mut command = setup.command(&binary("hob"));
     command
-        .args(["models", "evaluate", TEST_MODEL, "--json", "--text"])
+        .args([
+            "models", "evaluate", TEST_MODEL, "--json", "--quick", "--text",
+        ])
         .args(files)
         .env("HOB_ENGINE_THREADS", "1");
     let output = command.output().unwrap();

@@ -1,8 +1,6 @@
 //! An engine of hob's own, for work on models that are not hobd's: the same sandboxed program, started
 //! without hobd. What it says is not believed where it can't be, as it parses files of others.
 
-mod quantize;
-
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -22,11 +20,15 @@ use hob_ipc::{Command, Decoder, EngineEvent, RequestId, encode, start};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+
+mod pace;
+mod quantize;
+mod score;
+mod text;
+
+pub(crate) use pace::{Footprint, Pace};
 pub(crate) use quantize::Order;
-
-mod score;
-
-mod score;
+pub(crate) use text::Foreseen;
 
 /// Another engine, and how it is started; hobd's own variables.
 const PATH_VARIABLE: &str = "HOB_ENGINE_PATH";
@@ -111,6 +113,8 @@ pub(crate) struct Engine {
     requests: u64,
     /// Tokens of the vocabulary, as the model's header has them.
     vocabulary: u32,
+    /// Bytes of the open text.
+    text_bytes: u64,
 }
 
 impl Drop for Engine {
@@ -134,7 +138,7 @@ impl Engine {
         let mut engine = Self::start(vocabulary, interrupt)?;
         // llama.cpp reads on from where the file stands, which is one place for all its descriptors.
         rewind(model).map_err(|error| EngineError::Lost(error.to_string()))?;
-        engine.send_first(&Command::Load(load()), &[model.as_fd()])?;
+        engine.send_with(&Command::Load(load()), &[model.as_fd()])?;
         engine.wait(|event| match event {
             EngineEvent::Ready(_) => Some(Ok(())),
             EngineEvent::LoadFailed { code, message } => {
@@ -163,14 +167,15 @@ impl Engine {
             interrupt: interrupt.clone(),
             requests: 0,
             vocabulary,
+            text_bytes: 0,
         };
         let limited = engine.socket.set_read_timeout(Some(SILENCE));
         limited.map_err(|error| EngineError::Lost(error.to_string()))?;
         Ok(engine)
     }
 
-    /// Sends the first message with the descriptors that belong to it.
-    fn send_first(
+    /// Sends a command with the descriptors that belong to it.
+    fn send_with(
         &mut self,
         command: &Command,
         descriptors: &[BorrowedFd<'_>],

@@ -31,6 +31,7 @@ use hob_models::{ModelName, Sha256};
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::output::Output;
+use evaluate::{Against, EvaluateOptions};
 use progress::Meter;
 
 /// Where `hob models` works.
@@ -98,19 +99,25 @@ pub(crate) enum ModelsCommand {
         /// One model [default: all]
         name: Option<String>,
     },
-    /// Measure how well models foresee a text, in bits for each byte of it: fewer are better
+    /// Measure what models are worth and what they cost: how well they foresee a text, speed, memory
     Evaluate {
         /// Installed models; the others are compared with the first
         #[arg(required = true)]
         models: Vec<String>,
-        /// UTF-8 text that the models were not made for
-        #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
-        #[arg(value_hint = ValueHint::FilePath)]
-        text: Vec<PathBuf>,
-        /// How many pieces of the text are read, of up to 1.5 KiB, spread over all of it
-        #[arg(long, value_name = "N", default_value_t = 64)]
-        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
-        pieces: u16,
+        /// An installed model with the same vocabulary: how far from it are the others, token by token?
+        #[arg(long, value_name = "MODEL")]
+        against: Option<String>,
+        #[command(flatten)]
+        options: EvaluateOptions,
+    },
+    /// Measure two models side by side, and mark what differs beyond error
+    Compare {
+        /// An installed model
+        a: String,
+        /// Another one, compared with it
+        b: String,
+        #[command(flatten)]
+        options: EvaluateOptions,
     },
     /// Make a smaller model of an installed one, for what a text of yours is like
     Shrink(shrink::ShrinkOptions),
@@ -188,9 +195,15 @@ fn run_for(
         ModelsCommand::Verify { name } => keep::verify(name.as_deref(), place)?,
         ModelsCommand::Evaluate {
             models,
-            text,
-            pieces,
-        } => evaluate::run(&models, &text, pieces.into(), place)?,
+            against,
+            options,
+        } => {
+            let against = against.map_or(Against::Nobody, Against::Model);
+            evaluate::run(&models, &against, &options, place)?;
+        }
+        ModelsCommand::Compare { a, b, options } => {
+            evaluate::run(&[a, b], &Against::First, &options, place)?;
+        }
         ModelsCommand::Shrink(options) => shrink::run(options, place)?,
         ModelsCommand::Remove { name, yes } => return keep::remove(&name, yes, place),
         ModelsCommand::Use { name, anyway } => return keep::choose(&name, anyway, place),

@@ -46,7 +46,7 @@ impl Engine {
             scheme: order.scheme,
             uniform: order.uniform,
         });
-        engine.send_first(&command, &[source.as_fd(), target.as_fd()])?;
+        engine.send_with(&command, &[source.as_fd(), target.as_fd()])?;
         let mut grown = (0, Instant::now());
         loop {
             let done = engine.wait(|event| match event {

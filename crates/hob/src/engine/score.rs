@@ -2,30 +2,12 @@
 
 use hob_api::chat::Class;
 use hob_api::score::Likelihood;
-use hob_ipc::message::Prompt;
 use hob_ipc::score::{LOG_PROBABILITY_MIN, Score, ScorePart};
 use hob_ipc::{Command, EngineEvent};
 
 use super::{Engine, EngineError, N_CTX};
 
 impl Engine {
-    /// How likely the model finds `rest` behind `before`, neither of them empty.
-    ///
-    /// # Errors
-    /// [`EngineError`], also where they have more tokens than the context.
-    pub(crate) fn likelihood(
-        &mut self,
-        before: &str,
-        rest: &str,
-    ) -> Result<Likelihood, EngineError> {
-        let part = ScorePart {
-            prompt: Prompt::Text(before.to_owned()),
-            continuations: vec![rest.to_owned()],
-        };
-        let told = self.likelihoods(vec![part], false)?;
-        told.into_iter().flatten().next().ok_or(EngineError::Absurd)
-    }
-
     /// How likely the model finds each continuation of each part, in their order, and with `ends`, that an
     /// answer ends behind it. What parts have in common at their beginning is computed once, so that
     /// few requests of many parts are quicker than many of few. The bounds on a request are those of

@@ -8,7 +8,7 @@ use hob_models::source::Watch;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clean::clean_line;
-use crate::render::bytes;
+use crate::render::{bytes, span};
 
 /// Between the lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -133,7 +133,7 @@ impl Watch for Meter {
                 }
                 (Some(total), Unit::Share) => {
                     let left = self.bar.eta().as_secs();
-                    format!("{} % ({left} s left)", percent(total))
+                    format!("{} % ({} left)", percent(total), span(left))
                 }
                 (None, _) => bytes(done),
             };

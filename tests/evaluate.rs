@@ -1,0 +1,200 @@
+//! What models are worth, by `hob models evaluate` and `compare`: the real programs, the real engine, a real
+//! model.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap is a failed test, and what is printed is shown with it"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use hob_e2e::{Setup, TEST_MODEL, binary};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A text of the project's own.
+fn text() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
+}
+
+fn hob(setup: &Setup, arguments: &[&str]) -> Command {
+    let mut command = setup.command(&binary("hob"));
+    command
+        .arg("models")
+        .args(arguments)
+        .env("HOB_ENGINE_THREADS", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn done(output: &Output) -> &Output {
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+/// What a run that must fail said.
+fn refused(output: &Output) -> String {
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A store of one's own with the test model in it, the same once more as "twin", and one with fewer tokens
+/// as "pruned".
+fn setup() -> Setup {
+    let setup = Setup::empty().with_real_engine();
+    let shared = Setup::real();
+    for kind in ["gguf", "toml"] {
+        let name = format!("{TEST_MODEL}.{kind}");
+        let to = setup.models_dir().join(&name);
+        fs::copy(shared.models_dir().join(&name), to).unwrap();
+    }
+    let file = setup.models_dir().join(format!("{TEST_MODEL}.gguf"));
+    let file = file.to_str().unwrap();
+    done(
+        &hob(&setup, &["import", file, "--name", "twin"])
+            .output()
+            .unwrap(),
+    );
+    let corpus = text();
+    let corpus = [
+        "shrink",
+        TEST_MODEL,
+        "--out",
+        "pruned",
+        "--corpus",
+        corpus.to_str().unwrap(),
+    ];
+    done(&hob(&setup, &corpus).output().unwrap());
+    setup
+}
+
+fn number(value: &Value) -> f64 {
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[test]
+fn a_model_is_like_its_twin_and_another_vocabulary_is_not_compared_by_tokens() {
+    let setup = setup();
+    let text = text();
+    let text = text.to_str().unwrap();
+    let page = setup.home().join("page.html");
+    let small = ["--quick", "--pieces", "2", "--windows", "2", "--text", text];
+    let compared = hob(&setup, &["compare", TEST_MODEL, "twin", "--json", "--html"])
+        .arg(&page)
+        .args(small)
+        .output()
+        .unwrap();
+    let card: Value = serde_json::from_slice(&done(&compared).stdout).unwrap();
+    assert_eq!(
+        (&card["pieces"], &card["against"]),
+        (&2.into(), &TEST_MODEL.into())
+    );
+    let [one, twin] = [0, 1].map(|at| &card["models"][at]);
+    let bits = number(&one["bits_per_byte"]["value"]);
+    assert!((0.3..3.0).contains(&bits), "{card}");
+    let perplexity = number(&one["perplexity"]["value"]);
+    assert!((2.0..200.0).contains(&perplexity), "{card}");
+    // Sums of the same numbers, in the same order.
+    assert!(number(&twin["difference"]["value"]).abs() < 1e-9, "{card}");
+    assert!(
+        number(&twin["perplexity_percent_more"]["value"]).abs() < 1e-6,
+        "{card}"
+    );
+    let apart = &twin["against"];
+    assert!(number(&apart["divergence"]["value"]) < 1e-9, "{card}");
+    assert!(
+        (number(&apart["agreement"]["value"]) - 1.0).abs() < 1e-9,
+        "{card}"
+    );
+    assert_eq!(twin["windows"], 2);
+    assert_eq!(one["vocabulary"], 49_152);
+    for figure in [
+        "prefill_per_second",
+        "decode_per_second",
+        "memory_peak_bytes",
+    ] {
+        assert!(number(&one[figure]) > 0.0, "{figure}: {card}");
+    }
+    assert_eq!(one["languages"].as_array().unwrap().len(), 16);
+
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains(TEST_MODEL) && page.contains("<svg") && page.ends_with("</html>\n"));
+
+    let pruned = hob(&setup, &["evaluate", "pruned", "--against", TEST_MODEL])
+        .args(small)
+        .output()
+        .unwrap();
+    assert!(refused(&pruned).contains("another vocabulary"));
+    let compared = hob(&setup, &["compare", TEST_MODEL, "pruned"])
+        .args(small)
+        .output()
+        .unwrap();
+    let card = String::from_utf8(done(&compared).stdout.clone()).unwrap();
+    for line in [
+        "bits per byte",
+        "more than",
+        "perplexity",
+        "tokens/100 bytes, Hindi",
+    ] {
+        assert!(card.contains(line), "{line}: {card}");
+    }
+    assert!(!card.contains("divergence"), "{card}");
+}
+
+#[test]
+fn what_can_not_be_measured_is_refused_at_once() {
+    let setup = Setup::real();
+    let write = |name: &str, text: &[u8]| {
+        let path = setup.home().join(name);
+        fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let tiny = write("tiny.txt", b"abc");
+    let latin = write("latin1.txt", b"caf\xe9 au lait");
+    let text = text().into_os_string().into_string().unwrap();
+    let pipe = setup.home().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    let cases: [(&[&str], &str); 8] = [
+        (&[TEST_MODEL, "--text", &tiny], "too short"),
+        (&[TEST_MODEL, "--text", &latin], "UTF-8"),
+        (&[TEST_MODEL, "--text", pipe], "regular file"),
+        (&[TEST_MODEL, "--text", "/dev/zero"], "regular file"),
+        (&[TEST_MODEL, "--against", TEST_MODEL], "--text"),
+        (
+            &[TEST_MODEL, "--html", "/nowhere/page.html"],
+            "can't be written",
+        ),
+        (&[TEST_MODEL, "--html", "/"], "can't be written"),
+        (&["nobody", "--text", &text], "not installed"),
+    ];
+    for (arguments, reason) in cases {
+        let output = hob(&setup, &["evaluate"]).args(arguments).output().unwrap();
+        let said = refused(&output);
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_it_soon() {
+    let setup = Setup::real();
+    let text = text();
+    let arguments = ["evaluate", TEST_MODEL, "--text", text.to_str().unwrap()];
+    let run = hob(&setup, &arguments).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    let asked = Instant::now();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    // The engine's next heartbeat at the latest, on a machine that may be busy.
+    assert!(asked.elapsed() < Duration::from_secs(30));
+}
