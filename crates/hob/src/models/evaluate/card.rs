@@ -159,7 +159,7 @@ pub(super) fn notes(measured: &[Measured], work: &Work) -> Vec<String> {
                 counted(count, "window")
             )),
             None if work.texts.windows == 0 => {}
-            None => notes.push(format!("The text has no {WINDOW} tokens: no perplexity.")),
+            None => notes.push(format!("The text, or a context, has no {WINDOW} tokens: no perplexity.")),
         }
     }
     if measured.len() > 1 {
