@@ -1,9 +1,9 @@
 //! `hob fairness`: whether a model prefers people by what they are, and what can be done about it.
 //!
-//! [`data`] reads published questions into groups ([`bbq`], [`winobias`], [`winogender`]); [`measure`] asks
+//! [`data`] reads published questions into groups ([`bbq`], [`winobias`], [`winogender`]); [`mod@measure`] asks
 //! the sandboxed engine how likely it finds each answer, and [`kept`] keeps that; [`sets`] counts and
 //! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it.
-//! [`mitigate`] tries what could be done. All but `data`, `measure` and `kept` are pure.
+//! [`mod@mitigate`] tries what could be done. All but `data`, `measure` and `kept` are pure.
 
 mod bbq;
 mod card;
@@ -88,7 +88,7 @@ pub(crate) struct Questions {
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     data: PathBuf,
     /// Draw 60 groups of questions from each set, evenly over its categories, and list answers in three
-    /// orders: minutes [default]
+    /// orders: minutes (the default)
     #[arg(long)]
     quick: bool,
     /// Ask every question, with its answers in all orders: hours
