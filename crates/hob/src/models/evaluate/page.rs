@@ -11,7 +11,7 @@ const HEIGHT: f64 = 380.0;
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 48.0;
 const TOP: f64 = 24.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 32.0;
 /// Radii of the slowest dot that can be, and of the fastest model's.
 const RADIUS: (f64, f64) = (4.0, 18.0);
 /// Lines of the grid each way.
@@ -148,14 +148,19 @@ fn plot(measured: &[Measured]) -> String {
         let radius = RADIUS.0 + share * (RADIUS.1 - RADIUS.0);
         let (x, y) = (across.at(*size), up.at(*bits));
         let name = escape(one.name.as_str());
+        // Names stay within the plot.
+        let (tx, anchor) = if x > WIDTH / 2.0 {
+            (x - radius - 4.0, "end")
+        } else {
+            (x + radius + 4.0, "start")
+        };
         // Writing to a string does not fail.
         let _ = writeln!(
             svg,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\"><title>{name}: {size:.0} MiB, {bits:.4} bits \
              per byte, {speed:.1} tokens/s</title></circle>\n\
-             <text class=\"name\" x=\"{tx:.1}\" y=\"{ty:.1}\">{name}</text>",
+             <text class=\"name\" x=\"{tx:.1}\" y=\"{ty:.1}\" text-anchor=\"{anchor}\">{name}</text>",
             speed = speed(one),
-            tx = x + radius + 4.0,
             ty = y + 4.0,
         );
     }
