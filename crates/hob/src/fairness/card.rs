@@ -107,7 +107,10 @@ impl Card {
         let mut table = Table::new(["CHANGE", "", "BY", "ANSWERED OTHERWISE"]);
         for change in &self.changes {
             for (at, rise) in change.rises.iter().enumerate() {
-                let of = share(change.flipped);
+                let mut of = share(change.flipped);
+                if let Some(biased) = change.newly_biased {
+                    let _ = write!(of, ", {biased} of them newly biased");
+                }
                 let row = [
                     change.set.to_owned(),
                     format!("{}{}", if rise.is_bias { "bias " } else { "" }, rise.title),

@@ -72,6 +72,8 @@ mod tests {
         SetChange {
             set: "Set",
             flipped: Share { part, of },
+            newly_biased: None,
+            flips: Vec::new(),
             rises: vec![Rise {
                 measure: "lean",
                 title: "LEAN",
