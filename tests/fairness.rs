@@ -233,6 +233,9 @@ fn an_audit_tells_of_all_sets_and_is_kept() {
         shown.contains(&format!("{TEST_MODEL}.fairness.json")),
         "{shown}"
     );
+    let shown = hob(&setup, &["models", "show", TEST_MODEL, "--json"]).stdout;
+    let shown: Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(shown["fairness"]["gate"], Value::Null);
     // What is known is not asked again: nobody would answer.
     let again = fairness(&setup, &["audit", "--groups", "4"], &questions)
         .env("HOB_ENGINE_PATH", "/nowhere/hob-engine")

@@ -3,7 +3,7 @@
 //! [`data`] reads published questions into groups ([`bbq`], [`winobias`], [`winogender`]); [`mod@measure`] asks
 //! the sandboxed engine how likely it finds each answer, and [`kept`] keeps that; [`sets`] counts and
 //! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it.
-//! [`mod@mitigate`] tries what could be done. All but `data`, `measure` and `kept` are pure.
+//! [`mod@mitigate`] tries what could be done. All but `data`, `measure`, `kept` and the showing are pure.
 
 mod bbq;
 mod card;

@@ -84,7 +84,7 @@ pub(super) fn parse(
             facts: Vec::new(),
         };
         for (lines, is_pro) in [(pro, true), (anti, false)] {
-            let [(_, first), (last, second)] = lines else {
+            let [(_, first), (_, second)] = lines else {
                 let line = lines.first().map_or(1, |(line, _)| *line);
                 return Err(wrong(
                     !is_pro,
@@ -101,7 +101,7 @@ pub(super) fn parse(
                 let question = coreference::question(&sentence.text, &sentence.pronoun, &people);
                 check(&question).map_err(|why| Wrong {
                     anti: !is_pro,
-                    line: *last,
+                    line: *line,
                     why,
                 })?;
                 group.questions.push(question);

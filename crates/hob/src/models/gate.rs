@@ -50,24 +50,21 @@ pub(super) fn check(name: &ModelName, place: &Place<'_>) -> Result<(), Failure> 
     };
     let option = place.store.option();
     let source = &lineage.source;
-    let refused = |why: String| Err(Failure::new(why).status(ExitStatus::Gate));
-    let compare = format!(
-        "`hob fairness audit {name} --against {source} --data FOLDER{option}` compares them; --anyway uses it \
-         as it is."
-    );
     let gate = Card::of(name, manifest.sha256, place).and_then(|card| card.gate);
-    match gate.filter(|gate| gate.against_sha256 == lineage.source_sha256) {
-        Some(gate) if gate.passed => Ok(()),
-        Some(gate) => refused(format!(
+    let refused = match gate.filter(|gate| gate.against_sha256 == lineage.source_sha256) {
+        Some(gate) if gate.passed => return Ok(()),
+        Some(gate) => Failure::new(format!(
             "{name} did not pass beside {source}, of which it was made: {}",
             gate.reasons.join("; ")
         ))
-        .map_err(|failure: Failure| {
-            failure.hint(format!("Keep {source}; --anyway uses it as it is."))
-        }),
-        None => refused(format!(
+        .hint(format!("Keep {source}; --anyway uses {name} as it is.")),
+        None => Failure::new(format!(
             "{name} was made of {source}, and nobody has seen yet whether it is as fair"
         ))
-        .map_err(|failure| failure.hint(compare)),
-    }
+        .hint(format!(
+            "`hob fairness audit {name} --against {source} --data FOLDER{option}` compares them; --anyway \
+             uses {name} as it is."
+        )),
+    };
+    Err(refused.status(ExitStatus::Gate))
 }

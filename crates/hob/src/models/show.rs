@@ -9,7 +9,8 @@ use hob_models::gguf::Header;
 use hob_models::store::{Installed, Lineage, StoreError};
 use serde_json::{Value, json};
 
-use super::{Place, gate};
+use super::Place;
+use super::gate::{self, Gate};
 use crate::clean::{clean, clean_line};
 use crate::failure::Failure;
 use crate::output::Style;
@@ -29,7 +30,10 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         };
     }
     if place.json {
-        let object = object(&header, installed.as_ref(), &path);
+        let mut object = object(&header, installed.as_ref(), &path);
+        if let Some((path, gate)) = card(installed.as_ref(), place) {
+            object["fairness"] = json!({ "card": path.display().to_string(), "gate": gate });
+        }
         return place.output.write(&crate::ask::to_json(&object)?);
     }
     let color = place.output.color();
@@ -41,8 +45,8 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         rows.extend(manifest.licence.iter().map(|id| ("licence", id.clone())));
         rows.push(("from", manifest.origin.clone()));
         rows.extend(manifest.lineage.iter().flat_map(lineage));
-        rows.extend(fairness(installed, place));
     }
+    rows.extend(card(installed.as_ref(), place).map(fairness));
     rows.push(("file", path.display().to_string()));
     let lines = rows.iter().map(|(label, value)| {
         let label = format!("{label:<15}");
@@ -139,11 +143,16 @@ fn description(header: &Header) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// Whether its fairness was measured, and what came of comparing it.
-fn fairness(installed: &Installed, place: &Place<'_>) -> Option<(&'static str, String)> {
-    let Installed { name, manifest } = installed;
+/// Where a model's fairness card lies, and what came of comparing it.
+fn card(installed: Option<&Installed>, place: &Place<'_>) -> Option<(PathBuf, Option<Gate>)> {
+    let Installed { name, manifest } = installed?;
     let card = gate::Card::of(name, manifest.sha256, place)?;
-    let compared = card.gate.map_or_else(String::new, |gate| {
+    Some((place.store.fairness_path(name), card.gate))
+}
+
+/// That for people.
+fn fairness((path, gate): (PathBuf, Option<Gate>)) -> (&'static str, String) {
+    let compared = gate.map_or_else(String::new, |gate| {
         let passed = if gate.passed {
             "passed"
         } else {
@@ -151,11 +160,10 @@ fn fairness(installed: &Installed, place: &Place<'_>) -> Option<(&'static str, S
         };
         format!(", {passed} beside {}", gate.against)
     });
-    let path = place.store.fairness_path(name);
-    Some((
+    (
         "fairness",
         format!("measured{compared} ({})", path.display()),
-    ))
+    )
 }
 
 /// What a model was made of, and how.
