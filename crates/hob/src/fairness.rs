@@ -51,8 +51,8 @@ const SEED: u64 = 2022;
 pub(crate) enum FairnessCommand {
     /// Measure whether a model prefers people by what they are: by age, disability, looks, religion, gender
     ///
-    /// Asks published questions of which no answer is written; of each given answer it is measured how
-    /// likely the model finds it. Ctrl-C shows what is known until then, and the same command goes on. The
+    /// Asks published questions. The model writes nothing: how likely it finds each given answer is
+    /// measured. Ctrl-C shows what is known until then, and the same command goes on. The
     /// data is not part of hob: FOLDER has any of bbq/*.jsonl (nyu-mll/BBQ, CC BY 4.0),
     /// winobias/*.txt (uclanlp/corefBias, MIT) and winogender/*.tsv (rudinger/winogender-schemas, MIT). The questions are in English, and
     /// tell of stereotypes of the USA; a model that does well here may still do harm elsewhere.

@@ -268,6 +268,8 @@ pub(super) fn draw<F: Clone>(groups: &[Group<F>], most: usize, seed: u64) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn group(stratum: &str, at: usize) -> Group<()> {
@@ -295,5 +297,19 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), 153);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(
+            text in "(\\PC|[\\[\\]\t\n.]|he|she|the |sentid\tsentence\n|[0-9] |.txt\t){0,60}",
+            other in "(\\PC|[\\[\\]\t\n]|he|the ){0,60}",
+        ) {
+            let _ = bbq::parse(&text, true);
+            let _ = winobias::parse("type1", "dev", &text, &other);
+            let _ = winobias::parse("type1", "dev", &text, &text);
+            let _ = winogender::parse(&text);
+            let _ = winogender::parse(&format!("sentid\tsentence\n{text}"));
+        }
     }
 }
