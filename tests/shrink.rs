@@ -8,6 +8,8 @@
 
 #[path = "shrink/quantize.rs"]
 mod quantize;
+#[path = "shrink/search.rs"]
+mod search;
 
 use std::fs;
 use std::path::{Path, PathBuf};

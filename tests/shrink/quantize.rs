@@ -64,6 +64,16 @@ fn a_small_vocabulary_is_stored_as_the_whole_one_would_be() {
     ]);
     let second = second.args(quant).output().unwrap();
     assert!(second.status.success(), "{second:?}");
+    // What it descends from is not forgotten on the way.
+    let list = hob(&setup, &["models", "list", "--json"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let listed = |name: &str| {
+        let mut all = list.as_array().unwrap().iter();
+        all.find(|model| model["name"] == name).unwrap().clone()
+    };
+    let lineage = &listed("second")["lineage"];
+    assert_eq!(lineage["source_sha256"], listed("first")["sha256"]);
+    assert_eq!(lineage["further_sha256"][0], listed(TEST_MODEL)["sha256"]);
     let read = |name: &str| fs::read(setup.models_dir().join(format!("{name}.gguf"))).unwrap();
     assert!(read("both") == read("second"), "the files differ");
 }

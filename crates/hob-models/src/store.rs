@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
 pub use install::{Expected, Installing, Provenance};
-pub use manifest::{Installed, Lineage, Manifest};
+pub use manifest::{Installed, Lineage, Loss, Manifest};
 pub use verify::{OpenModel, Verified, Witness};
 
 use crate::catalog::nearest;

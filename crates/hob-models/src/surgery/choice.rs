@@ -45,6 +45,11 @@ impl Kept<'_, '_> {
 }
 
 impl Vocabulary<'_> {
+    /// The least number of tokens that can stay.
+    pub fn least(&self) -> usize {
+        self.fixed.len()
+    }
+
     /// The tokens that stay, rising, when a corpus had each token as often as `counts` says: those that
     /// always stay, then the corpus's, the commonest first, then the model's own, in the order in which
     /// its tokenizer learned them.

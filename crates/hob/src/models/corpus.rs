@@ -13,7 +13,8 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub(super) struct Corpus {
     files: Vec<PathBuf>,
-    bytes: u64,
+    /// Of each file, when it was looked at.
+    lengths: Vec<u64>,
 }
 
 /// Why a file is no text.
@@ -31,7 +32,7 @@ enum Unreadable {
 impl Corpus {
     /// Looks at the files.
     pub(super) fn open(files: &[PathBuf]) -> Result<Self, Failure> {
-        let mut bytes = 0;
+        let mut lengths = Vec::new();
         for path in files {
             // Before it is opened: opening a FIFO would wait for a writer.
             let metadata = std::fs::metadata(path).map_err(|error| {
@@ -41,11 +42,11 @@ impl Corpus {
                 let problem = format!("{} is not a regular file", path.display());
                 return Err(Failure::new(problem).hint("Give one or more text files."));
             }
-            bytes += metadata.len();
+            lengths.push(metadata.len());
         }
         Ok(Self {
             files: files.to_vec(),
-            bytes,
+            lengths,
         })
     }
 
@@ -56,7 +57,13 @@ impl Corpus {
 
     /// Bytes of all files, when they were looked at.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.lengths.iter().sum()
+    }
+
+    /// Whether a piece that ends behind so many bytes of a file is in the last tenth of that.
+    pub(super) fn is_last_tenth(&self, file: usize, end: u64) -> bool {
+        let length = self.lengths.get(file).copied().unwrap_or(0);
+        end > length - length / 10
     }
 
     /// Hands all text to `each`, with its file's place, in pieces of at most `most` bytes, which end at a

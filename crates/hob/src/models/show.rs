@@ -182,6 +182,17 @@ fn lineage(lineage: &Lineage) -> Vec<(&'static str, String)> {
             format!("{text} of text: {now} tokens, {before} before"),
         ));
     }
+    if let Some(loss) = lineage.loss {
+        let percent = f64::from(loss.basis_points) / 100.0;
+        let error = loss.error_basis_points.map_or_else(String::new, |error| {
+            format!(" ±{:.2}", f64::from(error) / 100.0)
+        });
+        let of = bytes(loss.bytes);
+        rows.push((
+            "loss",
+            format!("{percent:+.2} %{error} bits per byte, on {of} held out"),
+        ));
+    }
     rows
 }
 

@@ -24,10 +24,14 @@ use crate::interrupt::Interrupt;
 use crate::render::bytes;
 use cutting::Cutting;
 use quant::Quant;
+use search::{Limits, Size};
+use trial::Trials;
 
 mod cutting;
 mod quant;
 mod report;
+mod search;
+mod trial;
 mod weights;
 
 /// What a corpus must have at least for a vocabulary to be chosen by it.
@@ -48,9 +52,19 @@ pub(crate) struct ShrinkOptions {
 
     /// How weights are stored: "keep", a type of llama.cpp's, or "embedding=TYPE" for the table of tokens
     /// alone
-    #[arg(long, value_name = "TYPE|keep", default_value = "keep", value_parser = quant::parse)]
+    #[arg(long, value_name = "TYPE|keep", value_parser = quant::parse)]
     #[arg(long_help = quant::LONG_HELP)]
-    quant: Quant,
+    quant: Option<Quant>,
+
+    /// Try vocabularies and types of their table, and make the one that loses least within this size, such
+    /// as 80MB or 50%
+    #[arg(long, value_name = "SIZE", value_parser = search::parse_size)]
+    max_size: Option<Size>,
+
+    /// The same, and make the smallest that loses no more than this on the last tenth of each file of the
+    /// corpus, in bits per byte
+    #[arg(long, value_name = "PERCENT", value_parser = search::parse_loss)]
+    max_loss: Option<f64>,
 
     /// Store weights anew that have fewer than 8 bits already, whatever is lost
     #[arg(long)]
@@ -83,23 +97,90 @@ fn parse_vocab(text: &str) -> Result<Vocab, String> {
     }
 }
 
-/// What a smaller model is like.
+/// What is asked for.
 #[derive(Clone, Copy, Debug)]
 struct Recipe {
     vocab: Vocab,
     quant: Quant,
     requantize: bool,
+    /// Whether, and within what, vocabularies and types are tried.
+    limits: Option<(Option<Size>, Option<f64>)>,
+    /// Whether types of the table of tokens are tried, too.
+    tries_types: bool,
+}
+
+/// What is made.
+#[derive(Clone, Debug)]
+struct Choice {
+    /// The tokens that stay; `None` for all.
+    kept: Option<Vec<surgery::Token>>,
+    quant: Quant,
+}
+
+/// What a model is made of, and where.
+#[derive(Clone, Copy)]
+struct Source<'s> {
+    open: &'s OpenModel,
+    document: &'s Document,
+    /// Of a model whose tokens may go.
+    vocabulary: Option<&'s Vocabulary<'s>>,
+    installing: &'s Installing,
+}
+
+impl Source<'_> {
+    /// Its tokens.
+    fn all(&self) -> usize {
+        self.document.header().vocabulary as usize
+    }
+
+    fn prune(
+        &self,
+        rewrite: &mut Rewrite,
+        kept: Option<&[surgery::Token]>,
+    ) -> Result<(), SurgeryError> {
+        match (self.vocabulary, kept) {
+            (Some(vocabulary), Some(kept)) => {
+                surgery::prune_within(rewrite, self.document, vocabulary, kept)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Choice {
+    /// What is done, for a model's lineage.
+    fn steps(&self, all: usize) -> Vec<String> {
+        let pruned = self.kept.iter();
+        let pruned =
+            pruned.map(|kept| format!("vocabulary pruned from {all} to {} tokens", kept.len()));
+        pruned.chain(self.quant.steps()).collect()
+    }
 }
 
 /// Makes a smaller model and installs it.
 pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), Failure> {
     let source = place.installed_name(&options.model)?;
+    let limits = (options.max_size, options.max_loss);
     let recipe = Recipe {
         vocab: options.vocab,
-        quant: options.quant,
+        quant: options.quant.unwrap_or_default(),
         requantize: options.requantize,
+        limits: (limits != (None, None)).then_some(limits),
+        tries_types: options.quant.is_none(),
     };
-    if recipe.vocab == Vocab::Keep && recipe.quant.is_keep() {
+    if recipe.limits.is_some() && !recipe.quant.is_keep() {
+        return Err(
+            Failure::usage("within limits, types are tried and not named").hint(
+                "Leave --quant out, say --quant keep, or leave --max-size and --max-loss out.",
+            ),
+        );
+    }
+    if recipe.limits.is_some() && options.corpus.is_empty() {
+        return Err(Failure::usage("no text is given to measure a loss on")
+            .hint("Give --corpus FILE, some hundred kilobytes or more."));
+    }
+    let tries_types = recipe.limits.is_some() && recipe.tries_types;
+    if recipe.vocab == Vocab::Keep && recipe.quant.is_keep() && !tries_types {
         return Err(Failure::usage("nothing is to become smaller")
             .hint("Say what with --vocab or --quant, or leave both out for --vocab auto."));
     }
@@ -119,6 +200,8 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         meter: Meter::new(out.as_str()),
         interrupt: Interrupt::watch()?,
         corpus,
+        holds_out: recipe.limits.is_some(),
+        held_out: Vec::new(),
     };
     let made = shop.make(&source, &out, recipe, place);
     shop.meter.finish();
@@ -130,6 +213,10 @@ struct Shop {
     meter: Meter,
     interrupt: Interrupt,
     corpus: Corpus,
+    /// Whether the last tenth of each file is for measuring, and chooses no token.
+    holds_out: bool,
+    /// That text.
+    held_out: Vec<String>,
 }
 
 /// A model that was made, beside what it was made of.
@@ -141,6 +228,8 @@ struct Made {
     types: [BTreeMap<&'static str, u64>; 2],
     before: Cutting,
     after: Cutting,
+    /// What was tried, if anything was.
+    trials: Option<Trials>,
 }
 
 impl Shop {
@@ -160,59 +249,97 @@ impl Shop {
                 name: source.clone(),
                 source: error,
             })?;
-        let remarks = recipe.quant.check(&document, recipe.requantize)?;
-        let vocabulary = match recipe.vocab {
-            Vocab::Keep => None,
-            Vocab::Prune(budget) => Some((Vocabulary::read(&document)?, budget)),
-        };
-        for remark in remarks {
+        for remark in recipe.quant.check(&document, recipe.requantize)? {
             self.meter.say(&remark);
         }
+        let vocabulary = match recipe.vocab {
+            Vocab::Keep => None,
+            Vocab::Prune(_) => Some(Vocabulary::read(&document)?),
+        };
         let all = document.header().vocabulary as usize;
         let (before, corpus) = self.cut("reading the corpus", &open.file, all)?;
-        let mut rewrite = Rewrite::of(&document);
-        let mut steps = manifest.lineage.map_or(Vec::new(), |lineage| lineage.steps);
-        let mut left = all;
-        if let Some((vocabulary, budget)) = vocabulary {
-            self.enough(&before)?;
-            let kept = vocabulary.choose(&before.counts, budget)?;
-            self.store_anew(recipe.quant, &open, &document, &installing, &mut rewrite)?;
-            surgery::prune_within(&mut rewrite, &document, &vocabulary, &kept)?;
-            left = kept.len();
-            steps.push(format!("vocabulary pruned from {all} to {left} tokens"));
-        } else {
-            self.store_anew(recipe.quant, &open, &document, &installing, &mut rewrite)?;
-        }
-        steps.extend(recipe.quant.steps());
+        let made_of = Source {
+            open: &open,
+            document: &document,
+            vocabulary: vocabulary.as_ref(),
+            installing: &installing,
+        };
+        let (choice, trials) = self.choose(&made_of, recipe, &before)?;
+        let rewrite = self.rewrite(&made_of, &choice)?;
         self.write(&rewrite, &open, &mut installing)?;
         let (header, after, again) = self.check(&rewrite, &open, &installing)?;
-        if again != corpus {
-            return Err(Failure::new("the corpus changed while it was read"));
-        }
-        if after.exact < before.exact {
-            return Err(Failure::new(
-                "the new model does not write the corpus as the old one did, and was thrown away",
-            ));
-        }
+        writes_the_same([&before, &after], again == corpus)?;
         if !open.witness.holds() {
             return Err(StoreError::Changed {
                 name: source.clone(),
             }
             .into());
         }
-        installing.descends(lineage(source, &open, steps, corpus, [&before, &after]));
+        installing.descends(Lineage {
+            loss: trials.as_ref().map(|trials| trials.loss),
+            ..lineage(
+                &open,
+                manifest.lineage,
+                choice.steps(all),
+                corpus,
+                [&before, &after],
+            )
+        });
         self.interrupt.check()?;
         Ok(Made {
             installed: installing.finish()?,
             source_bytes: open.size_bytes,
-            tokens: (all, left),
+            tokens: (all, choice.kept.map_or(all, |kept| kept.len())),
             types: [
                 document.header().bytes_by_type.clone(),
                 header.bytes_by_type,
             ],
             before,
             after,
+            trials,
         })
+    }
+
+    /// What is made: what was asked for, or what was found within the limits.
+    fn choose(
+        &mut self,
+        source: &Source<'_>,
+        recipe: Recipe,
+        before: &Cutting,
+    ) -> Result<(Choice, Option<Trials>), Failure> {
+        if source.vocabulary.is_some() {
+            self.enough(before)?;
+        }
+        if let Some((size, loss)) = recipe.limits {
+            let limits = Limits {
+                bytes: size.map(|size| size.of(source.open.size_bytes)),
+                loss,
+            };
+            let quants = if recipe.tries_types {
+                trial::quants(source)
+            } else {
+                vec![None]
+            };
+            let (choice, trials) =
+                self.search(source, recipe.vocab, &before.counts, &quants, limits)?;
+            return Ok((choice, Some(trials)));
+        }
+        let kept = match (source.vocabulary, recipe.vocab) {
+            (Some(vocabulary), Vocab::Prune(budget)) => {
+                Some(vocabulary.choose(&before.counts, budget)?)
+            }
+            _ => None,
+        };
+        let quant = recipe.quant;
+        Ok((Choice { kept, quant }, None))
+    }
+
+    /// The model of a choice, with weights stored anew where that is a part of it.
+    fn rewrite(&mut self, source: &Source<'_>, choice: &Choice) -> Result<Rewrite, Failure> {
+        let mut rewrite = Rewrite::of(source.document);
+        self.store_anew(choice.quant, source, &mut rewrite)?;
+        source.prune(&mut rewrite, choice.kept.as_deref())?;
+        Ok(rewrite)
     }
 
     /// Whether the corpus is long enough to choose tokens by.
@@ -307,21 +434,41 @@ fn begin(
     Ok(installing)
 }
 
+/// Whether the new model writes the corpus, which must be the same still, as the old one did.
+fn writes_the_same([before, after]: [&Cutting; 2], same_corpus: bool) -> Result<(), Failure> {
+    if !same_corpus {
+        return Err(Failure::new("the corpus changed while it was read"));
+    }
+    if after.exact < before.exact {
+        return Err(Failure::new(
+            "the new model does not write the corpus as the old one did, and was thrown away",
+        ));
+    }
+    Ok(())
+}
+
+/// What a model was made of, which was itself made of what `further` says.
 fn lineage(
-    source: &ModelName,
     open: &OpenModel,
-    steps: Vec<String>,
+    further: Option<Lineage>,
+    done: Vec<String>,
     corpus: Option<Sha256>,
     [before, after]: [&Cutting; 2],
 ) -> Lineage {
+    let ancestors = further.iter().flat_map(Lineage::ancestors);
+    let further_sha256 = ancestors.copied().collect();
+    let mut steps = further.map_or(Vec::new(), |lineage| lineage.steps);
+    steps.extend(done);
     Lineage {
-        source: source.clone(),
+        source: open.name.clone(),
         source_sha256: open.sha256,
+        further_sha256,
         steps,
         corpus_sha256: corpus,
         corpus_bytes: corpus.map(|_| before.bytes()),
         corpus_tokens_before: corpus.map(|_| before.tokens()),
         corpus_tokens: corpus.map(|_| after.tokens()),
+        loss: None,
     }
 }
 

@@ -6,8 +6,8 @@ use hob_api::model::DEFAULT_MODEL;
 use hob_api::{ApiError, ErrorCode};
 use hob_models::catalog::Catalog;
 use hob_models::gguf::Header;
-use hob_models::store::{OpenModel, Store, StoreError, Verified};
-use hob_models::{ModelName, ToolFormat};
+use hob_models::store::{Lineage, OpenModel, Store, StoreError, Verified};
+use hob_models::{ModelName, Sha256, ToolFormat};
 use tokio::task::JoinHandle;
 
 use crate::budget::{self, Budget, Plan, Refusal, Wish};
@@ -56,7 +56,7 @@ pub(super) fn open(
             let instead = instead.map(|name| format!("{name}{}", store.option()));
             refusal.error(name.as_str(), instead.as_deref())
         })?;
-        let format = format(&model);
+        let format = format(&model, &store);
         Ok(Box::new(Opened {
             engine,
             model,
@@ -66,14 +66,22 @@ pub(super) fn open(
     })
 }
 
-/// In which form a model knows calls: what the catalog says, else its chat template.
-fn format(model: &OpenModel) -> ToolFormat {
-    // The built-in catalog is always whole, as a test reads it.
-    let catalog = Catalog::built_in().ok();
-    let entry = catalog.as_ref().and_then(|c| c.by_digest(&model.sha256));
-    let told = entry.and_then(|entry| entry.tool_format);
+/// In which form a model knows calls: what the catalog says of it, or of what it was made of, else its
+/// chat template.
+fn format(model: &OpenModel, store: &Store) -> ToolFormat {
+    let lineage = store.get(&model.name).ok();
+    let lineage = lineage.and_then(|installed| installed.manifest.lineage);
+    let ancestors = lineage.iter().flat_map(Lineage::ancestors);
+    let told = told(std::iter::once(&model.sha256).chain(ancestors));
     let template = || ToolFormat::of_template(model.header.chat_template.as_deref()?);
     told.or_else(template).unwrap_or(ToolFormat::Json)
+}
+
+/// What the catalog says of the first of these files that it has and knows a form of.
+fn told<'d>(mut digests: impl Iterator<Item = &'d Sha256>) -> Option<ToolFormat> {
+    // The built-in catalog is always whole, as a test reads it.
+    let catalog = Catalog::built_in().ok()?;
+    digests.find_map(|digest| catalog.by_digest(digest)?.tool_format)
 }
 
 /// The largest installed model that would fit.
@@ -145,4 +153,24 @@ pub(super) fn not_loaded(name: &str, loaded: &str, store: &Store) -> ApiError {
             "leave the model out, or load the other one with `hob models use {name}{}`",
             store.option()
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_was_made_here_knows_calls_as_what_it_was_made_of() {
+        let catalog = Catalog::built_in().unwrap();
+        let models = catalog.entries().iter();
+        let (form, digest) = models
+            .filter_map(|entry| Some((entry.tool_format?, entry.sha256)))
+            .find(|(form, _)| *form != ToolFormat::Json)
+            .unwrap();
+        let own: Sha256 = "0".repeat(64).parse().unwrap();
+        assert_eq!(told([own].iter()), None);
+        assert_eq!(told([own, own, digest].iter()), Some(form));
+    }
 }

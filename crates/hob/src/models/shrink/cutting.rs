@@ -41,14 +41,20 @@ impl Shop {
             ..Cutting::default()
         };
         let (meter, interrupt) = (&mut self.meter, &self.interrupt);
+        let (corpus, holds_out) = (&self.corpus, self.holds_out);
+        let mut held_out = Vec::new();
         let mut each = |file: usize, text: &str| {
             interrupt.check()?;
             let found = engine.tokenize(text)?;
-            for token in &found.tokens {
-                cutting.counts[*token as usize] += 1;
-            }
             let (bytes, tokens) = &mut cutting.files[file];
             *bytes += text.len() as u64;
+            if holds_out && corpus.is_last_tenth(file, *bytes) {
+                held_out.push(text.to_owned());
+            } else {
+                for token in &found.tokens {
+                    cutting.counts[*token as usize] += 1;
+                }
+            }
             *tokens += found.tokens.len() as u64;
             cutting.exact += u64::from(found.exact);
             meter.advance(text.len() as u64);
@@ -59,6 +65,7 @@ impl Shop {
         } else {
             Some(self.corpus.read(TEXT_BYTES_MAX, &mut each)?)
         };
+        self.held_out = held_out;
         for (_, text) in SAMPLES {
             let found = engine.tokenize(text)?;
             cutting.exact += u64::from(found.exact);

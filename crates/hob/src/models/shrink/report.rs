@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use hob_ipc::quantize::Scheme;
+use hob_models::store::Loss;
 use serde_json::{Value, json};
 
 use super::Made;
+use super::search::Tried;
 use crate::clean::{clean, clean_line};
 use crate::failure::Failure;
 use crate::models::Place;
@@ -73,6 +76,7 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
             "lineage": manifest.lineage,
             "corpus": list(&files),
             "languages": list(&samples),
+            "tried": made.trials.iter().flat_map(|trials| &trials.tried).map(tried_json).collect::<Vec<_>>(),
             "path": place.store.model_path(&made.installed.name).display().to_string(),
         });
         return place.output.write(&crate::ask::to_json(&object)?);
@@ -95,6 +99,9 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     if let Some(id) = &manifest.licence {
         told.push(format!("Its licence is that of its source: {id}.\n"));
     }
+    if let Some(trials) = &made.trials {
+        told.push(lost(&trials.tried, &trials.loss));
+    }
     if fewer {
         told.push(format!("\n{}", table(&files, &samples)));
     }
@@ -105,6 +112,44 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
          `hob models use {name}` makes it the default.\n"
     ));
     place.output.write(&clean(&told.concat()))
+}
+
+fn tried_json(tried: &Tried) -> Value {
+    json!({
+        "tokens": tried.candidate.tokens,
+        "embedding": tried.candidate.embedding.map(Scheme::as_str),
+        "size_bytes": tried.candidate.bytes,
+        "loss": tried.loss,
+        "error_95": tried.error,
+    })
+}
+
+/// What was tried, and what the model that was made loses.
+fn lost(tried: &[Tried], loss: &Loss) -> String {
+    let percent = |points: f64| points / 100.0;
+    let error = loss.error_basis_points.map_or_else(String::new, |error| {
+        format!(" ±{:.2}", percent(f64::from(error)))
+    });
+    let mut table = Table::new(["TRIED", "TOKENS", "THEIR TABLE", "LOSS, %"]);
+    for one in tried {
+        let error = one
+            .error
+            .map_or_else(String::new, |error| format!(" ±{:.2}", error * 100.0));
+        let kind = one.candidate.embedding.map_or("as before", Scheme::as_str);
+        table.add([
+            bytes(one.candidate.bytes),
+            one.candidate.tokens.to_string(),
+            kind.to_owned(),
+            format!("{:+.2}{error}", one.loss * 100.0),
+        ]);
+    }
+    format!(
+        "It takes {:+.2} %{error} bits for each byte of text that it was not made for ({} of the corpus's \
+         ends; fewer is better).\n\n{}",
+        percent(f64::from(loss.basis_points)),
+        bytes(loss.bytes),
+        table.text(&[0, 1, 3])
+    )
 }
 
 /// `Q5_0 (120 MB), F32 (1 MB)`, the most first.

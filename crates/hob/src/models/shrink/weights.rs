@@ -12,8 +12,8 @@ use hob_ipc::quantize::Scheme;
 use hob_models::gguf::{Document, Rewrite, RewriteError, Scalar, Value};
 use hob_models::store::{Installing, OpenModel};
 
-use super::Shop;
 use super::quant::{self, Quant};
+use super::{Shop, Source};
 use crate::engine::{Engine, Order};
 use crate::failure::Failure;
 
@@ -33,11 +33,15 @@ impl Shop {
     pub(super) fn store_anew(
         &mut self,
         quant: Quant,
-        open: &OpenModel,
-        document: &Document,
-        installing: &Installing,
+        source: &Source<'_>,
         rewrite: &mut Rewrite,
     ) -> Result<(), Failure> {
+        let Source {
+            open,
+            document,
+            installing,
+            ..
+        } = *source;
         if let Some(scheme) = quant.weights {
             let anew = self.quantize(scheme, false, &open.file, document, installing)?;
             for tensor in document.tensors() {
