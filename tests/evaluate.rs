@@ -198,3 +198,29 @@ fn ctrl_c_ends_it_soon() {
     // The engine's next heartbeat at the latest, on a machine that may be busy.
     assert!(asked.elapsed() < Duration::from_secs(30));
 }
+
+/// An engine that neither reads nor says anything writes its own number first, so that it is known to run.
+#[test]
+fn ctrl_c_ends_it_though_the_engine_says_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let setup = Setup::real();
+    let (engine, pid) = (setup.home().join("mute"), setup.home().join("pid"));
+    let script = format!(
+        "#!/bin/sh\necho $$ >{}\nexec /bin/sleep 600\n",
+        pid.display()
+    );
+    fs::write(&engine, script).unwrap();
+    fs::set_permissions(&engine, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = text();
+    let arguments = ["evaluate", TEST_MODEL, "--text", text.to_str().unwrap()];
+    let mut command = hob(&setup, &arguments);
+    let run = command.env("HOB_ENGINE_PATH", &engine).spawn().unwrap();
+    while !fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    // Not "it has said nothing for 30 s".
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+}

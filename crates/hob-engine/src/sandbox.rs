@@ -99,11 +99,11 @@ pub fn confine(
     Ok(layers.in_force)
 }
 
-/// Layers that close the process. Nothing but what is `openable` can be opened afterwards; on a kernel
-/// without Landlock, which only a `policy` that is not `Required` accepts, whatever the user may then.
+/// Layers that close the process. Nothing but what is `openable` can be opened afterwards.
 ///
 /// # Errors
-/// The first [`LayerError`], if `policy` is `Required`.
+/// The first [`LayerError`], if `policy` is `Required`; that of Landlock also if it is `Degraded` and
+/// something is `openable`, as nothing else would keep the process to that.
 pub fn close(
     policy: SandboxPolicy,
     openable: Option<Openable<'_>>,
@@ -115,7 +115,11 @@ pub fn close(
             .map(|()| None)
             .map_err(|error| LayerError::new("no-new-privs", error))
     })?;
-    layers.add("landlock", || landlock::deny(openable).map(Some))?;
+    if openable.is_some() && policy == SandboxPolicy::Degraded {
+        layers.in_force.push(landlock::deny(openable)?);
+    } else {
+        layers.add("landlock", || landlock::deny(openable).map(Some))?;
+    }
     layers.add("seccomp", || {
         seccomp::install(openable.is_some()).map(|()| None)
     })?;

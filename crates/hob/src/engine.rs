@@ -37,6 +37,8 @@ const THREADS_VARIABLE: &str = "HOB_ENGINE_THREADS";
 
 /// Tokens of context.
 const N_CTX: u32 = 2048;
+/// How often Ctrl-C is looked for while an engine says or reads nothing.
+const TICK: Duration = Duration::from_millis(500);
 /// The engine's heart beats every second, so that one that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Longest wait for one answer. Reading a large model from a slow disk takes minutes.
@@ -169,8 +171,11 @@ impl Engine {
             vocabulary,
             text_bytes: 0,
         };
-        let limited = engine.socket.set_read_timeout(Some(SILENCE));
-        limited.map_err(|error| EngineError::Lost(error.to_string()))?;
+        let socket = &engine.socket;
+        let limited = socket.set_read_timeout(Some(TICK));
+        limited
+            .and_then(|()| socket.set_write_timeout(Some(TICK)))
+            .map_err(|error| EngineError::Lost(error.to_string()))?;
         Ok(engine)
     }
 
@@ -184,7 +189,23 @@ impl Engine {
         let frame = encode(command, COMMAND_BYTES_MAX);
         let frame = frame.map_err(|error| EngineError::Lost(error.to_string()))?;
         let sent = start::send_with_all(&self.socket, &frame, descriptors).map_err(lost)?;
-        self.socket.write_all(&frame[sent..]).map_err(lost)
+        self.write(&frame[sent..])
+    }
+
+    /// Sends bytes to an engine that may be slow to read them, or never do.
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), EngineError> {
+        let mut moved = Instant::now();
+        while !bytes.is_empty() {
+            self.interrupt.check().map_err(EngineError::Stopped)?;
+            match self.socket.write(bytes) {
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    moved = Instant::now();
+                }
+                Err(error) => pause(&error, moved, "read")?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes tokens of a text of at most [`hob_ipc::tokens::TEXT_BYTES_MAX`] bytes.
@@ -223,8 +244,7 @@ impl Engine {
     fn send(&mut self, command: &Command) -> Result<(), EngineError> {
         let lost = |error: String| EngineError::Lost(error);
         let frame = encode(command, COMMAND_BYTES_MAX).map_err(|error| lost(error.to_string()))?;
-        let sent = self.socket.write_all(&frame);
-        sent.map_err(|error| lost(error.to_string()))
+        self.write(&frame)
     }
 
     /// Waits for the event that `wanted` takes.
@@ -234,6 +254,7 @@ impl Engine {
     ) -> Result<T, EngineError> {
         let lost = |error: String| EngineError::Lost(error);
         let started = Instant::now();
+        let mut heard = started;
         let mut buffer = [0; 16 << 10];
         loop {
             while let Some(event) = self.decoder.next().map_err(|e| lost(e.to_string()))? {
@@ -247,11 +268,26 @@ impl Engine {
             }
             match self.socket.read(&mut buffer) {
                 Ok(0) => return Err(lost("it closed the connection".to_owned())),
-                Ok(bytes) => self.decoder.push(&buffer[..bytes]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(lost(error.to_string())),
+                Ok(bytes) => {
+                    heard = Instant::now();
+                    self.decoder.push(&buffer[..bytes]);
+                }
+                Err(error) => pause(&error, heard, "said")?,
             }
         }
+    }
+}
+
+/// Whether to try again after an error of a socket that the engine last used at `since`.
+fn pause(error: &io::Error, since: Instant, what: &str) -> Result<(), EngineError> {
+    let lost = |error: String| Err(EngineError::Lost(error));
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if since.elapsed() < SILENCE => Ok(()),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            lost(format!("it has {what} nothing for {} s", SILENCE.as_secs()))
+        }
+        _ => lost(error.to_string()),
     }
 }
 

@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::models::gate::Card as KnownCard;
+use crate::models::gate::{Card as KnownCard, Gate};
 use crate::models::progress::Meter;
 use crate::models::{ModelsOptions, Place, let_others_go_first};
 use crate::output::Output;
@@ -267,9 +267,16 @@ fn audit(
 /// Keeps a card beside its model, and tells by the exit code whether it passed.
 fn keep(mut card: Card, place: &mut Place<'_>) -> Result<ExitStatus, Failure> {
     let verdict = card.gate.clone();
-    if card.gate.is_none() {
-        // What was passed before holds for the same file.
-        card.gate = KnownCard::of(&card.model, card.model_sha256, place).and_then(|card| card.gate);
+    let lineage = place.store.get(&card.model)?.manifest.lineage;
+    let of_source = |gate: &Gate| {
+        let source = lineage.as_ref().map(|lineage| lineage.source_sha256);
+        source == Some(gate.against_sha256)
+    };
+    if !card.gate.as_ref().is_some_and(of_source) {
+        // What came of comparing the same file with its source holds, whatever else it is compared with.
+        let known = KnownCard::of(&card.model, card.model_sha256, place);
+        let known = known.and_then(|card| card.gate);
+        card.gate = known.filter(of_source).or(card.gate);
     }
     let text = crate::ask::to_json(&card)?;
     let kept = place

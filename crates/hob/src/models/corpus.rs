@@ -60,10 +60,19 @@ impl Corpus {
         self.lengths.iter().sum()
     }
 
-    /// Whether a piece that ends behind so many bytes of a file is in the last tenth of that.
-    pub(super) fn is_last_tenth(&self, file: usize, end: u64) -> bool {
+    /// A piece that begins behind so many bytes of a file, parted where the last tenth of that begins:
+    /// behind a word, where there is one.
+    pub(super) fn part<'t>(&self, file: usize, begins: u64, text: &'t str) -> (&'t str, &'t str) {
         let length = self.lengths.get(file).copied().unwrap_or(0);
-        end > length - length / 10
+        let before = (length - length / 10).saturating_sub(begins);
+        let before = usize::try_from(before).unwrap_or(usize::MAX);
+        if before >= text.len() {
+            return (text, "");
+        }
+        let at = (0..=before).rev().find(|at| text.is_char_boundary(*at));
+        let at = at.unwrap_or(0);
+        let word = text[..at].rfind(char::is_whitespace);
+        text.split_at(word.unwrap_or(at))
     }
 
     /// Hands all text to `each`, with its file's place, in pieces of at most `most` bytes, which end at a
@@ -185,6 +194,29 @@ mod tests {
                 }
                 other => prop_assert!(false, "{other:?}"),
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn of_small_files_too_the_last_tenth_alone_is_parted_off(
+            text in "([a-zäöü]{1,9}[ \n]){20,300}",
+            most in 5usize..4096,
+        ) {
+            let corpus = Corpus { files: Vec::new(), lengths: vec![text.len() as u64] };
+            let (mut begins, mut kept, mut last) = (0, String::new(), String::new());
+            pieces(text.as_bytes(), most, &mut |piece: &str| {
+                let (before, behind) = corpus.part(0, begins, piece);
+                assert_eq!(before.len() + behind.len(), piece.len());
+                kept.push_str(before);
+                last.push_str(behind);
+                begins += piece.len() as u64;
+                Ok(())
+            })
+            .unwrap();
+            prop_assert_eq!(kept.clone() + &last, text.clone());
+            // A word more than a tenth at most.
+            prop_assert!(last.len() >= text.len() / 10 && last.len() <= text.len() / 10 + 20);
         }
     }
 

@@ -5,8 +5,23 @@
 //! Techniques, 3rd edition, section 6.4). Of two models on the same pieces, the difference is surer
 //! than either, since what is hard for one is hard for the other.
 
-/// Standard errors on each side that hold 95 of 100.
-const NINETY_FIVE: f64 = 1.96;
+/// Standard errors on each side that hold 95 of 100, of few pieces: Student's distribution, for as many
+/// pieces less one, from 1.
+const FEW: [f64; 10] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+];
+/// The same of any number (the normal distribution).
+const MANY: f64 = 1.96;
+
+/// Standard errors on each side that hold 95 of 100 of an estimate from so many pieces, at least 2. Of
+/// more than [`FEW`] tells, by the first term of its expansion (Abramowitz and Stegun, 26.7.5).
+fn ninety_five(pieces: usize) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a few hundred pieces")]
+    let free = pieces.saturating_sub(1) as f64;
+    let few = pieces.checked_sub(2).and_then(|at| FEW.get(at));
+    few.copied()
+        .unwrap_or(MANY + (MANY.powi(3) + MANY) / (4.0 * free))
+}
 
 /// What one piece of text took.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,8 +53,8 @@ pub(super) fn rate(pieces: &[Piece]) -> Option<Estimate> {
     let count = pieces.len() as f64;
     let residues = pieces.iter().map(|piece| piece.bits - value * piece.bytes);
     let squares: f64 = residues.map(|residue| residue * residue).sum();
-    let error =
-        (pieces.len() > 1).then(|| NINETY_FIVE * (squares * count / (count - 1.0)).sqrt() / bytes);
+    let error = (pieces.len() > 1)
+        .then(|| ninety_five(pieces.len()) * (squares * count / (count - 1.0)).sqrt() / bytes);
     Some(Estimate { value, error })
 }
 
@@ -81,7 +96,17 @@ mod tests {
         // Rates 1, 2 and 3: a standard deviation of 1, and so an error of 1 over the root of 3.
         let found = rate(&pieces(&[(10.0, 10.0), (10.0, 20.0), (10.0, 30.0)])).unwrap();
         assert!(near(found.value, 2.0));
-        assert!(near(found.error.unwrap(), 1.96 / 3f64.sqrt()));
+        assert!(near(found.error.unwrap(), 4.303 / 3f64.sqrt()));
+    }
+
+    #[test]
+    fn fewer_pieces_are_less_sure() {
+        let factors: Vec<f64> = (2..400).map(ninety_five).collect();
+        assert!(factors.is_sorted_by(|few, more| few > more));
+        // As tables have them for 12, 30 and 120 degrees of freedom.
+        for (pieces, known) in [(13, 2.179), (31, 2.042), (121, 1.980)] {
+            assert!((ninety_five(pieces) - known).abs() < 0.03, "{pieces}");
+        }
     }
 
     #[test]

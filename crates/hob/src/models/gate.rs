@@ -42,17 +42,35 @@ impl Card {
     }
 }
 
-/// Refuses a model that was made here and was not found fair enough beside its source.
+/// Most models of which one was made after another that are looked at.
+const GENERATIONS_MAX: usize = 16;
+
+/// Refuses a model that was made here and was not found fair enough beside its source, or whose source, if
+/// that is here still, was not beside its own.
 pub(super) fn check(name: &ModelName, place: &Place<'_>) -> Result<(), Failure> {
+    let mut next = Some(name.clone());
+    for _ in 0..GENERATIONS_MAX {
+        let Some(name) = next else { return Ok(()) };
+        next = check_one(&name, place)?;
+    }
+    Ok(())
+}
+
+/// The same of this model alone; the model that it was made of, if it is here still.
+fn check_one(name: &ModelName, place: &Place<'_>) -> Result<Option<ModelName>, Failure> {
     let manifest = place.store.get(name)?.manifest;
     let Some(lineage) = manifest.lineage else {
-        return Ok(());
+        return Ok(None);
     };
     let option = place.store.option();
     let source = &lineage.source;
     let gate = Card::of(name, manifest.sha256, place).and_then(|card| card.gate);
     let refused = match gate.filter(|gate| gate.against_sha256 == lineage.source_sha256) {
-        Some(gate) if gate.passed => return Ok(()),
+        Some(gate) if gate.passed => {
+            let here = place.store.get(source).ok();
+            let same = here.filter(|here| here.manifest.sha256 == lineage.source_sha256);
+            return Ok(same.map(|here| here.name));
+        }
         Some(gate) => Failure::new(format!(
             "{name} did not pass beside {source}, of which it was made: {}",
             gate.reasons.join("; ")

@@ -80,7 +80,11 @@ pub(super) fn remove(name: &str, yes: bool, place: &mut Place<'_>) -> Result<Out
     let next = place.store.default_model().ok();
     let next_default = match &next {
         _ if !was_default => String::new(),
-        Some(next) => format!("\nIt was the default; now {next} is."),
+        Some(next) => {
+            let unseen = super::gate::check(next, place).err();
+            let unseen = unseen.map_or(String::new(), |failure| format!(" But {failure}."));
+            format!("\nIt was the default; now {next} is, as the only one.{unseen}")
+        }
         None => format!(
             "\nIt was the default; choose another with `hob models use NAME{}`.",
             place.store.option()

@@ -364,7 +364,7 @@ pub(super) mod tests {
             measured("alike", 1.0),
         ];
         let rows = rows(&models, &work());
-        assert_eq!(cell(&rows, "bits per byte", 0), "1.1000 ±0.0566");
+        assert_eq!(cell(&rows, "bits per byte", 0), "1.1000 ±0.0666");
         assert_eq!(cell(&rows, "  more than base", 0), "");
         assert_eq!(cell(&rows, "  more than base", 1), "+0.2000 ±0.0000 *");
         assert_eq!(cell(&rows, "  more than base", 2), "+0.0000 ±0.0000");

@@ -225,7 +225,9 @@ impl Work {
             Err(EngineError::Failed(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        // Beside itself it would differ in nothing, and take twice the memory.
         let reference = self.reference.as_ref();
+        let reference = reference.filter(|reference| *reference != name);
         let mut reference = match reference {
             None => None,
             Some(reference) => {

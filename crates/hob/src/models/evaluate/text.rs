@@ -114,6 +114,13 @@ pub(super) fn vocabulary(name: &ModelName, place: &Place<'_>) -> Result<Value, F
     let path = place.store.model_path(name);
     let failed =
         |error: std::io::Error| Failure::io(&format!("{} can't be read", path.display()), &error);
+    // Before it is opened: opening a FIFO would wait for a writer.
+    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
+        return Err(Failure::new(format!(
+            "{} is not a regular file",
+            path.display()
+        )));
+    }
     let file = File::open(&path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let document = Document::read(&file, size).map_err(|error| StoreError::Gguf {

@@ -45,18 +45,27 @@ impl Shop {
         let mut held_out = Vec::new();
         let mut each = |file: usize, text: &str| {
             interrupt.check()?;
-            let found = engine.tokenize(text)?;
             let (bytes, tokens) = &mut cutting.files[file];
-            *bytes += text.len() as u64;
-            if holds_out && corpus.is_last_tenth(file, *bytes) {
-                held_out.push(text.to_owned());
+            let (counted, apart) = if holds_out {
+                corpus.part(file, *bytes, text)
             } else {
-                for token in &found.tokens {
+                (text, "")
+            };
+            for (part, counts) in [(counted, true), (apart, false)] {
+                if part.is_empty() {
+                    continue;
+                }
+                let found = engine.tokenize(part)?;
+                for token in found.tokens.iter().filter(|_| counts) {
                     cutting.counts[*token as usize] += 1;
                 }
+                *tokens += found.tokens.len() as u64;
+                cutting.exact += u64::from(found.exact);
             }
-            *tokens += found.tokens.len() as u64;
-            cutting.exact += u64::from(found.exact);
+            if !apart.is_empty() {
+                held_out.push(apart.to_owned());
+            }
+            *bytes += text.len() as u64;
             meter.advance(text.len() as u64);
             Ok(())
         };

@@ -107,9 +107,10 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     }
     let lineage = manifest.lineage.as_ref();
     let source = lineage.map_or("SOURCE", |lineage| lineage.source.as_str());
+    let option = place.store.option();
     told.push(format!(
-        "\n`hob fairness audit {name} --against {source} --data FOLDER` compares it with its source; then \
-         `hob models use {name}` makes it the default.\n"
+        "\n`hob fairness audit {name} --against {source} --data FOLDER{option}` compares it with its \
+         source; then `hob models use {name}{option}` makes it the default.\n"
     ));
     place.output.write(&clean(&told.concat()))
 }
