@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use hob_e2e::{Setup, TEST_MODEL, binary};
+use hob_e2e::{Setup, TEST_MODEL, binary, refused};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -38,23 +38,10 @@ fn done(output: &Output) -> &Output {
     output
 }
 
-/// What a run that must fail said.
-fn refused(output: &Output) -> String {
-    assert!(!output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 /// A store of one's own with the test model in it, the same once more as "twin", and one with fewer tokens
 /// as "pruned".
 fn setup() -> Setup {
-    let setup = Setup::empty().with_real_engine();
-    let shared = Setup::real();
-    for kind in ["gguf", "toml"] {
-        let name = format!("{TEST_MODEL}.{kind}");
-        let to = setup.models_dir().join(&name);
-        fs::copy(shared.models_dir().join(&name), to).unwrap();
-    }
+    let setup = Setup::own();
     let file = setup.models_dir().join(format!("{TEST_MODEL}.gguf"));
     let file = file.to_str().unwrap();
     done(

@@ -18,21 +18,6 @@ use serde_json::{Value, json};
 /// The test model under another name, as if it had been made of it.
 const MADE: &str = "made";
 
-/// A store of one's own with the test model in it.
-fn setup() -> Setup {
-    let setup = Setup::empty().with_real_engine();
-    let shared = Setup::real();
-    for kind in ["gguf", "toml"] {
-        let name = format!("{TEST_MODEL}.{kind}");
-        fs::copy(
-            shared.models_dir().join(&name),
-            setup.models_dir().join(&name),
-        )
-        .unwrap();
-    }
-    setup
-}
-
 /// Adds the test model under another name and with a lineage.
 fn with_made(setup: &Setup) {
     let file = |name: &str, kind: &str| setup.models_dir().join(format!("{name}.{kind}"));
@@ -195,7 +180,7 @@ fn lines(folder: &Path) -> Vec<String> {
 
 #[test]
 fn an_audit_tells_of_all_sets_and_is_kept() {
-    let setup = setup();
+    let setup = Setup::own();
     let questions = Questions::new(&setup).bbq(&["Shoes", "Boots"]).winogender();
     let output = run(
         &setup,
@@ -263,7 +248,7 @@ fn an_audit_tells_of_all_sets_and_is_kept() {
 
 #[test]
 fn a_made_model_is_used_when_it_is_as_fair_as_its_source() {
-    let setup = setup();
+    let setup = Setup::own();
     with_made(&setup);
     let unseen = hob(&setup, &["models", "use", MADE]);
     assert_eq!(unseen.status.code(), Some(8), "{unseen:?}");
@@ -325,7 +310,7 @@ fn a_made_model_is_used_when_it_is_as_fair_as_its_source() {
 
 #[test]
 fn a_stopped_audit_shows_what_it_knows_and_goes_on() {
-    let setup = setup();
+    let setup = Setup::own();
     let questions = Questions::new(&setup).winobias().winogender();
     let arguments = ["audit", TEST_MODEL, "--quick"];
     let child = fairness(&setup, &arguments, &questions).spawn().unwrap();
@@ -357,7 +342,7 @@ fn a_stopped_audit_shows_what_it_knows_and_goes_on() {
 
 #[test]
 fn bad_questions_are_refused_with_their_line() {
-    let setup = setup();
+    let setup = Setup::own();
     let refused = |questions: &Questions, reason: &str| {
         let output = run(&setup, &["audit", TEST_MODEL], questions);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -401,7 +386,7 @@ fn bad_questions_are_refused_with_their_line() {
 
 #[test]
 fn an_engine_that_ends_is_told_of() {
-    let setup = setup();
+    let setup = Setup::own();
     let questions = Questions::new(&setup).winogender();
     // One that ends at once, and one that isn't there.
     for (engine, reason) in [
@@ -420,7 +405,7 @@ fn an_engine_that_ends_is_told_of() {
 
 #[test]
 fn abstention_is_verified_on_what_was_left_out() {
-    let setup = setup();
+    let setup = Setup::own();
     let one = Questions::new(&setup).bbq(&["Shoes"]);
     let output = run(&setup, &["mitigate"], &one);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -17,28 +17,13 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use hob_api::chat::ChatCompletion;
-use hob_e2e::{Gguf, Setup, TEST_MODEL, binary};
+use hob_e2e::{Gguf, Setup, TEST_MODEL, binary, refused};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// What the small models are for: the project's own documents.
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
-}
-
-/// A store of one's own with the test model in it.
-fn setup() -> Setup {
-    let setup = Setup::empty().with_real_engine();
-    let shared = Setup::real();
-    for kind in ["gguf", "toml"] {
-        let name = format!("{TEST_MODEL}.{kind}");
-        fs::copy(
-            shared.models_dir().join(&name),
-            setup.models_dir().join(&name),
-        )
-        .unwrap();
-    }
-    setup
 }
 
 fn shrink(setup: &Setup, arguments: &[&str]) -> Command {
@@ -64,13 +49,6 @@ fn hob(setup: &Setup, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a run that must fail said.
-fn refused(output: &Output) -> String {
-    assert!(!output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
 /// What lies in the store but for locks.
 fn files(setup: &Setup) -> Vec<String> {
     let mut files: Vec<String> = fs::read_dir(setup.models_dir())
@@ -89,7 +67,7 @@ fn untouched() -> [String; 2] {
 #[tokio::test]
 async fn a_smaller_model_is_installed_and_answers() {
     let small = format!("{TEST_MODEL}-small");
-    let setup = setup().toml(&format!("model = {small:?}"));
+    let setup = Setup::own().toml(&format!("model = {small:?}"));
     let corpus = corpus();
     let made = run(&setup, &["--json", "--corpus", corpus.to_str().unwrap()]);
     assert!(made.status.success(), "{made:?}");
@@ -163,7 +141,7 @@ async fn a_smaller_model_is_installed_and_answers() {
 
 #[test]
 fn what_can_not_be_done_is_refused_and_changes_nothing() {
-    let setup = setup();
+    let setup = Setup::own();
     let write = |name: &str, text: &[u8]| {
         let path = setup.home().join(name);
         fs::write(&path, text).unwrap();
@@ -210,7 +188,7 @@ fn what_can_not_be_done_is_refused_and_changes_nothing() {
 
 #[test]
 fn an_engine_that_lies_is_found_out() {
-    let setup = setup();
+    let setup = Setup::own();
     let lying = shrink(&setup, &["--corpus", corpus().to_str().unwrap()])
         .env("HOB_ENGINE_PATH", binary("fake-engine"))
         .output()
@@ -237,7 +215,7 @@ fn other_architectures_are_refused_by_name() {
 
 #[test]
 fn a_full_disk_leaves_nothing() {
-    let setup = setup();
+    let setup = Setup::own();
     // With the signal ignored, a write beyond the limit fails, as on a full disk.
     let mut shell = setup.command(Path::new("sh"));
     shell.args(["-c", "trap '' XFSZ; ulimit -f 65536; exec \"$@\"", "sh"]);
@@ -252,7 +230,7 @@ fn a_full_disk_leaves_nothing() {
 
 #[test]
 fn of_two_at_once_one_waits_for_nobody_and_leaves() {
-    let setup = setup();
+    let setup = Setup::own();
     let text = corpus().into_os_string().into_string().unwrap();
     let arguments = ["--corpus", text.as_str()];
     let runs = [(), ()].map(|()| shrink(&setup, &arguments).spawn().unwrap());
@@ -288,7 +266,7 @@ fn begun(setup: &Setup) -> std::process::Child {
 
 #[test]
 fn ctrl_c_leaves_nothing() {
-    let setup = setup();
+    let setup = Setup::own();
     let run = begun(&setup);
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
@@ -298,7 +276,7 @@ fn ctrl_c_leaves_nothing() {
 
 #[test]
 fn a_killed_run_leaves_no_model_and_the_next_one_clears_up() {
-    let setup = setup();
+    let setup = Setup::own();
     let mut run = begun(&setup);
     run.kill().unwrap();
     run.wait().unwrap();
@@ -312,7 +290,7 @@ fn a_killed_run_leaves_no_model_and_the_next_one_clears_up() {
 
 #[test]
 fn a_source_that_is_removed_meanwhile_costs_nothing_else() {
-    let setup = setup();
+    let setup = Setup::own();
     let text = corpus().into_os_string().into_string().unwrap();
     let name = format!("{TEST_MODEL}-small");
     let run = shrink(&setup, &["--corpus", &text]).spawn().unwrap();

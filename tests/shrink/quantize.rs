@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use hob_e2e::{Setup, TEST_MODEL, binary};
+use hob_e2e::{Setup, TEST_MODEL, binary, refused};
 use serde_json::Value;
 
-use super::{corpus, files, hob, refused, run, setup, untouched};
+use super::{corpus, files, hob, run, untouched};
 
 fn made(setup: &Setup, arguments: &[&str]) -> Value {
     let output = run(setup, &[arguments, &["--json"]].concat());
@@ -19,7 +19,7 @@ fn bytes_of(made: &Value, kind: &str, key: &str) -> Option<u64> {
 
 #[test]
 fn the_table_of_tokens_alone_can_be_stored_more_coarsely() {
-    let setup = setup();
+    let setup = Setup::own();
     let made = made(&setup, &["--vocab", "keep", "--quant", "embedding=Q5_1"]);
     let (before, after) = ("types_bytes_before", "types_bytes");
     // The layers are as they were.
@@ -47,7 +47,7 @@ fn the_table_of_tokens_alone_can_be_stored_more_coarsely() {
 /// Rows are stored by themselves: it makes no difference whether they go before or after.
 #[test]
 fn a_small_vocabulary_is_stored_as_the_whole_one_would_be() {
-    let setup = setup();
+    let setup = Setup::own();
     let corpus = corpus().into_os_string().into_string().unwrap();
     let vocab = ["--corpus", &corpus, "--vocab", "8000"];
     let quant = ["--quant", "embedding=Q4_0"];
@@ -80,7 +80,7 @@ fn a_small_vocabulary_is_stored_as_the_whole_one_would_be() {
 
 #[test]
 fn what_is_coarse_already_is_not_stored_anew_unasked() {
-    let setup = setup();
+    let setup = Setup::own();
     let cases: [(&[&str], [&str; 2]); 6] = [
         (&["--quant", "Q5_0"], ["Q4_1", "--requantize"]),
         (&["--quant", "embedding=Q6_K"], ["blocks of 256", "Q5_1"]),
@@ -111,7 +111,7 @@ fn what_is_coarse_already_is_not_stored_anew_unasked() {
 
 #[test]
 fn all_weights_can_be_stored_anew_and_what_becomes_of_odd_rows_is_told() {
-    let setup = setup();
+    let setup = Setup::own();
     let fine = [
         "--vocab",
         "keep",
@@ -146,7 +146,7 @@ fn all_weights_can_be_stored_anew_and_what_becomes_of_odd_rows_is_told() {
 
 #[test]
 fn a_full_disk_leaves_nothing() {
-    let setup = setup();
+    let setup = Setup::own();
     let hob = binary("hob");
     // With the signal ignored, a write beyond the limit fails, as on a full disk: of the engine's file
     // (64 MiB), and of the model (the engine's is shorter than 80 MiB).
@@ -168,7 +168,7 @@ fn a_full_disk_leaves_nothing() {
 
 #[test]
 fn an_engine_that_can_not_is_told_of() {
-    let setup = setup();
+    let setup = Setup::own();
     let arguments = ["--vocab", "keep", "--quant", "embedding=Q5_1"];
     for engine in ["fake-engine", "hob"] {
         let output = super::shrink(&setup, &arguments)

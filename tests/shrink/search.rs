@@ -2,10 +2,10 @@
 
 use std::process::Output;
 
-use hob_e2e::{Setup, TEST_MODEL};
+use hob_e2e::{Setup, TEST_MODEL, refused};
 use serde_json::Value;
 
-use super::{corpus, files, hob, refused, run, setup, untouched};
+use super::{corpus, files, hob, run, untouched};
 
 /// What is tried differs by vocabularies alone, which is quick.
 fn limited(setup: &Setup, limits: &[&str]) -> Output {
@@ -18,7 +18,7 @@ fn limited(setup: &Setup, limits: &[&str]) -> Output {
 
 #[test]
 fn the_largest_vocabulary_within_a_size_is_made_and_measured() {
-    let setup = setup();
+    let setup = Setup::own();
     let output = limited(&setup, &["--json", "--max-size", "80%"]);
     assert!(output.status.success(), "{output:?}");
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -47,7 +47,7 @@ fn the_largest_vocabulary_within_a_size_is_made_and_measured() {
 
 #[test]
 fn what_keeps_to_no_limit_is_not_made() {
-    let setup = setup();
+    let setup = Setup::own();
     let cases: [(&[&str], [&str; 2]); 5] = [
         (
             &["--max-size", "1MB"],

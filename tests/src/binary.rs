@@ -50,3 +50,13 @@ fn require(path: PathBuf) -> PathBuf {
     );
     path
 }
+
+/// What a program that must fail said: on stderr, and nothing on stdout.
+///
+/// # Panics
+/// If it did not fail, wrote to stdout, or its words are no UTF-8.
+pub fn refused(output: &std::process::Output) -> String {
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}

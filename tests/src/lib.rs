@@ -32,7 +32,7 @@ mod stream;
 mod wait;
 
 pub use altered::altered;
-pub use binary::{binary, python, test_store};
+pub use binary::{binary, python, refused, test_store};
 pub use bus::Bus;
 pub use client::{Client, Reply};
 pub use daemon::Daemon;

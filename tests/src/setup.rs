@@ -73,6 +73,21 @@ impl Setup {
         Self::new(Store::Own(folder("hob-store-")), "fake-engine")
     }
 
+    /// The real engine, and a store of one's own with the real test model in it.
+    ///
+    /// # Panics
+    /// If one of them is missing.
+    pub fn own() -> Self {
+        let setup = Self::empty().with_real_engine();
+        let shared = test_store();
+        for kind in ["gguf", "toml"] {
+            let name = format!("{TEST_MODEL}.{kind}");
+            let copied = std::fs::copy(shared.join(&name), setup.models_dir().join(&name));
+            copied.expect("copying the test model");
+        }
+        setup
+    }
+
     fn new(store: Store, engine: &str) -> Self {
         let home = folder("hob-");
         Self {

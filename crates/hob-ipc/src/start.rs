@@ -27,20 +27,12 @@ pub fn command(binary: &Path, socket: UnixStream) -> Command {
 /// Most descriptors that come with one message.
 pub const DESCRIPTORS_MAX: usize = 2;
 
-/// Sends as much of `frame` as the socket takes, with a descriptor attached to its first byte: how many
-/// bytes went.
+/// Sends as much of `frame` as the socket takes, with descriptors attached to its first byte, at most
+/// [`DESCRIPTORS_MAX`]: how many bytes went.
 ///
 /// # Errors
 /// As of `sendmsg(2)`.
-pub fn send_with(socket: impl AsFd, frame: &[u8], descriptor: impl AsFd) -> io::Result<usize> {
-    send_with_all(socket, frame, &[descriptor.as_fd()])
-}
-
-/// The same with several descriptors, at most [`DESCRIPTORS_MAX`].
-///
-/// # Errors
-/// As of `sendmsg(2)`.
-pub fn send_with_all(
+pub fn send_with(
     socket: impl AsFd,
     frame: &[u8],
     descriptors: &[BorrowedFd<'_>],

@@ -185,27 +185,44 @@ impl Engine {
         command: &Command,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), EngineError> {
-        let lost = |error: io::Error| EngineError::Lost(error.to_string());
         let frame = encode(command, COMMAND_BYTES_MAX);
         let frame = frame.map_err(|error| EngineError::Lost(error.to_string()))?;
-        let sent = start::send_with_all(&self.socket, &frame, descriptors).map_err(lost)?;
-        self.write(&frame[sent..])
-    }
-
-    /// Sends bytes to an engine that may be slow to read them, or never do.
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), EngineError> {
-        let mut moved = Instant::now();
-        while !bytes.is_empty() {
-            self.interrupt.check().map_err(EngineError::Stopped)?;
-            match self.socket.write(bytes) {
-                Ok(sent) => {
-                    bytes = &bytes[sent..];
-                    moved = Instant::now();
-                }
-                Err(error) => pause(&error, moved, "read")?,
-            }
+        let mut sent = 0;
+        if !descriptors.is_empty() {
+            sent = self.patiently("read", |socket| {
+                start::send_with(socket, &frame, descriptors)
+            })?;
+        }
+        while sent < frame.len() {
+            sent += self.patiently("read", |mut socket| socket.write(&frame[sent..]))?;
         }
         Ok(())
+    }
+
+    /// Does something with the socket of an engine that may be slow, or silent for good.
+    fn patiently(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut(&UnixStream) -> io::Result<usize>,
+    ) -> Result<usize, EngineError> {
+        let lost = |error: String| Err(EngineError::Lost(error));
+        let started = Instant::now();
+        loop {
+            self.interrupt.check().map_err(EngineError::Stopped)?;
+            let error = match attempt(&self.socket) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    if started.elapsed() >= SILENCE {
+                        return lost(format!("it has {what} nothing for {} s", SILENCE.as_secs()));
+                    }
+                }
+                _ => return lost(error.to_string()),
+            }
+        }
     }
 
     /// Makes tokens of a text of at most [`hob_ipc::tokens::TEXT_BYTES_MAX`] bytes.
@@ -218,11 +235,8 @@ impl Engine {
             id: asked,
             text: text.to_owned(),
         }))?;
-        let told = self.wait(|event| match event {
+        let told = self.answer(asked, |event| match event {
             EngineEvent::Tokenized(told) if told.id == asked => Some(Ok(told)),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
             _ => None,
         })?;
         let known = |token: i32| u32::try_from(token).ok().filter(|t| *t < self.vocabulary);
@@ -242,9 +256,21 @@ impl Engine {
     }
 
     fn send(&mut self, command: &Command) -> Result<(), EngineError> {
-        let lost = |error: String| EngineError::Lost(error);
-        let frame = encode(command, COMMAND_BYTES_MAX).map_err(|error| lost(error.to_string()))?;
-        self.write(&frame)
+        self.send_with(command, &[])
+    }
+
+    /// Waits for what `wanted` takes of the events of a request, or for its failure.
+    fn answer<T>(
+        &mut self,
+        asked: RequestId,
+        mut wanted: impl FnMut(EngineEvent) -> Option<Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        self.wait(|event| match event {
+            EngineEvent::Failed { id, message, .. } if id == asked => {
+                Some(Err(EngineError::Failed(message)))
+            }
+            other => wanted(other),
+        })
     }
 
     /// Waits for the event that `wanted` takes.
@@ -254,7 +280,6 @@ impl Engine {
     ) -> Result<T, EngineError> {
         let lost = |error: String| EngineError::Lost(error);
         let started = Instant::now();
-        let mut heard = started;
         let mut buffer = [0; 16 << 10];
         loop {
             while let Some(event) = self.decoder.next().map_err(|e| lost(e.to_string()))? {
@@ -262,32 +287,14 @@ impl Engine {
                     return found;
                 }
             }
-            self.interrupt.check().map_err(EngineError::Stopped)?;
             if started.elapsed() > PATIENCE {
                 return Err(lost(format!("no answer for {} s", PATIENCE.as_secs())));
             }
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(lost("it closed the connection".to_owned())),
-                Ok(bytes) => {
-                    heard = Instant::now();
-                    self.decoder.push(&buffer[..bytes]);
-                }
-                Err(error) => pause(&error, heard, "said")?,
+            match self.patiently("said", |mut socket| socket.read(&mut buffer))? {
+                0 => return Err(lost("it closed the connection".to_owned())),
+                bytes => self.decoder.push(&buffer[..bytes]),
             }
         }
-    }
-}
-
-/// Whether to try again after an error of a socket that the engine last used at `since`.
-fn pause(error: &io::Error, since: Instant, what: &str) -> Result<(), EngineError> {
-    let lost = |error: String| Err(EngineError::Lost(error));
-    match error.kind() {
-        io::ErrorKind::Interrupted => Ok(()),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if since.elapsed() < SILENCE => Ok(()),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            lost(format!("it has {what} nothing for {} s", SILENCE.as_secs()))
-        }
-        _ => lost(error.to_string()),
     }
 }
 

@@ -45,11 +45,8 @@ impl Engine {
             drafts: false,
             constraint: None,
         })))?;
-        let finished = self.wait(|event| match event {
+        let finished = self.answer(asked, |event| match event {
             EngineEvent::Finished(finished) if finished.id == asked => Some(Ok(finished)),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
             _ => None,
         })?;
         pace(&finished).ok_or(EngineError::Absurd)

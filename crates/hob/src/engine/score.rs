@@ -31,7 +31,7 @@ impl Engine {
             class: Class::Batch,
         })))?;
         let mut told: Vec<Vec<Likelihood>> = Vec::new();
-        self.wait(|event| match event {
+        self.answer(asked, |event| match event {
             EngineEvent::Scored(scored) if scored.id == asked => {
                 let next = usize::try_from(scored.part) == Ok(told.len());
                 let count = wanted.get(told.len()) == Some(&scored.likelihoods.len());
@@ -43,9 +43,6 @@ impl Engine {
                 None
             }
             EngineEvent::Finished(finished) if finished.id == asked => Some(Ok(())),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
             _ => None,
         })?;
         if told.len() == wanted.len() {

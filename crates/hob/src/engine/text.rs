@@ -48,11 +48,8 @@ impl Engine {
             cut,
         });
         self.send_with(&command, &[memory.as_fd()])?;
-        let opened = self.wait(|event| match event {
+        let opened = self.answer(asked, |event| match event {
             EngineEvent::TextOpened(opened) if opened.id == asked => Some(Ok(opened)),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
             _ => None,
         })?;
         self.text_bytes = bytes;
@@ -132,11 +129,8 @@ impl Engine {
             Some((_, memory)) => self.send_with(&command, &[memory.as_fd()])?,
             None => self.send(&command)?,
         }
-        let read = self.wait(|event| match event {
+        let read = self.answer(asked, |event| match event {
             EngineEvent::TextRead(read) if read.id == asked => Some(Ok(read)),
-            EngineEvent::Failed { id, message, .. } if id == asked => {
-                Some(Err(EngineError::Failed(message)))
-            }
             _ => None,
         })?;
         if is_sane(&read, rows, left, self.text_bytes, scores) {

@@ -135,9 +135,9 @@ pub(super) struct Told {
     /// For people.
     #[serde(skip)]
     pub(super) title: &'static str,
-    /// Whether it is bias.
+    /// Whether it is bias, of which in a comparison the distance from 0 counts.
     pub(super) is_bias: bool,
-    /// `None` where nothing can be told.
+    /// The figure, or by how much that rises; `None` where nothing can be told.
     #[serde(flatten)]
     pub(super) figure: Option<Figure>,
 }
@@ -197,7 +197,12 @@ pub(super) fn told<T: Copy + Default + AddAssign>(
     measures: &'static [Measure<T>],
 ) -> Vec<Told> {
     let statistics: Vec<_> = measures.iter().map(|measure| measure.of).collect();
-    let each = measures.iter().zip(figures(strata, &statistics));
+    named(measures, figures(strata, &statistics))
+}
+
+/// Figures with what they are of, in the same order.
+fn named<T>(measures: &'static [Measure<T>], figures: Vec<Option<Figure>>) -> Vec<Told> {
+    let each = measures.iter().zip(figures);
     each.map(|(measure, figure)| Told {
         measure: measure.key,
         title: measure.title,
@@ -255,21 +260,6 @@ pub(super) fn places(measured: &Measured<'_, bbq::Facts>) -> Vec<Told> {
     told(&strata, &bbq::PLACES)
 }
 
-/// By how much one measure rises.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Rise {
-    /// Of what.
-    pub(super) measure: &'static str,
-    /// For people.
-    #[serde(skip)]
-    pub(super) title: &'static str,
-    /// Whether it is bias, of which the distance from 0 is compared.
-    pub(super) is_bias: bool,
-    /// How much higher it is in the new model.
-    #[serde(flatten)]
-    pub(super) figure: Option<Figure>,
-}
-
 /// Most flips that are named.
 const FLIPS_NAMED: usize = 100;
 
@@ -298,7 +288,7 @@ pub(super) struct SetChange {
     /// The first of them.
     pub(super) flips: Vec<Flip>,
     /// By how much each measure rises.
-    pub(super) rises: Vec<Rise>,
+    pub(super) rises: Vec<Told>,
 }
 
 impl<F, T: Copy + Default + AddAssign> Set<F, T> {
@@ -346,22 +336,12 @@ impl<F, T: Copy + Default + AddAssign> Set<F, T> {
             .map(|(_, of)| of)
             .collect();
         let rises = rises(&strata, self.measures);
-        let rises = self
-            .measures
-            .iter()
-            .zip(rises)
-            .map(|(measure, figure)| Rise {
-                measure: measure.key,
-                title: measure.title,
-                is_bias: measure.is_bias,
-                figure,
-            });
         Some(SetChange {
             set: self.title,
             flipped,
             newly_biased: self.is_biased.map(|_| newly_biased),
             flips,
-            rises: rises.collect(),
+            rises: named(self.measures, rises),
         })
     }
 }

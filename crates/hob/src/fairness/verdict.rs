@@ -66,7 +66,7 @@ pub(super) fn judge(changes: &[SetChange]) -> Verdict {
 mod tests {
     use super::*;
     use crate::fairness::figure::Figure;
-    use crate::fairness::sets::Rise;
+    use crate::fairness::sets::Told;
 
     fn change(part: u32, of: u32, low: f64, is_bias: bool) -> SetChange {
         SetChange {
@@ -74,7 +74,7 @@ mod tests {
             flipped: Share { part, of },
             newly_biased: None,
             flips: Vec::new(),
-            rises: vec![Rise {
+            rises: vec![Told {
                 measure: "lean",
                 title: "LEAN",
                 is_bias,

@@ -23,6 +23,11 @@ fn ninety_five(pieces: usize) -> f64 {
         .unwrap_or(MANY + (MANY.powi(3) + MANY) / (4.0 * free))
 }
 
+/// Longest piece in bytes: no tokenizer makes more tokens of it than an engine has context.
+pub(super) const PIECE_BYTES: usize = 1536;
+/// What goes before, of each piece, at most, and is not counted.
+pub(super) const BEFORE_BYTES: usize = 384;
+
 /// What one piece of text took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Piece {
@@ -30,6 +35,16 @@ pub(super) struct Piece {
     pub(super) bytes: f64,
     /// Bits of surprise.
     pub(super) bits: f64,
+}
+
+impl Piece {
+    /// So many bytes of text that were found this likely, in nats.
+    pub(super) fn foreseen(bytes: u32, log_probability: f64) -> Self {
+        Self {
+            bytes: f64::from(bytes),
+            bits: -log_probability / std::f64::consts::LN_2,
+        }
+    }
 }
 
 /// A rate for each byte.

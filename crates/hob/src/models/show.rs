@@ -82,18 +82,22 @@ fn is_path(model: &str) -> bool {
         || path.is_file()
 }
 
-/// The header of a GGUF file.
-pub(super) fn read(path: &Path) -> Result<Header, Failure> {
-    let shown = path.display();
-    let unreadable = |error| Failure::io(&format!("{shown} cannot be read"), &error);
+/// A regular file, and its size in bytes.
+pub(super) fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let unreadable = |error| Failure::io(&format!("{} cannot be read", path.display()), &error);
     // Opening a FIFO would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(StoreError::NotAFile(path.to_path_buf()).into());
     }
-    let file = File::open(path).map_err(unreadable)?;
-    Header::read(file, metadata.len()).map_err(|error| {
-        Failure::new(format!("{shown}: {error}"))
+    Ok((File::open(path).map_err(unreadable)?, metadata.len()))
+}
+
+/// The header of a GGUF file.
+pub(super) fn read(path: &Path) -> Result<Header, Failure> {
+    let (file, size) = open(path)?;
+    Header::read(file, size).map_err(|error| {
+        Failure::new(format!("{}: {error}", path.display()))
             .hint("hob runs whole, single GGUF files of language models.")
     })
 }

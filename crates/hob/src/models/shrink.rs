@@ -371,17 +371,10 @@ impl Shop {
         installing.announce(Some(size), 0)?;
         self.meter.stage("writing", size);
         let (meter, interrupt) = (&mut self.meter, &self.interrupt);
-        let written = rewrite.write(&open.file, |bytes| -> Result<(), Failure> {
-            interrupt.check()?;
+        write_out(rewrite, open, interrupt, |bytes| {
             installing.add(bytes)?;
             meter.advance(bytes.len() as u64);
             Ok(())
-        });
-        written.map_err(|error| match error {
-            RewriteError::Sink(failure) => failure,
-            RewriteError::Source(error) => {
-                Failure::io(&format!("{} cannot be read", open.name), &error)
-            }
         })
     }
 
@@ -410,6 +403,25 @@ impl Shop {
         let (cutting, digest) = self.cut("trying the new model", &written, tokens)?;
         Ok((header, cutting, digest))
     }
+}
+
+/// Hands all bytes of a model to `put`, piece by piece, until Ctrl-C.
+fn write_out(
+    rewrite: &Rewrite,
+    open: &OpenModel,
+    interrupt: &Interrupt,
+    mut put: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let written = rewrite.write(&open.file, |bytes| {
+        interrupt.check()?;
+        put(bytes)
+    });
+    written.map_err(|error| match error {
+        RewriteError::Sink(failure) => failure,
+        RewriteError::Source(error) => {
+            Failure::io(&format!("{} cannot be read", open.name), &error)
+        }
+    })
 }
 
 /// Begins to install, first of all, as the name may be taken; it is held until the end.

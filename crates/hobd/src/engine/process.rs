@@ -58,7 +58,7 @@ pub(super) async fn send_with_fd(
     frame: &[u8],
     fd: &impl AsFd,
 ) -> std::io::Result<()> {
-    let first = || start::send_with(socket, frame, fd);
+    let first = || start::send_with(socket, frame, &[fd.as_fd()]);
     let mut sent = socket.async_io(Interest::WRITABLE, first).await?;
     while sent < frame.len() {
         let rest = || {

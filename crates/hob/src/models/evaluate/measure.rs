@@ -178,10 +178,8 @@ impl Work {
         for (number, piece) in (0..).zip(pieces) {
             self.interrupt.check()?;
             let found = engine.read_passage(number)?;
-            measured.pieces.push(Piece {
-                bytes: f64::from(piece.scored),
-                bits: -found.log_probability / std::f64::consts::LN_2,
-            });
+            let foreseen = Piece::foreseen(piece.scored, found.log_probability);
+            measured.pieces.push(foreseen);
             measured.tokens += u64::from(found.tokens);
             meter.advance(u64::from(piece.before + piece.scored));
             if number == 0 {

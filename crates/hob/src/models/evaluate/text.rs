@@ -1,6 +1,5 @@
 //! The text that models are measured by, as pieces and whole, and whether two models cut it alike.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use hob_ipc::passages::{PIECES_MAX, Piece};
@@ -10,12 +9,10 @@ use hob_models::store::StoreError;
 
 use super::super::Place;
 use super::super::corpus::Corpus;
+use super::super::estimate::{BEFORE_BYTES, PIECE_BYTES};
+use super::super::show;
 use crate::failure::Failure;
 
-/// Longest piece in bytes: no tokenizer makes more tokens of it than an engine has context.
-const PIECE_BYTES: usize = 1536;
-/// What goes before, of each piece, at most.
-const BEFORE_BYTES: usize = 384;
 /// Shorter pieces are left out: little would be known of what goes before.
 const SHORTEST: usize = 128;
 /// Of longer texts, windows are of the beginning: the engine makes tokens of all that it is given.
@@ -111,18 +108,7 @@ fn part(text: &str) -> (&str, &str) {
 pub(super) fn vocabulary(name: &ModelName, place: &Place<'_>) -> Result<Value, Failure> {
     const TOKENS: &str = "tokenizer.ggml.tokens";
     // It is verified when it is measured.
-    let path = place.store.model_path(name);
-    let failed =
-        |error: std::io::Error| Failure::io(&format!("{} can't be read", path.display()), &error);
-    // Before it is opened: opening a FIFO would wait for a writer.
-    if !std::fs::metadata(&path).map_err(failed)?.is_file() {
-        return Err(Failure::new(format!(
-            "{} is not a regular file",
-            path.display()
-        )));
-    }
-    let file = File::open(&path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
+    let (file, size) = show::open(&place.store.model_path(name))?;
     let document = Document::read(&file, size).map_err(|error| StoreError::Gguf {
         name: name.clone(),
         source: error,

@@ -7,27 +7,22 @@ use std::io::Write as _;
 use hob_ipc::message::Prompt;
 use hob_ipc::quantize::Scheme;
 use hob_ipc::score::ScorePart;
-use hob_models::gguf::{Rewrite, RewriteError};
+use hob_models::gguf::Rewrite;
 use hob_models::store::Loss;
 use hob_models::surgery::{self, Budget, Vocabulary};
 
 use super::quant::{self, Quant};
 use super::search::{Candidate, Limits, Search, Tried};
-use super::{Choice, Shop, Source, Vocab};
+use super::{Choice, Shop, Source, Vocab, write_out};
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::models::estimate::{self, Piece};
+use crate::models::estimate::{self, BEFORE_BYTES, PIECE_BYTES, Piece};
 use crate::render::bytes;
 
 /// Most pieces that are measured, spread over what is held out.
 const PIECES_MAX: usize = 24;
 /// Fewer would tell nothing of how sure a loss is.
 const PIECES_MIN: usize = 4;
-/// Bytes of a piece: no tokenizer makes more tokens of it than an engine has context.
-const PIECE_BYTES: usize = 1536;
-/// Of these, what goes before and is not counted.
-const BEFORE_BYTES: usize = 384;
-
 /// What a file may be longer than its tables' lengths tell, by a key of the metadata and by padding.
 const SLACK: u64 = 256;
 
@@ -143,17 +138,10 @@ impl Shop {
         let mut file = source.installing.unnamed(rewrite.size())?;
         self.meter.stage("writing", rewrite.size());
         let (meter, interrupt) = (&mut self.meter, &self.interrupt);
-        let written = rewrite.write(&source.open.file, |bytes| -> Result<(), Failure> {
-            interrupt.check()?;
+        write_out(&rewrite, source.open, interrupt, |bytes| {
             meter.advance(bytes.len() as u64);
             file.write_all(bytes)
                 .map_err(|error| Failure::io("a model to try cannot be written", &error))
-        });
-        written.map_err(|error| match error {
-            RewriteError::Sink(failure) => failure,
-            RewriteError::Source(error) => {
-                Failure::io(&format!("{} cannot be read", source.open.name), &error)
-            }
         })?;
         let found = self.foresee("measuring", &file, candidate.tokens, &yardstick.texts)?;
         let nothing = || Failure::new("nothing could be measured on the corpus");
@@ -188,11 +176,8 @@ impl Shop {
             };
             let found = engine.likelihoods(vec![part], false)?;
             let log_probability: f64 = found.iter().flatten().map(|f| f.log_probability).sum();
-            #[allow(clippy::cast_precision_loss, reason = "some hundred bytes")]
-            pieces.push(Piece {
-                bytes: rest.len() as f64,
-                bits: -log_probability / std::f64::consts::LN_2,
-            });
+            let scored = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+            pieces.push(Piece::foreseen(scored, log_probability));
             self.meter.advance(length(text));
         }
         Ok(pieces)

@@ -9,11 +9,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use hob_ipc::quantize::Scheme;
-use hob_models::gguf::{Document, Rewrite, RewriteError, Scalar, Value};
+use hob_models::gguf::{Document, Rewrite, Scalar, Value};
 use hob_models::store::{Installing, OpenModel};
 
 use super::quant::{self, Quant};
-use super::{Shop, Source};
+use super::{Shop, Source, write_out};
 use crate::engine::{Engine, Order};
 use crate::failure::Failure;
 
@@ -73,17 +73,9 @@ impl Shop {
         let mut rewrite = Rewrite::of(document);
         rewrite.keep_tensors(quant::is_table);
         let mut file = installing.unnamed(rewrite.size())?;
-        let interrupt = &self.interrupt;
-        let written = rewrite.write(&open.file, |bytes| -> Result<(), Failure> {
-            interrupt.check()?;
+        write_out(&rewrite, open, &self.interrupt, |bytes| {
             file.write_all(bytes)
                 .map_err(|error| Failure::io("the table of tokens cannot be written", &error))
-        });
-        written.map_err(|error| match error {
-            RewriteError::Sink(failure) => failure,
-            RewriteError::Source(error) => {
-                Failure::io(&format!("{} cannot be read", open.name), &error)
-            }
         })?;
         Anew::read(file)
     }
