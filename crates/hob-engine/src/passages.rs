@@ -204,6 +204,20 @@ pub fn apart(reference: &[f32], own: &[f32]) -> Result<(f64, bool), Failure> {
     Ok((divergence, one.likeliest() == other.likeliest()))
 }
 
+/// Adds each token's probability to its sum.
+///
+/// # Errors
+/// [`hob_ipc::message::FailureCode::Decode`] if the scores are no numbers.
+pub fn expect(scores: &[f32], sums: &mut [f64]) -> Result<(), Failure> {
+    let next = Next::new(scores)?;
+    let highest = next.highest();
+    let scale = (f64::from(highest) - next.log_sum()).exp();
+    for (sum, score) in sums.iter_mut().zip(scores) {
+        *sum += f64::from((score - highest).exp()) * scale;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests;

@@ -6,6 +6,7 @@ mod driver;
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use driver::{Engine, complete, load, sliding_model, test_model};
@@ -208,6 +209,51 @@ fn a_model_that_read_something_else_is_apart() {
     assert!(agree < 15, "{agree}");
 }
 
+/// How often a model expects each token of a window's second half, in steps of `rows`.
+fn expected(engine: &mut Engine, vocabulary: u32, rows: u32) -> Vec<f32> {
+    let bytes = passages::scores_bytes(1, vocabulary);
+    let mut sums = vec![0.0; vocabulary as usize];
+    let mut from = 0;
+    while from < 31 {
+        let rows = rows.min(31 - from);
+        let memory = shared::fixed("test", bytes).unwrap();
+        let read = read_with(engine, (0, from, rows), Scores::Expect, &[&memory]).unwrap();
+        assert_eq!((read.rows, read.apart), (rows, None));
+        let mut found = vec![0; usize::try_from(bytes).unwrap()];
+        memory.read_exact_at(&mut found, 0).unwrap();
+        let (words, _) = found.as_chunks();
+        for (sum, word) in sums.iter_mut().zip(words) {
+            *sum += f32::from_le_bytes(*word);
+        }
+        from += rows;
+    }
+    sums
+}
+
+#[test]
+fn tokens_are_expected_as_often_as_their_probabilities_say() {
+    for (model, vocabulary) in [(test_model(), SMOL), (sliding_model(), GEMMA)] {
+        let mut engine = start(&model);
+        open(&mut engine, &TEXT.repeat(2), Cut::Windows { tokens: 64 }).unwrap();
+        let (one, other) = (
+            expected(&mut engine, vocabulary, 31),
+            expected(&mut engine, vocabulary, 7),
+        );
+        let total: f32 = one.iter().sum();
+        assert!((total - 31.0).abs() < 0.01, "{total}");
+        let apart: f32 = one
+            .iter()
+            .zip(&other)
+            .map(|(one, other)| (one - other).abs())
+            .sum();
+        assert!(apart < 0.05, "{apart}");
+        // It is text, not noise: a few tokens have most of it.
+        let mut sorted = one.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        assert!(sorted[..200].iter().sum::<f32>() > 15.0);
+    }
+}
+
 #[test]
 fn what_can_not_be_read_is_refused_and_the_engine_goes_on() {
     let mut engine = start(&test_model());
@@ -257,7 +303,7 @@ fn what_can_not_be_read_is_refused_and_the_engine_goes_on() {
     assert_eq!(read(&mut engine, 0, 0, u32::MAX).unwrap().rows, 7);
     // Memory of another size than the scores have, or fewer.
     let memory = shared::fixed("test", 100).unwrap();
-    for scores in [Scores::Write, Scores::Compare] {
+    for scores in [Scores::Write, Scores::Compare, Scores::Expect] {
         let refused = read_with(&mut engine, (0, 0, 2), scores, &[&memory]);
         assert_eq!(refused, Err(FailureCode::Text), "{scores:?}");
     }

@@ -18,7 +18,7 @@ use hob_engine::prompt::Vocabulary as _;
 use hob_ipc::tokens::{TEXT_BYTES_MAX, Tokenize};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::gguf::Document;
-use hob_models::surgery::{Budget, Vocabulary, prune};
+use hob_models::surgery::{Budget, Demand, Vocabulary, prune};
 use llama_cpp_2::model::LlamaModel;
 use proptest::prelude::*;
 
@@ -56,11 +56,14 @@ fn pair(path: &Path, budget: Budget) -> Pair {
     let document = Document::read(&source, size).unwrap();
     let vocabulary = Vocabulary::read(&document).unwrap();
     let before = Words::new(load(source.try_clone().unwrap()));
-    let mut counts = vec![0; vocabulary.len()];
+    let mut demand = Demand {
+        seen: vec![0; vocabulary.len()],
+        expected: Vec::new(),
+    };
     for token in before.plain(CORPUS) {
-        counts[usize::try_from(token).unwrap()] += 1;
+        demand.seen[usize::try_from(token).unwrap()] += 1;
     }
-    let kept = vocabulary.choose(&counts, budget).unwrap();
+    let kept = vocabulary.choose(&demand, budget).unwrap();
     let mut file = tempfile::tempfile().unwrap();
     let rewrite = prune(&document, &vocabulary, &kept).unwrap();
     let written = rewrite.write(&source, |bytes| {

@@ -98,6 +98,9 @@ pub enum Scores {
     Write,
     /// They are compared with those in the memory that comes with the request, of so many rows.
     Compare,
+    /// The probability of each token, summed over the rows, is written into the memory that comes with the
+    /// request: how often the model expects each. As large as the scores of one row.
+    Expect,
 }
 
 /// What a step told of a passage.

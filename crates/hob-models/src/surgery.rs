@@ -18,7 +18,7 @@ mod prune;
 mod tests;
 mod vocabulary;
 
-pub use choice::Budget;
+pub use choice::{Budget, Demand};
 pub use error::SurgeryError;
 pub use prune::{prune, prune_within};
 pub use vocabulary::{ARCHITECTURES, Tokenizer, Vocabulary};

@@ -144,3 +144,15 @@ proptest! {
         prop_assert!((0.0..=6.1).contains(&divergence), "{}", divergence);
     }
 }
+
+#[test]
+fn probabilities_add_up_to_the_rows() {
+    let mut sums = [0.0; 3];
+    expect(&[0.0, 2f32.ln(), f32::NEG_INFINITY], &mut sums).unwrap();
+    expect(&[50.0, 50.0, 50.0], &mut sums).unwrap();
+    for (sum, third) in sums.iter().zip([2.0, 3.0, 1.0]) {
+        assert!((sum - third / 3.0).abs() < 1e-6, "{sums:?}");
+    }
+    assert!(expect(&[f32::NAN, 0.0, 0.0], &mut sums).is_err());
+    assert!(expect(&[f32::NEG_INFINITY; 3], &mut sums).is_err());
+}

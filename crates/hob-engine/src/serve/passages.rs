@@ -44,6 +44,8 @@ enum Exchange {
     Write(OwnedFd, Vec<u8>),
     /// The reference's scores, and where the next row's begin.
     Compare(File, u64),
+    /// The sums of all tokens' probabilities.
+    Expect(OwnedFd, Vec<f64>),
 }
 
 fn failure(message: impl std::fmt::Display) -> Failure {
@@ -253,7 +255,8 @@ impl Exchange {
             (Scores::Drop, _) => Ok(Self::Drop),
             (Scores::Write, Some(memory)) => Ok(Self::Write(memory, Vec::new())),
             (Scores::Compare, Some(memory)) => Ok(Self::Compare(File::from(memory), 0)),
-            (Scores::Write | Scores::Compare, None) => {
+            (Scores::Expect, Some(memory)) => Ok(Self::Expect(memory, Vec::new())),
+            (Scores::Write | Scores::Compare | Scores::Expect, None) => {
                 Err(failure("no memory came for the scores"))
             }
         }
@@ -278,14 +281,30 @@ impl Exchange {
                 let reference: Vec<f32> = words.iter().map(|w| f32::from_le_bytes(*w)).collect();
                 passages::apart(&reference, scores).map(Some)
             }
+            Self::Expect(_, sums) => {
+                sums.resize(scores.len(), 0.0);
+                passages::expect(scores, sums).map(|()| None)
+            }
         }
     }
 
     fn finish(self) -> Result<(), Failure> {
-        match self {
-            Self::Write(memory, bytes) => raw::fill(memory, &[&bytes])
-                .map_err(|error| failure(format!("the scores can't be handed over: {error}"))),
-            Self::Drop | Self::Compare(..) => Ok(()),
-        }
+        let (memory, bytes) = match self {
+            Self::Drop | Self::Compare(..) => return Ok(()),
+            Self::Write(memory, bytes) => (memory, bytes),
+            Self::Expect(memory, sums) => (memory, rounded(&sums)),
+        };
+        raw::fill(memory, &[&bytes])
+            .map_err(|error| failure(format!("the scores can't be handed over: {error}")))
     }
+}
+
+/// The bytes of sums, as floats of 32 bits.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a sum of a step's probabilities is no more than its rows"
+)]
+fn rounded(sums: &[f64]) -> Vec<u8> {
+    let rounded = sums.iter().map(|sum| *sum as f32);
+    rounded.flat_map(f32::to_le_bytes).collect()
 }

@@ -137,7 +137,11 @@ fn chosen(
     for (token, count) in counts {
         all[*token as usize] = *count;
     }
-    let kept = vocabulary.choose(&all, budget)?;
+    let demand = Demand {
+        seen: all,
+        expected: Vec::new(),
+    };
+    let kept = vocabulary.choose(&demand, budget)?;
     let name =
         |token: &Token| String::from_utf8_lossy(&words.tokens[*token as usize].0).into_owned();
     Ok(kept
@@ -160,6 +164,33 @@ fn a_token_stays_with_all_that_it_is_joined_of() {
     // What the corpus has no need of comes in the order in which it was learned.
     let learned = chosen(&words, &[], Budget::Tokens(24)).unwrap();
     assert_eq!(learned, ["a", "b", "c", "d", "e", "f", "ab", "cd"]);
+}
+
+#[test]
+fn what_was_expected_counts_less_than_what_came_up() {
+    let words = byte_pairs();
+    let whole = document(&words.sample().bytes());
+    let vocabulary = Vocabulary::read(&whole).unwrap();
+    let choose = |seen: &[(usize, u64)], expected: &[(usize, f64)], budget| {
+        let mut demand = Demand {
+            seen: vec![0; 27],
+            expected: vec![0.0; 27],
+        };
+        for (at, count) in seen {
+            demand.seen[*at] = *count;
+        }
+        for (at, sum) in expected {
+            demand.expected[*at] = *sum;
+        }
+        vocabulary.choose(&demand, budget).unwrap()
+    };
+    let (ab, cd) = (22, 23);
+    let one = Budget::Tokens(23);
+    assert!(choose(&[(cd, 1)], &[(ab, 3.0)], one).contains(&23));
+    assert!(choose(&[(cd, 1)], &[(ab, 4.0)], one).contains(&22));
+    // Behind what came up once, what was expected goes before what was learned first.
+    let two = Budget::Tokens(24);
+    assert!(choose(&[(ab, 1)], &[(25, 0.2)], two).contains(&25));
 }
 
 #[test]
@@ -190,7 +221,9 @@ fn a_pruned_model_says_the_same_of_fewer_tokens() {
     let bytes = bytes.u32("tokenizer.ggml.padding_token_id", 1000).bytes();
     let whole = document(&bytes);
     let vocabulary = Vocabulary::read(&whole).unwrap();
-    let kept = vocabulary.choose(&[0; 27], Budget::Tokens(24)).unwrap();
+    let kept = vocabulary
+        .choose(&Demand::default(), Budget::Tokens(24))
+        .unwrap();
     // Token 25, `ef`, is named by the metadata.
     assert!(kept.contains(&25), "{kept:?}");
     let out = written(&bytes, &prune(&whole, &vocabulary, &kept).unwrap());
@@ -401,7 +434,15 @@ fn cuts_alike(words: &Words, counts: &[u64], room: usize, texts: &[String]) {
         .cycle()
         .take(vocabulary.len())
         .collect();
-    let Ok(kept) = vocabulary.choose(&counts, budget) else {
+    let demand = Demand {
+        expected: counts
+            .iter()
+            .rev()
+            .map(|count| f64::from(u8::try_from(*count).unwrap()))
+            .collect(),
+        seen: counts,
+    };
+    let Ok(kept) = vocabulary.choose(&demand, budget) else {
         return;
     };
     assert!(kept.windows(2).all(|pair| pair[0] < pair[1]));

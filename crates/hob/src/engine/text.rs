@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 
 use hob_ipc::passages::{self, Apart, Cut, OpenText, ReadText, Scores, TextOpened, TextRead};
 use hob_ipc::passages::{DIVERGENCE_MAX, ROWS_MAX};
@@ -107,6 +108,47 @@ impl Engine {
         Ok((theirs, own))
     }
 
+    /// Reads a passage of the open text, and adds to `expected` how often the model expected each token of
+    /// its vocabulary there; how many tokens were foreseen.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(crate) fn expected(
+        &mut self,
+        passage: u32,
+        expected: &mut [f64],
+    ) -> Result<u32, EngineError> {
+        let lost = |error: std::io::Error| EngineError::Lost(error.to_string());
+        let mut bytes = vec![0; expected.len() * size_of::<f32>()];
+        let (mut rows, mut left) = (0, None);
+        while left != Some(0) {
+            let memory = shared::fixed("hob-expected", bytes.len() as u64).map_err(lost)?;
+            let read = self.read_on(
+                passage,
+                rows,
+                ROWS_MAX,
+                left,
+                Some((Scores::Expect, &memory)),
+            )?;
+            memory.read_exact_at(&mut bytes, 0).map_err(lost)?;
+            let (words, _) = bytes.as_chunks();
+            let sums: Vec<f64> = words
+                .iter()
+                .map(|word| f32::from_le_bytes(*word).into())
+                .collect();
+            if !are_probabilities(&sums, read.rows) {
+                return Err(EngineError::Absurd);
+            }
+            expected
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(sum, more)| *sum += more);
+            rows += read.rows;
+            left = Some(read.left);
+        }
+        Ok(rows)
+    }
+
     /// Reads one step's worth, of at most `rows` rows and of the `left` that are left, if that is known.
     fn read_on(
         &mut self,
@@ -173,6 +215,14 @@ fn is_sane(read: &TextRead, rows: u32, left: Option<u32>, text_bytes: u64, score
         && read.apart.is_none_or(apart)
 }
 
+/// Whether these can be the probabilities of all tokens, summed over so many rows.
+fn are_probabilities(sums: &[f64], rows: u32) -> bool {
+    let rows = f64::from(rows);
+    // What is no number is in no range.
+    let sane = sums.iter().all(|sum| (0.0..=rows * 1.001).contains(sum));
+    sane && (sums.iter().sum::<f64>() / rows - 1.0).abs() < 0.001
+}
+
 #[cfg(test)]
 mod tests {
     use hob_ipc::RequestId;
@@ -223,5 +273,16 @@ mod tests {
         assert!(!apart(f64::NAN, 1));
         assert!(!apart(10_001.0, 1));
         assert!(!is_sane(&READ, 10, None, 40, Scores::Compare));
+    }
+
+    #[test]
+    fn what_no_row_adds_up_to_is_not_believed() {
+        assert!(are_probabilities(&[1.0, 0.5, 0.5], 2));
+        assert!(are_probabilities(&[2.0, 0.0, 0.000_1], 2));
+        assert!(!are_probabilities(&[1.0, 0.5, 0.4], 2));
+        assert!(!are_probabilities(&[2.5, -0.5], 2));
+        assert!(!are_probabilities(&[f64::NAN, 2.0], 2));
+        assert!(!are_probabilities(&[f64::INFINITY, 0.0], 2));
+        assert!(!are_probabilities(&[], 2));
     }
 }

@@ -28,6 +28,7 @@ use search::{Limits, Size};
 use trial::Trials;
 
 mod cutting;
+mod expected;
 mod quant;
 mod report;
 mod search;
@@ -202,6 +203,7 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         corpus,
         holds_out: recipe.limits.is_some(),
         held_out: Vec::new(),
+        excerpts: Vec::new(),
     };
     let made = shop.make(&source, &out, recipe, place);
     shop.meter.finish();
@@ -217,6 +219,8 @@ struct Shop {
     holds_out: bool,
     /// That text.
     held_out: Vec<String>,
+    /// Parts of the rest.
+    excerpts: Vec<String>,
 }
 
 /// A model that was made, beside what it was made of.
@@ -310,6 +314,7 @@ impl Shop {
         if source.vocabulary.is_some() {
             self.enough(before)?;
         }
+        let demand = self.demand(source, before.counts.clone())?;
         if let Some((size, loss)) = recipe.limits {
             let limits = Limits {
                 bytes: size.map(|size| size.of(source.open.size_bytes)),
@@ -320,14 +325,11 @@ impl Shop {
             } else {
                 vec![None]
             };
-            let (choice, trials) =
-                self.search(source, recipe.vocab, &before.counts, &quants, limits)?;
+            let (choice, trials) = self.search(source, recipe.vocab, &demand, &quants, limits)?;
             return Ok((choice, Some(trials)));
         }
         let kept = match (source.vocabulary, recipe.vocab) {
-            (Some(vocabulary), Vocab::Prune(budget)) => {
-                Some(vocabulary.choose(&before.counts, budget)?)
-            }
+            (Some(vocabulary), Vocab::Prune(budget)) => Some(vocabulary.choose(&demand, budget)?),
             _ => None,
         };
         let quant = recipe.quant;

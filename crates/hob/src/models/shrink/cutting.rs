@@ -6,6 +6,7 @@ use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::Sha256;
 
 use super::Shop;
+use super::expected::Excerpts;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::models::samples::SAMPLES;
@@ -43,6 +44,7 @@ impl Shop {
         let (meter, interrupt) = (&mut self.meter, &self.interrupt);
         let (corpus, holds_out) = (&self.corpus, self.holds_out);
         let mut held_out = Vec::new();
+        let mut excerpts = Excerpts::of(corpus.bytes());
         let mut each = |file: usize, text: &str| {
             interrupt.check()?;
             let (bytes, tokens) = &mut cutting.files[file];
@@ -54,6 +56,9 @@ impl Shop {
             for (part, counts) in [(counted, true), (apart, false)] {
                 if part.is_empty() {
                     continue;
+                }
+                if counts {
+                    excerpts.take(part);
                 }
                 let found = engine.tokenize(part)?;
                 for token in found.tokens.iter().filter(|_| counts) {
@@ -75,6 +80,7 @@ impl Shop {
             Some(self.corpus.read(TEXT_BYTES_MAX, &mut each)?)
         };
         self.held_out = held_out;
+        self.excerpts = excerpts.texts();
         for (_, text) in SAMPLES {
             let found = engine.tokenize(text)?;
             cutting.exact += u64::from(found.exact);

@@ -9,7 +9,7 @@ use hob_ipc::quantize::Scheme;
 use hob_ipc::score::ScorePart;
 use hob_models::gguf::Rewrite;
 use hob_models::store::Loss;
-use hob_models::surgery::{self, Budget, Vocabulary};
+use hob_models::surgery::{self, Budget, Demand, Vocabulary};
 
 use super::quant::{self, Quant};
 use super::search::{Candidate, Limits, Search, Tried};
@@ -49,11 +49,11 @@ impl Shop {
         &mut self,
         source: &Source<'_>,
         vocab: Vocab,
-        counts: &[u64],
+        demand: &Demand,
         quants: &[Option<Scheme>],
         limits: Limits,
     ) -> Result<(Choice, Trials), Failure> {
-        let candidates = self.candidates(source, vocab, counts, quants, limits)?;
+        let candidates = self.candidates(source, vocab, demand, quants, limits)?;
         let mut search = Search::new(limits, candidates)?;
         let texts = held_out(&self.held_out)?;
         let base = self.foresee(
@@ -71,7 +71,7 @@ impl Shop {
                 stored(candidate.embedding),
                 search.left() - 1,
             ));
-            let tried = self.measure(source, candidate, counts, &yardstick)?;
+            let tried = self.measure(source, candidate, demand, &yardstick)?;
             self.meter.say(&format!(
                 "that loses {:+.2} %{}",
                 tried.loss * 100.0,
@@ -86,7 +86,7 @@ impl Shop {
             loss: loss(best, &yardstick.texts),
             tried: search.tried().to_vec(),
         };
-        Ok((source.choice(best.candidate, counts)?, trials))
+        Ok((source.choice(best.candidate, demand)?, trials))
     }
 
     /// Vocabularies and types, with the sizes that they would make.
@@ -94,7 +94,7 @@ impl Shop {
         &mut self,
         source: &Source<'_>,
         vocab: Vocab,
-        counts: &[u64],
+        demand: &Demand,
         quants: &[Option<Scheme>],
         limits: Limits,
     ) -> Result<Vec<Candidate>, Failure> {
@@ -109,7 +109,7 @@ impl Shop {
         for tokens in sizes {
             self.interrupt.check()?;
             let mut rewrite = Rewrite::of(source.document);
-            source.prune(&mut rewrite, source.kept(tokens, counts)?.as_deref())?;
+            source.prune(&mut rewrite, source.kept(tokens, demand)?.as_deref())?;
             let whole = rewrite.size();
             for embedding in quants {
                 let shorter = |scheme| (whole + SLACK).saturating_sub(source.saved(scheme, tokens));
@@ -130,10 +130,10 @@ impl Shop {
         &mut self,
         source: &Source<'_>,
         candidate: Candidate,
-        counts: &[u64],
+        demand: &Demand,
         yardstick: &Yardstick,
     ) -> Result<Tried, Failure> {
-        let choice = source.choice(candidate, counts)?;
+        let choice = source.choice(candidate, demand)?;
         let rewrite = self.rewrite(source, &choice)?;
         let mut file = source.installing.unnamed(rewrite.size())?;
         self.meter.stage("writing", rewrite.size());
@@ -244,7 +244,7 @@ fn held_out(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
 }
 
 /// Parts a text behind the last character that ends within its first `most` bytes.
-fn parted(text: &str, most: usize) -> (&str, &str) {
+pub(super) fn parted(text: &str, most: usize) -> (&str, &str) {
     let ends = (0..=most.min(text.len())).rev();
     let end = ends.into_iter().find(|end| text.is_char_boundary(*end));
     text.split_at(end.unwrap_or(0))
@@ -270,9 +270,9 @@ fn loss(tried: Tried, texts: &[(String, String)]) -> Loss {
 
 impl Source<'_> {
     /// The choice that a candidate stands for.
-    fn choice(&self, candidate: Candidate, counts: &[u64]) -> Result<Choice, Failure> {
+    fn choice(&self, candidate: Candidate, demand: &Demand) -> Result<Choice, Failure> {
         Ok(Choice {
-            kept: self.kept(candidate.tokens, counts)?,
+            kept: self.kept(candidate.tokens, demand)?,
             quant: Quant {
                 weights: None,
                 embedding: candidate.embedding,
@@ -281,10 +281,10 @@ impl Source<'_> {
     }
 
     /// Which tokens stay of a vocabulary of so many; `None` for all.
-    fn kept(&self, tokens: usize, counts: &[u64]) -> Result<Option<Vec<surgery::Token>>, Failure> {
+    fn kept(&self, tokens: usize, demand: &Demand) -> Result<Option<Vec<surgery::Token>>, Failure> {
         match self.vocabulary {
             Some(vocabulary) if tokens < vocabulary.len() => {
-                Ok(Some(vocabulary.choose(counts, Budget::Tokens(tokens))?))
+                Ok(Some(vocabulary.choose(demand, Budget::Tokens(tokens))?))
             }
             _ => Ok(None),
         }
