@@ -277,6 +277,12 @@ fn a_made_model_is_used_when_it_is_as_fair_as_its_source() {
         shown.contains("PASSED") && shown.contains("0 of 106"),
         "{shown}"
     );
+    // Fewer questions don't undo what more of them said, whichever it was.
+    let few = Questions(setup.home().join("few")).winogender();
+    let compared = run(&setup, &compare, &few);
+    assert!(compared.status.success(), "{compared:?}");
+    let said = text(&compared.stderr);
+    assert!(said.contains("audit of 106 questions: passed"), "{said}");
     // An audit of it alone takes nothing back.
     assert!(run(&setup, &["audit", MADE], &enough).status.success());
     let used = hob(&setup, &["models", "use", MADE]);
@@ -356,7 +362,10 @@ fn bad_questions_are_refused_with_their_line() {
         let _ = fs::remove_dir_all(&questions.0);
         questions
     };
-    refused(&questions(), "has no questions");
+    refused(&questions(), "there is no folder");
+    let empty = questions();
+    fs::create_dir_all(&empty.0).unwrap();
+    refused(&empty, "has no questions");
     let mut wrong = bbq("boots", 0, 1);
     wrong["label"] = json!(2);
     let both = format!("{}\n{wrong}\n", bbq("boots", 0, 0));

@@ -101,6 +101,23 @@ async fn a_smaller_model_is_installed_and_answers() {
     assert!(shown.contains("vocabulary pruned from 49152"), "{shown}");
     assert!(hob(&setup, &["models", "verify", &small]).contains("verified"));
 
+    // A copy of its file under another name is one that was made, too, and nobody has seen how fair it is.
+    let copy = setup.home().join("copy.gguf");
+    fs::copy(setup.models_dir().join(format!("{small}.gguf")), &copy).unwrap();
+    let copy = copy.to_str().unwrap();
+    hob(&setup, &["models", "import", copy, "--name", "copy"]);
+    let list: Value = serde_json::from_str(&hob(&setup, &["models", "list", "--json"])).unwrap();
+    let listed = list.as_array().unwrap();
+    let listed = listed.iter().find(|model| model["name"] == "copy").unwrap();
+    assert_eq!(listed["lineage"]["source"], TEST_MODEL, "{listed}");
+    assert_eq!(listed["lineage"]["source_sha256"], lineage["source_sha256"]);
+    let used = setup
+        .command(&binary("hob"))
+        .args(["models", "use", "copy"])
+        .output()
+        .unwrap();
+    assert_eq!(used.status.code(), Some(8), "{used:?}");
+
     // The same tokens, and fewer that could have been others: none is less likely than before.
     let mut command = setup.command(&binary("hob"));
     command

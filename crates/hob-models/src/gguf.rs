@@ -13,6 +13,7 @@
 //! and 3, little endian.
 
 mod bounded;
+mod descent;
 mod document;
 mod error;
 mod memory;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use bounded::BoundedReader;
+pub use descent::Descent;
 pub use document::Document;
 pub use error::GgufError;
 pub use memory::{Memory, Shape};
@@ -92,6 +94,8 @@ pub struct Header {
     pub bytes_by_type: BTreeMap<&'static str, u64>,
     /// Tensors in the file.
     pub tensors: u32,
+    /// What it was made of, if hob made it.
+    pub descent: Option<Descent>,
 }
 
 impl Header {

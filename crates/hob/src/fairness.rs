@@ -264,20 +264,34 @@ fn audit(
     keep(card, place)
 }
 
-/// Keeps a card beside its model, and tells by the exit code whether it passed.
+/// Keeps a card beside its model, and tells by the exit code whether the model may take the other's place.
 fn keep(mut card: Card, place: &mut Place<'_>) -> Result<ExitStatus, Failure> {
-    let verdict = card.gate.clone();
-    let lineage = place.store.get(&card.model)?.manifest.lineage;
-    let of_source = |gate: &Gate| {
-        let source = lineage.as_ref().map(|lineage| lineage.source_sha256);
-        source == Some(gate.against_sha256)
-    };
-    if !card.gate.as_ref().is_some_and(of_source) {
+    let source = place.store.get(&card.model)?.manifest.lineage;
+    let source = source.map(|lineage| lineage.source_sha256);
+    let of_source = |gate: &Gate| source == Some(gate.against_sha256);
+    let known = KnownCard::of(&card.model, card.model_sha256, place);
+    let known = known.and_then(|card| card.gate).filter(of_source);
+    let verdict = match card.gate.take() {
+        Some(gate) if of_source(&gate) => {
+            let asked = gate.questions;
+            let gate = gate.or_of_more(known);
+            if gate.questions > asked {
+                let verdict = if gate.passed { "passed" } else { "not passed" };
+                let remark = format!(
+                    "(what counts is an audit of {} questions: {verdict})",
+                    gate.questions
+                );
+                place.output.remark(&remark);
+            }
+            card.gate = Some(gate.clone());
+            Some(gate)
+        }
         // What came of comparing the same file with its source holds, whatever else it is compared with.
-        let known = KnownCard::of(&card.model, card.model_sha256, place);
-        let known = known.and_then(|card| card.gate);
-        card.gate = known.filter(of_source).or(card.gate);
-    }
+        other => {
+            card.gate = known.or(other.clone());
+            other
+        }
+    };
     let text = crate::ask::to_json(&card)?;
     let kept = place
         .store

@@ -99,6 +99,7 @@ impl Entry {
             weights_bytes,
             bytes_by_type: BTreeMap::from([(more, weights_bytes)]),
             tensors: 0,
+            descent: None,
         })
     }
 }

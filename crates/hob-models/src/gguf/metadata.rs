@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 
 use super::bounded::BoundedReader;
 use super::tensors::Tensors;
-use super::{GgufError, Header, MAX_TEMPLATE_BYTES};
+use super::{Descent, GgufError, Header, MAX_TEMPLATE_BYTES};
 
 /// Most keys; real models have under a hundred.
 pub(super) const MAX_KEYS: u64 = 4096;
@@ -132,7 +132,7 @@ impl Metadata {
         }
     }
 
-    fn text(&self, key: &str) -> Result<Option<&str>, GgufError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>, GgufError> {
         match self.values.get(key) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
@@ -226,6 +226,7 @@ impl Metadata {
             weights_bytes: tensors.bytes,
             bytes_by_type: tensors.by_type.clone(),
             tensors: tensors.count,
+            descent: Descent::read(self)?,
             architecture: architecture.to_owned(),
         })
     }
@@ -297,7 +298,7 @@ impl Metadata {
     }
 }
 
-fn wrong(key: &str, expected: &'static str) -> GgufError {
+pub(super) fn wrong(key: &str, expected: &'static str) -> GgufError {
     GgufError::WrongValue {
         key: key.to_owned(),
         expected,

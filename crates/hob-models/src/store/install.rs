@@ -403,12 +403,15 @@ impl Installing {
             name: self.name.clone(),
             source,
         })?;
+        // A copy of a model that was made is one that was made, whatever it is called.
+        let told = || header.descent.as_ref().map(Lineage::told);
+        let lineage = self.lineage.clone().or_else(told);
         Ok(Manifest::new(
             actual,
             self.length,
             self.provenance.origin.clone(),
             self.provenance.licence.clone(),
-            self.lineage.clone(),
+            lineage,
             &header,
         ))
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::gguf::Header;
+use crate::gguf::{Descent, Header};
 use crate::{ModelName, Sha256};
 
 /// Longest manifest in bytes.
@@ -21,7 +21,7 @@ pub struct Installed {
     pub manifest: Manifest,
 }
 
-/// What a model was made of, if it was made here, and how.
+/// What a model was made of, if hob made it, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
@@ -33,7 +33,7 @@ pub struct Lineage {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_sha256: Vec<Sha256>,
     /// What was done, in sentences, the first first; of a model that was itself made here, its steps
-    /// come before.
+    /// come before. None of a copy that was made elsewhere.
     pub steps: Vec<String>,
     /// The digest of the text that it was fitted to, all files one after the other, if to any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +53,21 @@ pub struct Lineage {
 }
 
 impl Lineage {
+    /// What a file says of itself, of which nothing else is known.
+    pub(super) fn told(descent: &Descent) -> Self {
+        Self {
+            source: descent.source.clone(),
+            source_sha256: descent.source_sha256,
+            further_sha256: descent.further_sha256.clone(),
+            steps: Vec::new(),
+            corpus_sha256: None,
+            corpus_bytes: None,
+            corpus_tokens_before: None,
+            corpus_tokens: None,
+            loss: None,
+        }
+    }
+
     /// The digests of all that the model descends from, the nearest first.
     pub fn ancestors(&self) -> impl Iterator<Item = &Sha256> {
         std::iter::once(&self.source_sha256).chain(&self.further_sha256)

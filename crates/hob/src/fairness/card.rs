@@ -66,6 +66,7 @@ impl Card {
                 against: base.name.clone(),
                 against_sha256: base.sha256,
                 passed: verdict.passed,
+                questions: verdict.flipped.of,
                 reasons: verdict.reasons,
             }),
         }

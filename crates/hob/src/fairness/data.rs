@@ -64,7 +64,10 @@ pub(super) enum DataError {
         /// What is not.
         missing: PathBuf,
     },
-    /// There is nothing.
+    /// There is no such folder.
+    #[error("there is no folder {}", .0.display())]
+    NoFolder(PathBuf),
+    /// There is nothing in it.
     #[error("{} has no questions", .0.display())]
     Nothing(PathBuf),
 }
@@ -73,8 +76,8 @@ impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         let failure = Self::new(error.to_string());
         match error {
-            DataError::Nothing(_) => failure.hint(format!(
-                "It is a folder with any of {BBQ}/*.jsonl, {WINOBIAS}/*_stereotyped_type*.*.txt and \
+            DataError::NoFolder(_) | DataError::Nothing(_) => failure.hint(format!(
+                "--data names a folder with any of {BBQ}/*.jsonl, {WINOBIAS}/*_stereotyped_type*.*.txt and \
                  {WINOGENDER}, as their authors publish them."
             )),
             DataError::Line { .. } => {
@@ -105,6 +108,9 @@ impl Data {
     /// # Errors
     /// [`DataError`].
     pub(super) fn read(folder: &Path, all_orders: bool) -> Result<Self, DataError> {
+        if !folder.is_dir() {
+            return Err(DataError::NoFolder(folder.to_path_buf()));
+        }
         let mut hasher = Hasher::default();
         let mut data = Self {
             bbq: Vec::new(),

@@ -3,8 +3,14 @@
 //! A figure is that of all strata, each weighing the same, whatever its size, so that a sample drawn evenly
 //! tells of the same thing as all questions. Its interval is a bootstrap's (Efron and Tibshirani 1993, chapter
 //! 13: percentiles): groups are drawn anew within their strata, since questions on one text are no
-//! independent ones, and 95 of 100 figures of such draws lie within.
+//! independent ones, and 95 of 100 figures of such draws lie within. A stratum of one group tells nothing of how
+//! groups differ, so that such strata are drawn from all of their kind together (collapsed strata, as in
+//! Cochran, Sampling Techniques, 3rd edition, section 5A.12). Where all draws give the same figure, as where
+//! all groups are alike, the interval is that of the rule of three (Hanley and Lippman-Hand 1983, "If nothing
+//! goes wrong, is everything all right?"): with 95 %, no more than 3 of `n` groups would be unlike those that
+//! were seen.
 
+use std::borrow::Cow;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
@@ -106,34 +112,75 @@ pub(super) fn mean<T>(sums: &[T], of: impl Fn(&T) -> Option<f64>) -> Option<f64>
     Some(values.iter().sum::<f64>() / f64::from(count))
 }
 
-/// Figures of what each group of each stratum counts: the sums of all strata go to each statistic.
+/// A figure of the sums of all strata.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Statistic<S> {
+    /// Its value; `None` where the sums tell nothing.
+    pub(super) of: S,
+    /// Its least value; the greatest is 1.
+    pub(super) least: f64,
+}
+
+/// Figures of what each group of each stratum counts.
 pub(super) fn figures<T: Copy + Default + AddAssign, S: Fn(&[T]) -> Option<f64>>(
     strata: &[Vec<T>],
-    statistics: &[S],
+    statistics: &[Statistic<S>],
 ) -> Vec<Option<Figure>> {
-    let strata: Vec<&Vec<T>> = strata.iter().filter(|groups| !groups.is_empty()).collect();
+    let strata: Vec<&[T]> = strata.iter().map(Vec::as_slice).collect();
+    let strata: Vec<&[T]> = strata.into_iter().filter(|of| !of.is_empty()).collect();
     let sums: Vec<T> = strata.iter().map(|groups| sum(groups.iter())).collect();
     let mut drawn = vec![Vec::with_capacity(DRAWS); statistics.len()];
-    if strata.iter().any(|groups| groups.len() > 1) {
+    if strata.iter().map(|groups| groups.len()).sum::<usize>() > 1 {
+        let pools = pools(&strata);
         let mut random = fastrand::Rng::with_seed(SEED);
         for _ in 0..DRAWS {
-            let again = strata.iter().map(|groups| {
-                sum((0..groups.len()).map(|_| &groups[random.usize(0..groups.len())]))
+            let again = strata.iter().zip(&pools).map(|(groups, pool)| {
+                sum((0..groups.len()).map(|_| &pool[random.usize(0..pool.len())]))
             });
             let again: Vec<T> = again.collect();
             for (values, statistic) in drawn.iter_mut().zip(statistics) {
-                values.extend(statistic(&again));
+                values.extend((statistic.of)(&again));
             }
         }
     }
+    let unlike = unlike(&strata);
     let each = statistics.iter().zip(drawn);
     each.map(|(statistic, values)| {
-        statistic(&sums).map(|value| Figure {
+        (statistic.of)(&sums).map(|value| Figure {
             value,
-            interval: interval(values),
+            interval: interval(values).map(|(low, high)| {
+                if high > low {
+                    return (low, high);
+                }
+                let end = |of_those: f64| (1.0 - unlike) * value + unlike * of_those;
+                (end(statistic.least), end(1.0))
+            }),
         })
     })
     .collect()
+}
+
+/// What the groups of each stratum are drawn from.
+fn pools<'a, T: Copy>(strata: &[&'a [T]]) -> Vec<Cow<'a, [T]>> {
+    let single = strata.iter().filter(|groups| groups.len() == 1);
+    let single: Vec<T> = single.flat_map(|groups| groups.iter().copied()).collect();
+    let each = strata
+        .iter()
+        .map(|groups| match (groups.len(), single.len()) {
+            (1, 1) => Cow::Owned(strata.concat()),
+            (1, _) => Cow::Owned(single.clone()),
+            _ => Cow::Borrowed(*groups),
+        });
+    each.collect()
+}
+
+/// The share of groups, each stratum weighing the same, that may be unlike all that were seen: three groups of the
+/// stratum of which fewest were.
+fn unlike<T>(strata: &[&[T]]) -> f64 {
+    let fewest = strata.iter().map(|groups| groups.len()).min().unwrap_or(1);
+    #[allow(clippy::cast_precision_loss, reason = "some thousand groups")]
+    let seen = (strata.len().max(1) * fewest) as f64;
+    (3.0 / seen).min(1.0)
 }
 
 fn sum<'a, T: Copy + Default + AddAssign + 'a>(groups: impl Iterator<Item = &'a T>) -> T {
@@ -174,15 +221,16 @@ pub(super) fn rises<T: Copy + Default + AddAssign>(
     strata: &[Vec<Both<T>>],
     measures: &[Measure<T>],
 ) -> Vec<Option<Figure>> {
-    let statistics = measures.iter().map(|measure| {
-        move |sums: &[Both<T>]| {
+    let statistics = measures.iter().map(|measure| Statistic {
+        of: move |sums: &[Both<T>]| {
             let size = |value: f64| if measure.is_bias { value.abs() } else { value };
             let of = |one: fn(&Both<T>) -> T| {
                 let sums: Vec<T> = sums.iter().map(one).collect();
                 (measure.of)(&sums).map(size)
             };
             Some(of(|both| both.other)? - of(|both| both.base)?)
-        }
+        },
+        least: -1.0,
     });
     let statistics: Vec<_> = statistics.collect();
     figures(strata, &statistics)
@@ -205,7 +253,11 @@ mod tests {
     }
 
     fn figure(strata: &[Vec<Share>]) -> Option<Figure> {
-        figures(strata, &[value]).remove(0)
+        let share = Statistic {
+            of: value,
+            least: 0.0,
+        };
+        figures(strata, &[share]).remove(0)
     }
 
     #[test]
@@ -225,6 +277,36 @@ mod tests {
         assert!((high - 0.549).abs() < 0.012, "{high}");
         // One group says nothing of how others would differ.
         assert_eq!(figure(&[vec![share(5, 9)]]).unwrap().interval, None);
+    }
+
+    #[test]
+    fn groups_that_are_all_alike_are_not_sure_to_stay_so() {
+        let ends = |strata: &[Vec<Share>]| figure(strata).unwrap().interval.unwrap();
+        // Of 60 of which none is right, up to 3 of 60 may be.
+        assert_eq!(ends(&[vec![share(0, 4); 60]]), (0.0, 0.05));
+        assert_eq!(ends(&[vec![share(4, 4); 60]]), (0.95, 1.0));
+        // The fewer, the less sure, and the smallest stratum tells how few.
+        assert_eq!(ends(&[vec![share(0, 4); 2]]), (0.0, 1.0));
+        let uneven = ends(&[vec![share(0, 1); 6], vec![share(0, 1); 60]]);
+        assert_eq!(uneven, (0.0, 0.25));
+        // Two models that answer all alike might differ in other groups, either way.
+        let measures = [Measure::bias("bias", "BIAS", value)];
+        let both = Both {
+            base: share(1, 2),
+            other: share(1, 2),
+        };
+        let found = rises(&[vec![both; 60]], &measures).remove(0).unwrap();
+        assert_eq!((found.value, found.interval), (0.0, Some((-0.05, 0.05))));
+    }
+
+    #[test]
+    fn strata_of_one_group_are_not_sure_of_it() {
+        let ends = |strata: &[Vec<Share>]| figure(strata).unwrap().interval.unwrap();
+        // One right and one wrong: anything may be.
+        assert_eq!(ends(&[vec![share(0, 1)], vec![share(1, 1)]]), (0.0, 1.0));
+        // The only one of its kind is drawn from all.
+        let (low, high) = ends(&[vec![share(0, 1)], vec![share(1, 1); 9]]);
+        assert_eq!((low, high), (0.5, 1.0));
     }
 
     #[test]

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use hob_models::Sha256;
 use hob_models::digest::Hasher;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
 use super::question::{Question, Scores};
@@ -60,18 +60,10 @@ impl Kept {
         };
         fs::create_dir_all(folder).map_err(unusable)?;
         sweep(folder, &path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path)
-            .map_err(unusable)?;
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(Failure::new("another audit of this model is under way")
-                .hint("Wait for it, or stop it; what it measured is kept."));
-        }
+        let mut file = locked(&path).map_err(unusable)?.ok_or_else(|| {
+            Failure::new("another audit of this model is under way")
+                .hint("Wait for it, or stop it; what it measured is kept.")
+        })?;
         if file.metadata().map_err(unusable)?.len() > FILE_BYTES_MAX {
             file.set_len(0).map_err(unusable)?;
         }
@@ -122,7 +114,32 @@ impl Kept {
     }
 }
 
-/// Removes the oldest files beyond those that are kept. What can't be removed now will be another time.
+/// The file at `path`, made if need be, and locked; `None` if somebody else has it.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = options().create(true).open(path)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(None);
+        }
+        // Between opening and locking it, somebody may have swept it away.
+        if file.metadata()?.nlink() > 0 {
+            return Ok(Some(file));
+        }
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+/// Removes the oldest files beyond those that are kept, but for those that an audit is at. What can't be
+/// removed now will be another time.
 fn sweep(folder: &Path, but: &Path) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let others = files.filter(|file| file.path() != but);
@@ -132,7 +149,12 @@ fn sweep(folder: &Path, but: &Path) {
     others.sort();
     let superfluous = (others.len() + 1).saturating_sub(FILES_MAX);
     for (_, path) in others.into_iter().take(superfluous) {
-        let _ = fs::remove_file(path);
+        let Ok(file) = options().open(&path) else {
+            continue;
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -213,5 +235,20 @@ mod tests {
             drop(open(folder.path(), &at.to_string()).unwrap());
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FILES_MAX);
+    }
+
+    #[test]
+    fn what_an_audit_is_at_is_not_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut oldest = open(folder.path(), "data").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        oldest.file.set_modified(long_ago).unwrap();
+        for at in 0..FILES_MAX + 5 {
+            drop(open(folder.path(), &at.to_string()).unwrap());
+        }
+        oldest.add("one", scores()).unwrap();
+        drop(oldest);
+        let again = open(folder.path(), "data").unwrap();
+        assert!(again.get("one", &[question()]).is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! Asking a model, group by group, with what was measured before.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hob_models::store::OpenModel;
 
@@ -12,6 +12,7 @@ use crate::engine::{Engine, EngineError};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::progress::Meter;
+use crate::render::span;
 
 /// A group of any set.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +123,8 @@ pub(super) fn run(
         kept.add(task.key, scores.clone())?;
         results.scores.insert(task.key.to_owned(), scores);
         if let Some(seconds) = pace.after(task, started.elapsed().as_secs_f64(), &left[at + 1..]) {
-            meter.say(&format!("this takes about {}", duration(seconds)));
+            let seconds = Duration::from_secs_f64(seconds).as_secs().max(1);
+            meter.say(&format!("this takes about {}", span(seconds)));
         }
         meter.advance(task.cost());
     }
@@ -155,15 +157,6 @@ impl Pace {
         self.told = true;
         let each = left.iter();
         Some(each.map(|task| self.sets[&task.set].1 * cost(task)).sum())
-    }
-}
-
-/// Seconds for people: to the second below a minute and to the minute above.
-fn duration(seconds: f64) -> String {
-    if seconds < 60.0 {
-        format!("{:.0} s", seconds.max(1.0))
-    } else {
-        format!("{:.0} min", seconds / 60.0)
     }
 }
 
@@ -208,9 +201,5 @@ mod tests {
         assert_eq!(pace.after(&a, 1.0, &[&b, &a]), None);
         assert_eq!(pace.after(&b, 5.0, &[&a, &b]), Some(6.0));
         assert_eq!(pace.after(&a, 1.0, &[&b]), None);
-        assert_eq!(
-            (duration(0.2), duration(150.0)),
-            ("1 s".to_owned(), "2 min".to_owned())
-        );
     }
 }

@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use serde::Serialize;
 
 use super::bbq::{self, Form};
-use super::figure::{Both, Figure, Measure, Share, figures, rises};
+use super::figure::{Both, Figure, Measure, Share, Statistic, figures, rises};
 use super::question::{Group, Normalisation, Scores, best};
 use super::{winobias, winogender};
 
@@ -196,7 +196,11 @@ pub(super) fn told<T: Copy + Default + AddAssign>(
     strata: &[Vec<T>],
     measures: &'static [Measure<T>],
 ) -> Vec<Told> {
-    let statistics: Vec<_> = measures.iter().map(|measure| measure.of).collect();
+    let statistics = measures.iter().map(|measure| Statistic {
+        of: measure.of,
+        least: if measure.is_bias { -1.0 } else { 0.0 },
+    });
+    let statistics: Vec<_> = statistics.collect();
     named(measures, figures(strata, &statistics))
 }
 

@@ -3,6 +3,7 @@
 //! A smaller model is not used unseen: it was compared with the one that it was made of, and its card beside
 //! it says so. The card is written by `hob fairness audit`, whoever may change the store.
 
+use hob_models::store::Installed;
 use hob_models::{ModelName, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -29,17 +30,44 @@ pub(crate) struct Gate {
     pub(crate) against_sha256: Sha256,
     /// Whether it may take the other's place.
     pub(crate) passed: bool,
+    /// Questions that both were asked.
+    #[serde(default)]
+    pub(crate) questions: u32,
     /// Why not.
     pub(crate) reasons: Vec<String>,
 }
 
 impl Card {
-    /// The card of a model's file, if there is one that is of this file and can be read.
+    /// The card of a model's file, if there is one that is of this file and can be read; beside the model,
+    /// else beside a copy of it.
     pub(crate) fn of(name: &ModelName, sha256: Sha256, place: &Place<'_>) -> Option<Self> {
+        Self::beside(name, sha256, place).or_else(|| {
+            let mut copies = installed(sha256, place);
+            copies.find_map(|copy| Self::beside(&copy.name, sha256, place))
+        })
+    }
+
+    fn beside(name: &ModelName, sha256: Sha256, place: &Place<'_>) -> Option<Self> {
         let text = place.store.fairness_card(name).ok()??;
         let card: Self = serde_json::from_str(&text).ok()?;
         (card.model_sha256 == sha256).then_some(card)
     }
+}
+
+impl Gate {
+    /// The one of two that holds, of comparing the same two files: that of more questions, and of as many the
+    /// later one.
+    pub(crate) fn or_of_more(self, known: Option<Self>) -> Self {
+        known
+            .filter(|known| known.questions > self.questions)
+            .unwrap_or(self)
+    }
+}
+
+/// The installed models that are this file.
+fn installed(sha256: Sha256, place: &Place<'_>) -> impl Iterator<Item = Installed> {
+    let models = place.store.list().unwrap_or_default().into_iter();
+    models.filter(move |model| model.manifest.sha256 == sha256)
 }
 
 /// Most models of which one was made after another that are looked at.
@@ -63,13 +91,16 @@ fn check_one(name: &ModelName, place: &Place<'_>) -> Result<Option<ModelName>, F
         return Ok(None);
     };
     let option = place.store.option();
-    let source = &lineage.source;
+    let others = installed(lineage.source_sha256, place).filter(|other| other.name != *name);
+    let mut others: Vec<Installed> = others.collect();
+    // The one of the name that it had then, else any copy.
+    others.sort_by_key(|other| other.name != lineage.source);
+    let here = others.into_iter().next();
+    let source = here.as_ref().map_or(&lineage.source, |here| &here.name);
     let gate = Card::of(name, manifest.sha256, place).and_then(|card| card.gate);
     let refused = match gate.filter(|gate| gate.against_sha256 == lineage.source_sha256) {
         Some(gate) if gate.passed => {
-            let here = place.store.get(source).ok();
-            let same = here.filter(|here| here.manifest.sha256 == lineage.source_sha256);
-            return Ok(same.map(|here| here.name));
+            return Ok(here.map(|here| here.name));
         }
         Some(gate) => Failure::new(format!(
             "{name} did not pass beside {source}, of which it was made: {}",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use hob_models::gguf::{Document, Header, Rewrite, RewriteError};
+use hob_models::gguf::{Descent, Document, Header, Rewrite, RewriteError};
 use hob_models::store::{
     Expected, Installed, Installing, Lineage, OpenModel, Provenance, StoreError,
 };
@@ -28,6 +28,7 @@ use search::{Limits, Size};
 use trial::Trials;
 
 mod cutting;
+mod descent;
 mod expected;
 mod quant;
 mod report;
@@ -126,12 +127,21 @@ struct Source<'s> {
     /// Of a model whose tokens may go.
     vocabulary: Option<&'s Vocabulary<'s>>,
     installing: &'s Installing,
+    /// What a model that is made of it says of that.
+    descent: &'s Descent,
 }
 
 impl Source<'_> {
     /// Its tokens.
     fn all(&self) -> usize {
         self.document.header().vocabulary as usize
+    }
+
+    /// The same model, as one that is made of it.
+    fn copy(&self) -> Rewrite {
+        let mut rewrite = Rewrite::of(self.document);
+        self.descent.write(&mut rewrite);
+        rewrite
     }
 
     fn prune(
@@ -262,11 +272,13 @@ impl Shop {
         };
         let all = document.header().vocabulary as usize;
         let (before, corpus) = self.cut("reading the corpus", &open.file, all)?;
+        let told = descent::of(&open, manifest.lineage.as_ref());
         let made_of = Source {
             open: &open,
             document: &document,
             vocabulary: vocabulary.as_ref(),
             installing: &installing,
+            descent: &told,
         };
         let (choice, trials) = self.choose(&made_of, recipe, &before)?;
         let rewrite = self.rewrite(&made_of, &choice)?;
@@ -281,8 +293,8 @@ impl Shop {
         }
         installing.descends(Lineage {
             loss: trials.as_ref().map(|trials| trials.loss),
-            ..lineage(
-                &open,
+            ..descent::lineage(
+                &told,
                 manifest.lineage,
                 choice.steps(all),
                 corpus,
@@ -338,7 +350,7 @@ impl Shop {
 
     /// The model of a choice, with weights stored anew where that is a part of it.
     fn rewrite(&mut self, source: &Source<'_>, choice: &Choice) -> Result<Rewrite, Failure> {
-        let mut rewrite = Rewrite::of(source.document);
+        let mut rewrite = source.copy();
         self.store_anew(choice.quant, source, &mut rewrite)?;
         source.prune(&mut rewrite, choice.kept.as_deref())?;
         Ok(rewrite)
@@ -459,31 +471,6 @@ fn writes_the_same([before, after]: [&Cutting; 2], same_corpus: bool) -> Result<
         ));
     }
     Ok(())
-}
-
-/// What a model was made of, which was itself made of what `further` says.
-fn lineage(
-    open: &OpenModel,
-    further: Option<Lineage>,
-    done: Vec<String>,
-    corpus: Option<Sha256>,
-    [before, after]: [&Cutting; 2],
-) -> Lineage {
-    let ancestors = further.iter().flat_map(Lineage::ancestors);
-    let further_sha256 = ancestors.copied().collect();
-    let mut steps = further.map_or(Vec::new(), |lineage| lineage.steps);
-    steps.extend(done);
-    Lineage {
-        source: open.name.clone(),
-        source_sha256: open.sha256,
-        further_sha256,
-        steps,
-        corpus_sha256: corpus,
-        corpus_bytes: corpus.map(|_| before.bytes()),
-        corpus_tokens_before: corpus.map(|_| before.tokens()),
-        corpus_tokens: corpus.map(|_| after.tokens()),
-        loss: None,
-    }
 }
 
 impl From<SurgeryError> for Failure {

@@ -7,7 +7,6 @@ use std::io::Write as _;
 use hob_ipc::message::Prompt;
 use hob_ipc::quantize::Scheme;
 use hob_ipc::score::ScorePart;
-use hob_models::gguf::Rewrite;
 use hob_models::store::Loss;
 use hob_models::surgery::{self, Budget, Demand, Vocabulary};
 
@@ -108,7 +107,7 @@ impl Shop {
         };
         for tokens in sizes {
             self.interrupt.check()?;
-            let mut rewrite = Rewrite::of(source.document);
+            let mut rewrite = source.copy();
             source.prune(&mut rewrite, source.kept(tokens, demand)?.as_deref())?;
             let whole = rewrite.size();
             for embedding in quants {
