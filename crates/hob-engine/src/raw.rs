@@ -18,11 +18,14 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::importance::Inputs;
 use crate::inbox::Interrupt;
 use crate::pulse::Pulse;
 use hob_ipc::kernels::{Feature, Features};
 use hob_ipc::memory::Weights;
 use hob_ipc::quantize::Scheme;
+
+mod observe;
 
 /// The version of llama.cpp's binding: the format of a saved state may change with it. A test
 /// compares it with the one that is built.
@@ -197,6 +200,19 @@ pub const QUANTIZE_BYTES: usize = 64 << 20;
 #[error("llama.cpp can't store the weights so: {}", last_error())]
 pub struct QuantizeError;
 
+/// How weights are stored anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Quantization<'i> {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Whether all matrices get the scheme's main type.
+    pub uniform: bool,
+    /// What each column matters, of matrices by their names; finite numbers.
+    pub importance: &'i [(String, Vec<f32>)],
+    /// Threads.
+    pub threads: u32,
+}
+
 /// Stores the weights of the model `source` anew in the empty file `target`. llama.cpp opens both by names,
 /// and gets those that the descriptors have in `/proc`. Whether weights that are coarse already should be
 /// stored anew is for who asks to know.
@@ -206,23 +222,44 @@ pub struct QuantizeError;
 pub fn quantize(
     source: &OwnedFd,
     target: &OwnedFd,
-    scheme: Scheme,
-    uniform: bool,
-    threads: u32,
+    how: Quantization<'_>,
 ) -> Result<(), QuantizeError> {
     let name = |file: &OwnedFd| {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         CString::new(path).map_err(|_| QuantizeError)
     };
     let (from, to) = (name(source)?, name(target)?);
+    let names = how
+        .importance
+        .iter()
+        .map(|(name, _)| CString::new(name.as_str()));
+    let names: Vec<CString> = names.collect::<Result<_, _>>().map_err(|_| QuantizeError)?;
+    let numbers = names.iter().zip(how.importance);
+    let mut importance: Vec<sys::llama_model_imatrix_data> = numbers
+        .map(|(name, (_, means))| sys::llama_model_imatrix_data {
+            name: name.as_ptr(),
+            data: means.as_ptr(),
+            size: means.len(),
+        })
+        .collect();
+    // The list ends with an entry that has no name.
+    importance.push(sys::llama_model_imatrix_data {
+        name: std::ptr::null(),
+        data: std::ptr::null(),
+        size: 0,
+    });
     // SAFETY: a plain function without preconditions.
     let mut params = unsafe { sys::llama_model_quantize_default_params() };
-    params.nthread = i32::try_from(threads).unwrap_or(1);
-    params.ftype = scheme.file_type();
+    params.nthread = i32::try_from(how.threads).unwrap_or(1);
+    params.ftype = how.scheme.file_type();
     params.allow_requantize = true;
-    params.pure_ = uniform;
+    params.pure_ = how.uniform;
+    if !how.importance.is_empty() {
+        params.imatrix = importance.as_ptr();
+    }
     params.max_buf_size = QUANTIZE_BYTES;
-    // SAFETY: both strings outlive the call, and the other pointers of `params` are null.
+    // SAFETY: all strings, the list and the numbers that it names outlive the call, and the other pointers
+    // of `params` are null.
     let refused =
         unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     if refused == 0 {
@@ -266,6 +303,8 @@ pub struct Watch {
     /// Advances with each operation: on a slow board a step takes longer than hobd would wait for
     /// a sign of life.
     pub pulse: Arc<Pulse>,
+    /// Is shown what matrices are multiplied with, if somebody wants to know.
+    pub inputs: Option<Arc<Mutex<Inputs>>>,
 }
 
 /// Lets `watch` look at steps of the context that is made with these parameters, after each
@@ -280,12 +319,16 @@ pub fn watched(mut params: LlamaContextParams, watch: Watch) -> LlamaContextPara
         raised
     }
 
+    let inputs = watch.inputs.clone();
     // Never freed, as nothing tells when a context is gone; there are two in a process at most.
     let watch: *mut Watch = Box::leak(Box::new(watch));
     // SAFETY: the struct begins with the C struct, as asserted above, and nobody else has it.
     let inner = unsafe { &mut *(&raw mut params).cast::<sys::llama_context_params>() };
     inner.abort_callback = Some(is_raised);
     inner.abort_callback_data = watch.cast();
+    if let Some(inputs) = inputs {
+        observe::observe(inner, inputs);
+    }
     params
 }
 

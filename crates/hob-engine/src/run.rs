@@ -14,6 +14,7 @@ use llama_cpp_2::model::LlamaModel;
 use crate::grammar::compiler::Compiler;
 use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
+use crate::observe::{self, ObserveError};
 use crate::pulse::Pulse;
 use crate::sandbox::limits::{self, Bounds, LockError};
 use crate::sandbox::{self, LayerError, Openable};
@@ -49,6 +50,10 @@ enum StartError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Quantize(#[from] raw::QuantizeError),
+    #[error("what matters can't be read: {0}")]
+    Importance(io::Error),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// hobd is gone; there is nobody to tell.
     #[error(transparent)]
     Socket(#[from] io::Error),
@@ -61,8 +66,9 @@ impl StartError {
             Self::Layer(_) => LoadFailure::Sandbox,
             Self::Lock(_) => LoadFailure::Lock,
             Self::Cpu(_) => LoadFailure::Cpu,
-            Self::Load(error) => error.code,
-            Self::Quantize(_) => LoadFailure::Quantize,
+            Self::Load(error) | Self::Observe(ObserveError::Load(error)) => error.code,
+            Self::Quantize(_) | Self::Importance(_) => LoadFailure::Quantize,
+            Self::Observe(_) => LoadFailure::Observe,
         }
     }
 
@@ -126,13 +132,32 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
             order,
             source,
             target,
+            importance,
         } => {
             let walls = Walls::around(&order, &source, &target);
             let (_backend, threads) = enter_sandbox(&walls, order.threads, outbox, closed)?;
             // While this lives, the thread that reads ends the process only with the socket.
             let _commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
-            raw::quantize(&source, &target, order.scheme, order.uniform, threads)?;
+            let importance =
+                importance.map(|memory| observe::importance(memory, &order.importance));
+            let importance = importance.transpose().map_err(StartError::Importance)?;
+            let how = raw::Quantization {
+                scheme: order.scheme,
+                uniform: order.uniform,
+                importance: importance.as_deref().unwrap_or_default(),
+                threads,
+            };
+            raw::quantize(&source, &target, how)?;
             Ok(outbox.send(&EngineEvent::Quantized)?)
+        }
+        Task::Observe { order, files } => {
+            let walls = Walls::of(&order.load);
+            let (backend, threads) = enter_sandbox(&walls, order.load.threads, outbox, closed)?;
+            // While this lives, the thread that reads ends the process only with the socket.
+            let _commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
+            Ok(observe::observe(
+                &order, files, &backend, threads, outbox, &pulse,
+            )?)
         }
     }
 }
@@ -254,6 +279,7 @@ fn load_and_serve(
         raw::Watch {
             interrupt: Arc::clone(commands.interrupt()),
             pulse: Arc::clone(pulse),
+            inputs: None,
         },
     )?
     .with_grammars(compiler);

@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::inbox::{Inbound, Sender};
+use crate::observe::Files;
 use crate::saved;
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::importance::Observe;
 use hob_ipc::message::Load;
 use hob_ipc::passages::TEXT_BYTES_MAX;
 use hob_ipc::quantize::Quantize;
@@ -35,8 +37,8 @@ pub enum HandshakeError {
     /// Bytes that are not frames.
     #[error("the first message can't be read: {0}")]
     Frame(#[from] FrameError),
-    /// Another message than `Load` or `Quantize`.
-    #[error("the first message is neither Load nor Quantize")]
+    /// A message that begins nothing.
+    #[error("the first message is none that begins")]
     NotFirst,
     /// Other descriptors than the message needs.
     #[error("the first message came with {found} descriptors instead of {needed}")]
@@ -84,6 +86,15 @@ pub enum Task {
         source: OwnedFd,
         /// The file to write.
         target: OwnedFd,
+        /// Memory that tells what matters, if the order says so.
+        importance: Option<OwnedFd>,
+    },
+    /// Read a text for what a model's matrices are multiplied with.
+    Observe {
+        /// How.
+        order: Box<Observe>,
+        /// The model, the text, and memory for the numbers.
+        files: Files,
     },
 }
 
@@ -94,6 +105,7 @@ impl Task {
         let version = match &command {
             Command::Load(load) => load.version,
             Command::Quantize(order) => order.version,
+            Command::Observe(order) => order.load.version,
             _ => return Err(HandshakeError::NotFirst),
         };
         if version != hob_ipc::VERSION {
@@ -104,13 +116,32 @@ impl Task {
                 let [model] = exactly(descriptors).ok_or_else(|| wrong(1))?;
                 Ok(Self::Serve { load, model })
             }
-            Command::Quantize(order) => {
+            Command::Quantize(order) if order.importance.is_empty() => {
                 let [source, target] = exactly(descriptors).ok_or_else(|| wrong(2))?;
                 Ok(Self::Quantize {
                     order,
                     source,
                     target,
+                    importance: None,
                 })
+            }
+            Command::Quantize(order) => {
+                let [source, target, memory] = exactly(descriptors).ok_or_else(|| wrong(3))?;
+                Ok(Self::Quantize {
+                    order,
+                    source,
+                    target,
+                    importance: Some(memory),
+                })
+            }
+            Command::Observe(order) => {
+                let [model, text, numbers] = exactly(descriptors).ok_or_else(|| wrong(3))?;
+                let files = Files {
+                    model,
+                    text,
+                    numbers,
+                };
+                Ok(Self::Observe { order, files })
             }
             _ => Err(HandshakeError::NotFirst),
         }
@@ -255,12 +286,17 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
             return Err(ReadError::Descriptors);
         }
         (Command::LimitCache { bytes }, _) => Inbound::LimitCache(bytes),
-        (Command::Load(_) | Command::Quantize(_), _) => return Err(ReadError::SecondLoad),
+        (Command::Load(_) | Command::Quantize(_) | Command::Observe(_), _) => {
+            return Err(ReadError::SecondLoad);
+        }
     })
 }
 
 /// The text of `bytes` bytes that lies in `memory`.
-fn text(memory: OwnedFd, bytes: u64) -> io::Result<String> {
+///
+/// # Errors
+/// If it is longer than may be, or there are fewer bytes, or they are no UTF-8.
+pub fn text(memory: OwnedFd, bytes: u64) -> io::Result<String> {
     let length = usize::try_from(bytes).ok();
     let length = length.filter(|_| (1..=TEXT_BYTES_MAX).contains(&bytes));
     let mut text = vec![0; length.ok_or(io::ErrorKind::InvalidInput)?];

@@ -24,6 +24,7 @@ fn order(scheme: Scheme, uniform: bool) -> Quantize {
         bytes_max: 1 << 30,
         scheme,
         uniform,
+        importance: Vec::new(),
     }
 }
 

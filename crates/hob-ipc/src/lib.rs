@@ -23,7 +23,9 @@
 //! ```
 //!
 //! An engine that is to store weights more coarsely gets [`Quantize`](quantize::Quantize) instead of `Load`,
-//! with the descriptors of the model and of the file to write, and ends with `Quantized` or `LoadFailed`.
+//! with the descriptors of the model and of the file to write, and ends with `Quantized` or `LoadFailed`. One
+//! that is to tell which columns of its matrices matter gets [`Observe`](importance::Observe), with those of
+//! the model, of a text and of memory for numbers, and ends with its last `Observed` or `LoadFailed`.
 //!
 //! Both sides come from one build: [`VERSION`] is checked on `Load`, and a mismatch is an error,
 //! never a negotiation. Frames are encoded by [`frame`], a pure codec; each side does its own
@@ -33,6 +35,7 @@
 pub mod constraint;
 pub mod embedding;
 pub mod frame;
+pub mod importance;
 pub mod kernels;
 pub mod memory;
 pub mod message;
@@ -47,4 +50,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
+use crate::importance::{Observe, Observed};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
 use crate::passages::{OpenText, ReadText, Scores, TextOpened, TextRead};
@@ -56,6 +57,9 @@ pub enum Command {
     /// Instead of [`Command::Load`]: close the sandbox, then store the weights of the model whose
     /// descriptor comes with this anew, in the file whose descriptor comes second.
     Quantize(Quantize),
+    /// Instead of [`Command::Load`]: close the sandbox, then read a text with the model for what its matrices
+    /// are multiplied with. The descriptors of both, and of the memory for the numbers, come with this.
+    Observe(Box<Observe>),
     /// Answer a request.
     Generate(Box<Generate>),
     /// Make embeddings.
@@ -96,10 +100,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether a descriptor comes with the message's first byte, or two with [`Command::Quantize`]'s.
+    /// Whether descriptors come with the message's first byte: one, but for messages that begin.
     pub fn brings_descriptor(&self) -> bool {
         match self {
-            Self::Load(_) | Self::Quantize(_) | Self::SavePin { .. } | Self::OpenText(_) => true,
+            Self::Load(_)
+            | Self::Quantize(_)
+            | Self::Observe(_)
+            | Self::SavePin { .. }
+            | Self::OpenText(_) => true,
             Self::ReadText(read) => read.scores != Scores::Drop,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
@@ -381,7 +389,10 @@ pub enum EngineEvent {
     Ready(Ready),
     /// The weights are stored anew, and the file is closed; the engine exits.
     Quantized,
-    /// The model can't be loaded, or its weights can't be stored anew; the engine exits.
+    /// So much of a text was read for what matrices are multiplied with; after the last window the engine
+    /// exits.
+    Observed(Observed),
+    /// The model can't be loaded, or what else was asked for can't be done; the engine exits.
     LoadFailed {
         /// Why.
         code: LoadFailure,
@@ -607,6 +618,8 @@ pub enum LoadFailure {
     Template,
     /// llama.cpp can't store the model's weights so.
     Quantize,
+    /// The text can't be read for what matrices are multiplied with.
+    Observe,
 }
 
 /// Why a request failed.

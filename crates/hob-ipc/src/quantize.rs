@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::importance::Matrix;
 use crate::message::SandboxPolicy;
 
 /// How an engine is to store a model's weights anew. Two descriptors come with it: the model's file, open
-/// for reading, and an empty one to write the new file into. The engine answers with
+/// for reading, and an empty one to write the new file into; and a third where it is told what matters: the
+/// memory with the numbers. The engine answers with
 /// [`EngineEvent::Quantized`](crate::EngineEvent::Quantized), or
 /// [`EngineEvent::LoadFailed`](crate::EngineEvent::LoadFailed) and exits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Quantize {
     pub scheme: Scheme,
     /// Whether all matrices are stored as [`Scheme::block`] says, and not as llama.cpp mixes them.
     pub uniform: bool,
+    /// Of which matrices the numbers tell what each column matters; empty where no such memory comes along.
+    pub importance: Vec<Matrix>,
 }
 
 /// How weights are stored, by llama.cpp's names. Those that need an importance matrix are left out, as

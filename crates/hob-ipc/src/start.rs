@@ -25,7 +25,7 @@ pub fn command(binary: &Path, socket: UnixStream) -> Command {
 }
 
 /// Most descriptors that come with one message.
-pub const DESCRIPTORS_MAX: usize = 2;
+pub const DESCRIPTORS_MAX: usize = 3;
 
 /// Sends as much of `frame` as the socket takes, with descriptors attached to its first byte, at most
 /// [`DESCRIPTORS_MAX`]: how many bytes went.

@@ -21,11 +21,13 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
+mod observe;
 mod pace;
 mod quantize;
 mod score;
 mod text;
 
+pub(crate) use observe::Importance;
 pub(crate) use pace::{Footprint, Pace};
 pub(crate) use quantize::Order;
 pub(crate) use text::Foreseen;

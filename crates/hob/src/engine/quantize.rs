@@ -9,18 +9,20 @@ use hob_ipc::message::LoadFailure;
 use hob_ipc::quantize::{Quantize, Scheme};
 use hob_ipc::{Command, EngineEvent};
 
-use super::{Engine, EngineError, PATIENCE, policy, threads};
+use super::{Engine, EngineError, Importance, PATIENCE, policy, threads};
 use crate::interrupt::Interrupt;
 
 /// How weights are stored anew.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order {
+pub(crate) struct Order<'i> {
     /// The scheme.
     pub(crate) scheme: Scheme,
     /// Whether all matrices get the scheme's main type.
     pub(crate) uniform: bool,
     /// Most bytes that may be written.
     pub(crate) bytes_max: u64,
+    /// What columns matter, if that is known.
+    pub(crate) importance: Option<&'i Importance>,
 }
 
 impl Engine {
@@ -32,7 +34,7 @@ impl Engine {
     pub(crate) fn quantize(
         source: &File,
         target: &File,
-        order: Order,
+        order: Order<'_>,
         interrupt: &Interrupt,
         mut watch: impl FnMut(u64),
     ) -> Result<(), EngineError> {
@@ -45,8 +47,15 @@ impl Engine {
             bytes_max: order.bytes_max,
             scheme: order.scheme,
             uniform: order.uniform,
+            importance: order
+                .importance
+                .map_or_else(Vec::new, |known| known.matrices().to_vec()),
         });
-        engine.send_with(&command, &[source.as_fd(), target.as_fd()])?;
+        let memory = order.importance.map(Importance::memory);
+        let memory = memory.transpose().map_err(lost)?;
+        let mut descriptors = vec![source.as_fd(), target.as_fd()];
+        descriptors.extend(memory.as_ref().map(File::as_fd));
+        engine.send_with(&command, &descriptors)?;
         let mut grown = (0, Instant::now());
         loop {
             let done = engine.wait(|event| match event {

@@ -19,10 +19,12 @@ use hob_models::{ModelName, Sha256};
 use super::Place;
 use super::corpus::Corpus;
 use super::progress::Meter;
+use crate::engine::Importance;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::render::bytes;
 use cutting::Cutting;
+use importance::Weighing;
 use quant::Quant;
 use search::{Limits, Size};
 use trial::Trials;
@@ -30,6 +32,7 @@ use trial::Trials;
 mod cutting;
 mod descent;
 mod expected;
+mod importance;
 mod quant;
 mod report;
 mod search;
@@ -68,6 +71,11 @@ pub(crate) struct ShrinkOptions {
     #[arg(long, value_name = "PERCENT", value_parser = search::parse_loss)]
     max_loss: Option<f64>,
 
+    /// Whether weights that matter more for the corpus are rounded less: "auto" or "none"
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(long_help = importance::LONG_HELP)]
+    importance: Weighing,
+
     /// Store weights anew that have fewer than 8 bits already, whatever is lost
     #[arg(long)]
     requantize: bool,
@@ -105,6 +113,7 @@ struct Recipe {
     vocab: Vocab,
     quant: Quant,
     requantize: bool,
+    weighing: Weighing,
     /// Whether, and within what, vocabularies and types are tried.
     limits: Option<(Option<Size>, Option<f64>)>,
     /// Whether types of the table of tokens are tried, too.
@@ -176,6 +185,7 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         vocab: options.vocab,
         quant: options.quant.unwrap_or_default(),
         requantize: options.requantize,
+        weighing: options.importance,
         limits: (limits != (None, None)).then_some(limits),
         tries_types: options.quant.is_none(),
     };
@@ -214,6 +224,7 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         holds_out: recipe.limits.is_some(),
         held_out: Vec::new(),
         excerpts: Vec::new(),
+        importance: None,
     };
     let made = shop.make(&source, &out, recipe, place);
     shop.meter.finish();
@@ -231,6 +242,8 @@ struct Shop {
     held_out: Vec<String>,
     /// Parts of the rest.
     excerpts: Vec<String>,
+    /// Which weights matter, once that is known.
+    importance: Option<Importance>,
 }
 
 /// A model that was made, beside what it was made of.
@@ -280,6 +293,7 @@ impl Shop {
             installing: &installing,
             descent: &told,
         };
+        self.importance = self.weigh(&made_of, recipe)?;
         let (choice, trials) = self.choose(&made_of, recipe, &before)?;
         let rewrite = self.rewrite(&made_of, &choice)?;
         self.write(&rewrite, &open, &mut installing)?;
@@ -296,7 +310,7 @@ impl Shop {
             ..descent::lineage(
                 &told,
                 manifest.lineage,
-                choice.steps(all),
+                self.steps(&choice, all),
                 corpus,
                 [&before, &after],
             )

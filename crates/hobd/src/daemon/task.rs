@@ -396,6 +396,7 @@ impl Daemon {
             // Out of turn: the ledger has ended an engine that says this.
             EngineEvent::Tokenized(_)
             | EngineEvent::Quantized
+            | EngineEvent::Observed(_)
             | EngineEvent::TextOpened(_)
             | EngineEvent::TextRead(_) => {}
             EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),

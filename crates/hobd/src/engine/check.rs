@@ -100,6 +100,7 @@ impl Ledger {
             // hobd never asks for tokens or other weights, or opens texts, so that an answer is out of turn.
             Command::Tokenize(_)
             | Command::Quantize(_)
+            | Command::Observe(_)
             | Command::OpenText(_)
             | Command::ReadText(_)
             | Command::Cancel { .. }
@@ -154,6 +155,7 @@ impl Ledger {
             }
             EngineEvent::Tokenized(_)
             | EngineEvent::Quantized
+            | EngineEvent::Observed(_)
             | EngineEvent::TextOpened(_)
             | EngineEvent::TextRead(_) => Err(Violation::OutOfTurn),
             EngineEvent::Finished(finished) => self.finished(finished),

@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     let mut cancels: HashMap<RequestId, Arc<AtomicBool>> = HashMap::new();
     while let Some(command) = inbox.next_command()? {
         match command {
-            Command::Load(_) | Command::Quantize(_) => bail!("a second first message"),
+            Command::Load(_) | Command::Quantize(_) | Command::Observe(_) => bail!("a second first message"),
             Command::Generate(generate) => {
                 let cancelled = Arc::new(AtomicBool::new(false));
                 let model = ready.clone();

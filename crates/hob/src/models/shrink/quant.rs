@@ -123,7 +123,7 @@ pub(super) fn is_table(tensor: &Tensor) -> bool {
 
 /// What llama.cpp stores anew (`tensor_allows_quantization`), but for some matrices of architectures that
 /// it leaves alone, too.
-fn is_matrix(tensor: &Tensor) -> bool {
+pub(super) fn is_matrix(tensor: &Tensor) -> bool {
     let name = tensor.name();
     tensor.dimensions().len() >= 2 && name.ends_with("weight") && !name.contains("_norm.weight")
 }

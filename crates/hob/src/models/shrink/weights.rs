@@ -96,6 +96,7 @@ impl Shop {
             scheme,
             uniform,
             bytes_max,
+            importance: self.importance.as_ref(),
         };
         self.meter.stage("storing weights anew", expected);
         let (meter, mut seen) = (&mut self.meter, 0);

@@ -1,0 +1,238 @@
+//! Which columns of a model's weights matter for the corpus, so that coarse types round these least.
+//!
+//! A sample of the corpus is read by the model as it was. Of what is held out to measure a loss on, nothing
+//! is read.
+
+use clap::ValueEnum;
+use hob_ipc::importance::{MATRICES_MAX, Matrix, NUMBERS_MAX, numbers};
+use hob_ipc::quantize::Scheme;
+use hob_ipc::tokens::TEXT_BYTES_MAX;
+use hob_models::gguf::{Document, Tensor};
+
+use super::quant::{self, Quant};
+use super::{Choice, Recipe, Shop, Source, trial};
+use crate::engine::{Engine, Importance};
+use crate::failure::Failure;
+use crate::render::bytes;
+
+/// Most bytes of text that are read: what more text tells of a mean of squares is not worth its time.
+const SAMPLE_BYTES: u64 = 64 << 10;
+/// The sample is of stretches of so many bytes, spread evenly over the corpus.
+const STRETCH_BYTES: u64 = 4 << 10;
+/// Of less text, too little would be known.
+const CORPUS_BYTES_MIN: u64 = 8 << 10;
+/// Tokens that are read at once, as llama.cpp's tool has it.
+const WINDOW: u32 = 512;
+
+/// Whether it is looked at what weights matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Weighing {
+    /// Where there is a corpus, and a type that can make use of it
+    #[default]
+    Auto,
+    /// Never
+    None,
+}
+
+/// For `--help`.
+pub(super) const LONG_HELP: &str = "Whether weights that matter more for the corpus are rounded less, as far \
+    as a type allows: \"auto\" where there is a corpus, or \"none\". The model reads up to 64 KiB of the \
+    corpus for that, which takes as long as prompts of some 16,000 tokens. Q8_0 makes no use of it";
+
+impl Shop {
+    /// Reads a sample of the corpus for what `source` multiplies its matrices with, if weights are to be
+    /// stored in types that make use of that.
+    pub(super) fn weigh(
+        &mut self,
+        source: &Source<'_>,
+        recipe: Recipe,
+    ) -> Result<Option<Importance>, Failure> {
+        let of_use = if recipe.limits.is_some() && recipe.tries_types {
+            let tried = trial::quants(source).into_iter();
+            tried.flatten().any(uses)
+        } else {
+            makes_use(recipe.quant)
+        };
+        if !of_use || recipe.weighing == Weighing::None || self.corpus.files().is_empty() {
+            return Ok(None);
+        }
+        if self.corpus.bytes() < CORPUS_BYTES_MIN {
+            self.meter.say(&format!(
+                "the corpus is too short ({}) to tell which weights matter: all are rounded alike",
+                bytes(self.corpus.bytes())
+            ));
+            return Ok(None);
+        }
+        let matrices = matrices(source.document);
+        let told = numbers(&matrices);
+        if matrices.len() > MATRICES_MAX || told > NUMBERS_MAX {
+            self.meter.say(&format!(
+                "the model has too many columns ({told}) to tell which matter: all weights are rounded alike"
+            ));
+            return Ok(None);
+        }
+        let text = self.sample()?;
+        let window = source.document.header().n_ctx_train.min(WINDOW);
+        self.meter.share("finding which weights matter", 1);
+        let (meter, mut begun) = (&mut self.meter, false);
+        let open = &source.open.file;
+        let found = Engine::observe(open, &text, window, matrices, &self.interrupt, |seen| {
+            if !begun {
+                meter.share("finding which weights matter", u64::from(seen.of));
+                begun = true;
+            }
+            meter.advance(1);
+        });
+        found.map(Some).map_err(|error| {
+            Failure::from(error).hint("--importance none rounds all weights alike.")
+        })
+    }
+
+    /// What is done by a choice, for a model's lineage.
+    pub(super) fn steps(&self, choice: &Choice, all: usize) -> Vec<String> {
+        let known = self.importance.as_ref().filter(|_| makes_use(choice.quant));
+        let weighed = known.map(|known| {
+            let tokens = known.tokens();
+            format!("weights rounded by what matters for {tokens} tokens of the corpus")
+        });
+        choice.steps(all).into_iter().chain(weighed).collect()
+    }
+
+    /// Stretches of the corpus, spread over all of it that is not held out.
+    fn sample(&self) -> Result<String, Failure> {
+        let mut sample = Sample::of(self.corpus.bytes());
+        let (mut file_now, mut begins) = (0, 0);
+        self.corpus.read(TEXT_BYTES_MAX, |file, text| {
+            self.interrupt.check()?;
+            if file != file_now {
+                (file_now, begins) = (file, 0);
+            }
+            let kept = if self.holds_out {
+                self.corpus.part(file, begins, text).0
+            } else {
+                text
+            };
+            sample.add(kept);
+            begins += text.len() as u64;
+            Ok(())
+        })?;
+        Ok(sample.text)
+    }
+}
+
+fn makes_use(quant: Quant) -> bool {
+    let schemes = [quant.weights, quant.embedding].into_iter().flatten();
+    schemes.into_iter().any(uses)
+}
+
+/// Whether a scheme rounds by what matters (`ggml_quantize_chunk` of `ggml.c`).
+fn uses(scheme: Scheme) -> bool {
+    scheme != Scheme::Q8_0
+}
+
+/// All that may be stored anew.
+fn matrices(document: &Document) -> Vec<Matrix> {
+    let stored = document.tensors().iter().filter(|t| quant::is_matrix(t));
+    stored.filter_map(matrix).collect()
+}
+
+fn matrix(tensor: &Tensor) -> Option<Matrix> {
+    let length = |place: usize| tensor.dimensions().get(place).copied().unwrap_or(1);
+    let columns = u32::try_from(length(0)).ok()?;
+    let experts = u32::try_from(length(2)).ok()?;
+    // llama.cpp looks for as many numbers as these make, and finds none for a fourth dimension.
+    (length(3) == 1).then(|| Matrix {
+        name: tensor.name().to_owned(),
+        columns,
+        experts,
+    })
+}
+
+/// Stretches of a text that comes piece by piece.
+struct Sample {
+    /// From the beginning of one stretch to that of the next.
+    every: u64,
+    /// Bytes that came.
+    seen: u64,
+    text: String,
+}
+
+impl Sample {
+    /// Of a text of about so many bytes.
+    fn of(bytes: u64) -> Self {
+        let stretches = SAMPLE_BYTES / STRETCH_BYTES;
+        Self {
+            every: bytes.div_ceil(stretches).max(STRETCH_BYTES),
+            seen: 0,
+            text: String::new(),
+        }
+    }
+
+    fn add(&mut self, piece: &str) {
+        let (start, end) = (self.seen, self.seen + piece.len() as u64);
+        self.seen = end;
+        for stretch in start / self.every..=end / self.every {
+            let first = (stretch * self.every).max(start);
+            let last = (stretch * self.every + STRETCH_BYTES).min(end);
+            let room = SAMPLE_BYTES.saturating_sub(self.text.len() as u64);
+            let last = last.min(first.saturating_add(room));
+            if first < last {
+                self.text
+                    .push_str(between(piece, first - start, last - start));
+            }
+        }
+    }
+}
+
+/// A part of a text, with a character that it begins in, and without one that it ends in.
+fn between(text: &str, first: u64, last: u64) -> &str {
+    let at = |bytes: u64| {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(text.len());
+        (0..=bytes).rev().find(|at| text.is_char_boundary(*at))
+    };
+    let (first, last) = (at(first).unwrap_or(0), at(last).unwrap_or(0));
+    text.get(first..last).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_sampled_all_over() {
+        let lines: Vec<String> = (0..100_000).map(|line| format!("line {line}\n")).collect();
+        let text = lines.concat();
+        let mut sample = Sample::of(text.len() as u64);
+        for piece in text.split_inclusive("000\n") {
+            sample.add(piece);
+        }
+        let taken = sample.text.len() as u64;
+        assert!(
+            (SAMPLE_BYTES - STRETCH_BYTES..=SAMPLE_BYTES).contains(&taken),
+            "{taken}"
+        );
+        for part in 0..10 {
+            let line = format!("line {part}");
+            assert!(sample.text.contains(&line), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_text_is_taken_whole_however_it_comes(
+            pieces in proptest::collection::vec("[a-zäöü€ \n]{0,3000}", 0..12),
+        ) {
+            let text = pieces.concat();
+            let mut sample = Sample::of(text.len() as u64);
+            for piece in &pieces {
+                sample.add(piece);
+            }
+            prop_assert!(sample.text.len() as u64 <= SAMPLE_BYTES);
+            if text.len() as u64 <= SAMPLE_BYTES {
+                prop_assert_eq!(sample.text, text);
+            }
+        }
+    }
+}
