@@ -6,6 +6,8 @@
     reason = "a failed unwrap is a failed test, and what is printed is shown with it"
 )]
 
+#[path = "shrink/importance.rs"]
+mod importance;
 #[path = "shrink/quantize.rs"]
 mod quantize;
 #[path = "shrink/search.rs"]

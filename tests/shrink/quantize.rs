@@ -50,7 +50,7 @@ fn a_small_vocabulary_is_stored_as_the_whole_one_would_be() {
     let setup = Setup::own();
     let corpus = corpus().into_os_string().into_string().unwrap();
     let vocab = ["--corpus", &corpus, "--vocab", "8000"];
-    let quant = ["--quant", "embedding=Q4_0"];
+    let quant = ["--quant", "embedding=Q4_0", "--importance", "none"];
     let both = made(&setup, &[&vocab[..], &quant, &["--out", "both"]].concat());
     assert_eq!(
         bytes_of(&both, "Q4_0", "types_bytes"),

@@ -72,7 +72,13 @@ pub(crate) struct ShrinkOptions {
     max_loss: Option<f64>,
 
     /// Whether weights that matter more for the corpus are rounded less: "auto" or "none"
-    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "auto|none",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     #[arg(long_help = importance::LONG_HELP)]
     importance: Weighing,
 

@@ -14,6 +14,7 @@
 mod answer;
 mod embed;
 mod load;
+mod observe;
 mod score;
 mod wire;
 
@@ -31,19 +32,24 @@ use crate::wire::Wire;
 fn main() -> anyhow::Result<()> {
     end_on_panic();
     let (wire, mut inbox) = wire::open()?;
-    let (command, model) = inbox.first_command()?;
-    let Command::Load(load) = command else {
-        bail!("the first message is not Load: {command:?}");
+    let (command, mut files) = inbox.first_command()?;
+    let load = match command {
+        Command::Load(load) => load,
+        Command::Observe(order) => return observe::run(&wire, &order, &files),
+        other => bail!("the first message is not Load: {other:?}"),
     };
-    let model = model.context("no model came with Load")?;
+    let model = files.pop().context("no model came with Load")?;
     wire.start_heartbeat();
     let ready = load::run(&wire, &load, model)?;
     wire.send(&EngineEvent::Ready(ready.clone()));
 
+    let mut honest = false;
     let mut cancels: HashMap<RequestId, Arc<AtomicBool>> = HashMap::new();
     while let Some(command) = inbox.next_command()? {
         match command {
-            Command::Load(_) | Command::Quantize(_) | Command::Observe(_) => bail!("a second first message"),
+            Command::Load(_) | Command::Quantize(_) | Command::Observe(_) => {
+                bail!("a second first message")
+            }
             Command::Generate(generate) => {
                 let cancelled = Arc::new(AtomicBool::new(false));
                 let model = ready.clone();
@@ -71,12 +77,15 @@ fn main() -> anyhow::Result<()> {
                 },
             }),
             Command::SavePin { id } => wire.send(&EngineEvent::PinSaved { id, written: false }),
-            // A token that no vocabulary has.
-            Command::Tokenize(request) => wire.send(&EngineEvent::Tokenized(Tokenized {
-                id: request.id,
-                tokens: vec![i32::MAX],
-                exact: true,
-            })),
+            Command::Tokenize(request) => {
+                honest |= request.text.starts_with(observe::MARK);
+                // Else a token that no vocabulary has.
+                wire.send(&EngineEvent::Tokenized(Tokenized {
+                    id: request.id,
+                    tokens: vec![if honest { 0 } else { i32::MAX }],
+                    exact: true,
+                }));
+            }
             Command::Unpin { .. }
             | Command::LimitCache { .. }
             | Command::OpenText(_)

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use hob_ipc::frame::{COMMAND_BYTES_MAX, EVENT_BYTES_MAX};
+use hob_ipc::start::DESCRIPTORS_MAX;
 use hob_ipc::{Command, Decoder, EngineEvent, encode};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
@@ -29,7 +30,7 @@ pub(crate) struct Wire {
 pub(crate) struct Inbox {
     stream: UnixStream,
     decoder: Decoder,
-    fd: Option<OwnedFd>,
+    fds: Vec<OwnedFd>,
 }
 
 /// Both ways, on descriptor 0.
@@ -45,7 +46,7 @@ pub(crate) fn open() -> anyhow::Result<(Arc<Wire>, Inbox)> {
     let inbox = Inbox {
         stream,
         decoder: Decoder::new(COMMAND_BYTES_MAX),
-        fd: None,
+        fds: Vec::new(),
     };
     Ok((Arc::new(wire), inbox))
 }
@@ -111,12 +112,12 @@ impl Wire {
 }
 
 impl Inbox {
-    /// The first command, with the descriptor that came along.
-    pub(crate) fn first_command(&mut self) -> anyhow::Result<(Command, Option<File>)> {
+    /// The first command, with the descriptors that came along.
+    pub(crate) fn first_command(&mut self) -> anyhow::Result<(Command, Vec<File>)> {
         let command = self
             .next_command()?
             .context("hobd left before it sent a command")?;
-        Ok((command, self.fd.take().map(File::from)))
+        Ok((command, self.fds.drain(..).map(File::from).collect()))
     }
 
     /// The next command; `None` when hobd closed its end.
@@ -126,7 +127,8 @@ impl Inbox {
                 return Ok(Some(command));
             }
             let mut bytes = [0; 16 << 10];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX + 1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let received = recvmsg(
                 self.stream.as_fd(),
@@ -136,10 +138,9 @@ impl Inbox {
             )?;
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    for fd in fds {
-                        if self.fd.replace(fd).is_some() {
-                            bail!("more than one descriptor");
-                        }
+                    self.fds.extend(fds);
+                    if self.fds.len() > DESCRIPTORS_MAX {
+                        bail!("more descriptors than any message has");
                     }
                 }
             }

@@ -16,9 +16,9 @@ use crate::failure::Failure;
 use crate::render::bytes;
 
 /// Most bytes of text that are read: what more text tells of a mean of squares is not worth its time.
-const SAMPLE_BYTES: u64 = 64 << 10;
+const SAMPLE_BYTES: u64 = 32 << 10;
 /// The sample is of stretches of so many bytes, spread evenly over the corpus.
-const STRETCH_BYTES: u64 = 4 << 10;
+const STRETCH_BYTES: u64 = 2 << 10;
 /// Of less text, too little would be known.
 const CORPUS_BYTES_MIN: u64 = 8 << 10;
 /// Tokens that are read at once, as llama.cpp's tool has it.
@@ -36,8 +36,8 @@ pub(crate) enum Weighing {
 
 /// For `--help`.
 pub(super) const LONG_HELP: &str = "Whether weights that matter more for the corpus are rounded less, as far \
-    as a type allows: \"auto\" where there is a corpus, or \"none\". The model reads up to 64 KiB of the \
-    corpus for that, which takes as long as prompts of some 16,000 tokens. Q8_0 makes no use of it";
+    as a type allows: \"auto\" where there is a corpus, or \"none\". The model reads up to 32 KiB of the \
+    corpus for that, which takes as long as prompts of some 8,000 tokens. Q8_0 makes no use of it";
 
 impl Shop {
     /// Reads a sample of the corpus for what `source` multiplies its matrices with, if weights are to be
