@@ -32,6 +32,7 @@ fn header() -> Header {
         weights_bytes: 92 * MIB,
         bytes_by_type: BTreeMap::from([("Q4_1", 80 * MIB), ("Q4_K", 12 * MIB)]),
         tensors: 272,
+        descent: None,
     }
 }
 
