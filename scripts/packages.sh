@@ -22,6 +22,10 @@ missing_packages() {
       arm64-compiler) command -v aarch64-linux-gnu-g++ >/dev/null || echo g++-aarch64-linux-gnu ;;
       qemu-x86_64-static | qemu-aarch64-static) command -v "$what" >/dev/null || echo qemu-user-static ;;
       qemu-system-aarch64) command -v "$what" >/dev/null || echo qemu-system-arm ;;
+      glslc) command -v "$what" >/dev/null || echo glslc ;;
+      vulkan-loader) [[ -f /usr/include/vulkan/vulkan.hpp ]] || echo libvulkan-dev ;;
+      spirv-headers) [[ -f /usr/include/spirv/unified1/spirv.hpp ]] || echo spirv-headers ;;
+      vulkan-emulation) compgen -G "/usr/share/vulkan/icd.d/lvp_icd*.json" >/dev/null || echo mesa-vulkan-drivers ;;
       dpkg-shlibdeps) command -v "$what" >/dev/null || echo dpkg-dev ;;
       xmllint) command -v "$what" >/dev/null || echo libxml2-utils ;;
       systemd-analyze) command -v "$what" >/dev/null || echo systemd ;;

@@ -63,6 +63,9 @@ pub struct Status {
     /// What memory is used for, and how scarce it is.
     #[serde(default)]
     pub memory: MemoryStatus,
+    /// The GPU, and what it computes.
+    #[serde(default)]
+    pub gpu: GpuStatus,
     /// How much was answered, and how fast.
     #[serde(default)]
     pub work: WorkStatus,
@@ -117,6 +120,32 @@ pub struct MemoryStatus {
     pub given_up: String,
     /// What the machine has available.
     pub available_bytes: u64,
+}
+
+/// A GPU beside the processor, and what of the model it computes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuStatus {
+    /// What the setting asks for: `off`, `auto`, `required` or `emulated`.
+    pub setting: String,
+    /// What reaches it, `cuda` or `vulkan`; empty before an engine tells, or if none looks for a GPU.
+    pub backend: String,
+    /// Its name; empty if there is none.
+    pub device: String,
+    /// Its memory in bytes.
+    pub memory_bytes: u64,
+    /// What of that was free before the model was loaded.
+    pub free_bytes: u64,
+    /// Whether its memory is the machine's own.
+    pub shared: bool,
+    /// Layers of the model that it computes.
+    pub layers: u32,
+    /// Layers of the model.
+    pub layers_all: u32,
+    /// What these layers take of its memory, in bytes, as computed beforehand.
+    pub model_bytes: u64,
+    /// Why it computes nothing although the setting asks for it; absent if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// How much was answered since hobd started, and how fast lately.

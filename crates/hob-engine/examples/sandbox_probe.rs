@@ -16,6 +16,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
 
 use hob_engine::sandbox::limits::Bounds;
 use hob_engine::sandbox::{self, Openable};
@@ -30,32 +32,52 @@ fn main() {
     let policy = SandboxPolicy::Required;
     // For storing weights anew, there are two files.
     let (source, target) = (file_of(b"source"), file_of(b""));
-    let among_files = attempt.strip_prefix("files-");
-    let openable = among_files.map(|_| Openable {
+    let (kind, attempt) = Kind::of(&attempt);
+    let openable = (kind == Kind::Files).then(|| Openable {
         read: source.as_fd(),
         write: target.as_fd(),
     });
     let bounds = Bounds {
         memory: Some(256 << 20),
         file: if openable.is_some() { 4096 } else { 0 },
+        gpu: kind.has_gpu(),
     };
     let mut layers = sandbox::confine(policy, bounds, Ok(())).unwrap();
     if attempt == "two-threads" {
         std::thread::spawn(std::thread::park);
     }
-    match sandbox::close(policy, openable) {
+    let mut drivers_thread = None;
+    let closed = if kind.has_gpu() {
+        sandbox::gpu::enter(policy, &[NODE.into()]).and_then(|mut entered| {
+            drivers_thread = (attempt == "thread").then(waiting_thread);
+            if kind != Kind::Driver {
+                entered.extend(sandbox::gpu::close(policy, kind == Kind::Code)?);
+            }
+            Ok(entered)
+        })
+    } else {
+        sandbox::close(policy, openable)
+    };
+    match closed {
         Ok(closed) => layers.extend(closed),
         Err(error) => {
             eprint(&error.to_string());
             std::process::exit(REFUSED);
         }
     }
-    let done = match among_files.unwrap_or(&attempt) {
+    let done = match attempt {
         "harmless" => harmless(&mut ours, &mut theirs, &file),
         "layers" => {
             eprint(&layers.join(" "));
             true
         }
+        "thread" => drivers_thread.is_some_and(WaitingThread::opens),
+        "node" => open(NODE, libc::O_RDWR | libc::O_CLOEXEC),
+        "node-to-read" => open(NODE, libc::O_RDONLY),
+        "other-node" => open("/dev/zero", libc::O_RDWR),
+        "library" => File::open(LIBRARY).is_ok(),
+        "library-to-write" => open(LIBRARY, libc::O_RDWR),
+        "drm" => unsafe { libc::ioctl(0, 0xc010_6400, &raw mut layers) == 0 },
         "abort" => std::process::abort(),
         "panic" => panic!("as asked"),
         "allocate" => allocate(),
@@ -97,6 +119,70 @@ fn main() {
         other => panic!("what is {other}?"),
     };
     std::process::exit(if done { 0 } else { REFUSED });
+}
+
+/// For what purpose the sandbox is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Serving a model.
+    Plain,
+    /// Storing its weights anew.
+    Files,
+    /// Computing on a GPU.
+    Gpu,
+    /// The same with a driver that makes code.
+    Code,
+    /// The same while the driver starts.
+    Driver,
+}
+
+impl Kind {
+    /// As the beginning of an attempt's name says, and the rest of that.
+    fn of(attempt: &str) -> (Self, &str) {
+        let kinds = [
+            ("files-", Self::Files),
+            ("gpu-", Self::Gpu),
+            ("code-", Self::Code),
+            ("driver-", Self::Driver),
+        ];
+        let named = kinds.into_iter().find_map(|(prefix, kind)| {
+            let rest = attempt.strip_prefix(prefix)?;
+            Some((kind, rest))
+        });
+        named.unwrap_or((Self::Plain, attempt))
+    }
+
+    fn has_gpu(self) -> bool {
+        matches!(self, Self::Gpu | Self::Code | Self::Driver)
+    }
+}
+
+/// In a GPU's place: a node that everybody may open.
+const NODE: &str = "/dev/null";
+/// In a library's place.
+const LIBRARY: &str = "/usr/bin/env";
+
+/// A thread of a driver, which was there before the sandbox closed.
+struct WaitingThread {
+    go: Sender<()>,
+    opened: JoinHandle<bool>,
+}
+
+fn waiting_thread() -> WaitingThread {
+    let (go, gone) = mpsc::channel();
+    let opened = std::thread::spawn(move || {
+        gone.recv().unwrap();
+        File::open("/etc/passwd").is_ok() || File::open(LIBRARY).is_ok()
+    });
+    WaitingThread { go, opened }
+}
+
+impl WaitingThread {
+    /// Whether it can open what nobody may.
+    fn opens(self) -> bool {
+        self.go.send(()).unwrap();
+        self.opened.join().unwrap()
+    }
 }
 
 /// A file without a name, as hob makes them.

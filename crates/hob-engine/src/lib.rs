@@ -3,7 +3,8 @@
 //! The order of its life is the order of its safety:
 //! 1. [`wire::receive_first`]: the first message, with the model's open descriptor.
 //! 2. [`sandbox::confine`], the backend (which reads `/sys`), the number of threads.
-//! 3. [`sandbox::close`]: nothing can be opened from here on.
+//! 3. [`sandbox::close`]: nothing can be opened from here on. With a GPU, [`sandbox::gpu`] in its place,
+//!    half of it before the backend.
 //! 4. Threads for the heartbeat and for commands; they are born in the sandbox.
 //! 5. [`llama::load`]: only now is a byte of the model parsed.
 //! 6. [`serve::serve`], until hobd closes the socket.
@@ -14,6 +15,7 @@
 pub mod cpu;
 pub mod drafts;
 pub mod embed;
+pub mod gpu;
 pub mod grammar;
 pub mod importance;
 pub mod inbox;

@@ -23,6 +23,7 @@ use llama_cpp_2::vocab::LlamaVocab;
 use llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO;
 
 use crate::embed::Embedder;
+use crate::gpu::{self, Computing};
 use crate::grammar::compiler::{Compiler, Compiling};
 use crate::grammar::{GrammarError, TokenSet, Wanted};
 use crate::prompt::{self, ControlToken, ControlTokens, Token, Vocabulary};
@@ -80,6 +81,7 @@ pub fn start_backend(verbose: bool) -> Result<LlamaBackend, LoadError> {
 pub fn load(
     file: OwnedFd,
     weights: Weights,
+    computing: Computing,
     progress: &mut dyn FnMut(u8) -> bool,
 ) -> Result<LlamaModel, LoadError> {
     let mut on_progress = |fraction: f32| {
@@ -91,7 +93,7 @@ pub fn load(
         let percent = (fraction * 100.0).clamp(0.0, 100.0) as u8;
         progress(percent)
     };
-    raw::load_model(file, weights, &mut on_progress).map_err(|error| {
+    raw::load_model(file, weights, computing, &mut on_progress).map_err(|error| {
         let reason = error.to_string();
         // llama.cpp tells this apart in words only.
         let code = if reason.contains("allocate") || reason.contains("bad_alloc") {
@@ -268,6 +270,17 @@ impl<'m> Llama<'m> {
     #[must_use]
     pub fn with_grammars(mut self, compiler: Compiler) -> Self {
         self.grammars = Some(compiler);
+        self
+    }
+
+    /// The same for a model of which a device computes some layers: it rounds otherwise.
+    #[must_use]
+    pub fn on(mut self, computing: Computing) -> Self {
+        if let (Some(backend), 1..) = (gpu::BACKEND, computing.layers) {
+            let layers = computing.layers;
+            let on = format!(", {layers} on {}", backend.as_str());
+            self.ready.state_format.push_str(&on);
+        }
         self
     }
 

@@ -11,6 +11,7 @@ use hob_ipc::importance::{MATRICES_MAX, Matrix, NUMBERS_MAX, Observe, Observed};
 use hob_ipc::importance::{WINDOW_TOKENS_MIN, numbers};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
+use crate::gpu::Computing;
 use crate::importance::Inputs;
 use crate::llama::{self, Llama, LoadError};
 use crate::prompt::Token;
@@ -93,10 +94,15 @@ pub fn observe(
         inputs: Some(Arc::clone(&inputs)),
         ..raw::Watch::default()
     };
-    let model = llama::load(files.model, order.load.weights, &mut |_| {
-        pulse.advance();
-        true
-    })?;
+    let model = llama::load(
+        files.model,
+        order.load.weights,
+        Computing::default(),
+        &mut |_| {
+            pulse.advance();
+            true
+        },
+    )?;
     let mut llama = Llama::new(backend, &model, &order.load, threads, watch)?;
     let windows = windows(&llama, &text)?;
     let of = slots::count(windows.len());

@@ -18,6 +18,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::gpu::Computing;
 use crate::importance::Inputs;
 use crate::inbox::Interrupt;
 use crate::pulse::Pulse;
@@ -25,6 +26,7 @@ use hob_ipc::kernels::{Feature, Features};
 use hob_ipc::memory::Weights;
 use hob_ipc::quantize::Scheme;
 
+pub mod gpu;
 mod observe;
 
 /// The version of llama.cpp's binding: the format of a saved state may change with it. A test
@@ -125,7 +127,7 @@ const _: () = assert!(
 );
 
 /// Loads the GGUF at the start of `file`. `progress` is told values from 0 to 1 and stops the
-/// load by returning false.
+/// load by returning false. `computing` says which layers a device computes, if any.
 ///
 /// Mapped weights are used as they lie in the file: pages are shared with the page cache, and
 /// the kernel drops them first when memory is short. Were ggml let to put them into another order
@@ -136,6 +138,7 @@ const _: () = assert!(
 pub fn load_model(
     file: OwnedFd,
     weights: Weights,
+    computing: Computing,
     progress: &mut dyn FnMut(f32) -> bool,
 ) -> Result<LlamaModel, LoadError> {
     unsafe extern "C" fn on_progress(progress: f32, user_data: *mut c_void) -> bool {
@@ -155,7 +158,12 @@ pub fn load_model(
     }
     // SAFETY: a plain function without preconditions.
     let mut params = unsafe { sys::llama_model_default_params() };
-    params.n_gpu_layers = 0;
+    // The devices are named, so that llama.cpp chooses none. What comes behind the layers counts as one.
+    params.devices = gpu::list(computing.device);
+    params.n_gpu_layers = match computing.layers {
+        0 => 0,
+        layers => i32::try_from(layers).unwrap_or(i32::MAX - 1) + 1,
+    };
     (params.load_mode, params.use_extra_bufts) = match weights {
         Weights::Mapped => (sys::LLAMA_LOAD_MODE_MMAP, false),
         Weights::Copied => (sys::LLAMA_LOAD_MODE_NONE, true),

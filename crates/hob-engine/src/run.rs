@@ -3,14 +3,17 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
+use hob_ipc::gpu::{self as ipc_gpu, Found, Gpu, Offload};
 use hob_ipc::message::{Load, LoadFailure, SandboxPolicy};
 use hob_ipc::quantize::Quantize;
 use hob_ipc::{Decoder, EngineEvent};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 
+use crate::gpu::{self, Computing};
 use crate::grammar::compiler::Compiler;
 use crate::inbox::{self, Inbox, Sender};
 use crate::llama::{self, Llama, LoadError};
@@ -27,6 +30,9 @@ const REASON_CHARS_MAX: usize = 500;
 /// Private memory for storing weights anew: some pieces of [`raw::QUANTIZE_BYTES`], and the metadata with
 /// its vocabulary a few times over.
 const QUANTIZE_MEMORY: u64 = 1 << 30;
+
+/// Longest file in memory that a GPU's driver makes. Landlock lets it write to no other.
+const GPU_SHARED_BYTES: u64 = 1 << 30;
 
 /// hobd closed the socket, or is gone; or there was one thing to do, and it is done.
 pub const EXIT_DONE: u8 = 0;
@@ -46,6 +52,9 @@ enum StartError {
     Lock(#[from] LockError),
     #[error("this processor lacks {0}, which this build of hob-engine needs")]
     Cpu(String),
+    /// One that is required.
+    #[error("no GPU computes any layer of the model")]
+    Gpu,
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -66,6 +75,7 @@ impl StartError {
             Self::Layer(_) => LoadFailure::Sandbox,
             Self::Lock(_) => LoadFailure::Lock,
             Self::Cpu(_) => LoadFailure::Cpu,
+            Self::Gpu => LoadFailure::Gpu,
             Self::Load(error) | Self::Observe(ObserveError::Load(error)) => error.code,
             Self::Quantize(_) | Self::Importance(_) => LoadFailure::Quantize,
             Self::Observe(_) => LoadFailure::Observe,
@@ -124,9 +134,9 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
     match handshake.task {
         Task::Serve { load, model } => {
             let walls = Walls::of(&load);
-            let (backend, threads) = enter_sandbox(&walls, load.threads, outbox, closed)?;
+            let inside = enter_sandbox(&walls, load.threads, outbox, closed)?;
             let commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
-            load_and_serve(&load, model, &backend, threads, &commands, outbox, &pulse)
+            load_and_serve(&load, model, &inside, &commands, outbox, &pulse)
         }
         Task::Quantize {
             order,
@@ -135,7 +145,7 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
             importance,
         } => {
             let walls = Walls::around(&order, &source, &target);
-            let (_backend, threads) = enter_sandbox(&walls, order.threads, outbox, closed)?;
+            let inside = enter_sandbox(&walls, order.threads, outbox, closed)?;
             // While this lives, the thread that reads ends the process only with the socket.
             let _commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
             let importance =
@@ -145,16 +155,19 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
                 scheme: order.scheme,
                 uniform: order.uniform,
                 importance: importance.as_deref().unwrap_or_default(),
-                threads,
+                threads: inside.threads,
             };
             raw::quantize(&source, &target, how)?;
             Ok(outbox.send(&EngineEvent::Quantized)?)
         }
         Task::Observe { order, files } => {
             let walls = Walls::of(&order.load);
-            let (backend, threads) = enter_sandbox(&walls, order.load.threads, outbox, closed)?;
+            let inside = enter_sandbox(&walls, order.load.threads, outbox, closed)?;
             // While this lives, the thread that reads ends the process only with the socket.
             let _commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
+            let Inside {
+                backend, threads, ..
+            } = inside;
             Ok(observe::observe(
                 &order, files, &backend, threads, outbox, &pulse,
             )?)
@@ -168,18 +181,22 @@ struct Walls<'f> {
     bounds: Bounds,
     lock: bool,
     openable: Option<Openable<'f>>,
+    gpu: Option<Offload>,
 }
 
 impl<'f> Walls<'f> {
     fn of(load: &Load) -> Self {
+        let gpu = load.gpu.filter(|_| gpu::BACKEND.is_some());
         Self {
             policy: load.sandbox,
             bounds: Bounds {
                 memory: load.memory_bytes_max,
-                file: 0,
+                file: if gpu.is_some() { GPU_SHARED_BYTES } else { 0 },
+                gpu: gpu.is_some(),
             },
             lock: load.lock,
             openable: None,
+            gpu,
         }
     }
 
@@ -189,14 +206,23 @@ impl<'f> Walls<'f> {
             bounds: Bounds {
                 memory: Some(QUANTIZE_MEMORY),
                 file: order.bytes_max,
+                gpu: false,
             },
             lock: false,
             openable: Some(Openable {
                 read: source.as_fd(),
                 write: target.as_fd(),
             }),
+            gpu: None,
         }
     }
+}
+
+/// What there is behind the sandbox's closed door.
+struct Inside {
+    backend: LlamaBackend,
+    threads: u32,
+    computing: Computing,
 }
 
 fn enter_sandbox(
@@ -204,18 +230,39 @@ fn enter_sandbox(
     threads: Option<u32>,
     outbox: &Outbox,
     closed: io::Result<()>,
-) -> Result<(LlamaBackend, u32), StartError> {
+) -> Result<Inside, StartError> {
     let mut layers = sandbox::confine(walls.policy, walls.bounds, closed)?;
     std::env::set_current_dir("/")?;
     let verbose = std::env::var_os("HOB_ENGINE_LOG").is_some_and(|level| level == "debug");
     if walls.lock {
         limits::lock_memory(walls.bounds.memory)?;
     }
-    let backend = llama::start_backend(verbose)?;
     let threads = threads.unwrap_or_else(cpu::default_threads).max(1);
-    layers.extend(sandbox::close(walls.policy, walls.openable)?);
+    let Some(offload) = walls.gpu else {
+        gpu::prepare(Gpu::Off);
+        let backend = llama::start_backend(verbose)?;
+        layers.extend(sandbox::close(walls.policy, walls.openable)?);
+        outbox.send(&EngineEvent::Sandboxed { layers })?;
+        return Ok(Inside {
+            backend,
+            threads,
+            computing: Computing::default(),
+        });
+    };
+    gpu::prepare(offload.gpu);
+    let nodes = ipc_gpu::nodes(Path::new("/dev"));
+    layers.extend(sandbox::gpu::enter(walls.policy, &nodes)?);
+    let backend = llama::start_backend(verbose)?;
+    let (computing, found) = gpu::choose(&offload);
+    let makes_code = offload.gpu == Gpu::Emulated;
+    layers.extend(sandbox::gpu::close(walls.policy, makes_code)?);
     outbox.send(&EngineEvent::Sandboxed { layers })?;
-    Ok((backend, threads))
+    outbox.send(&EngineEvent::Gpu(found))?;
+    Ok(Inside {
+        backend,
+        threads,
+        computing,
+    })
 }
 
 fn start_threads(
@@ -249,17 +296,32 @@ fn read_to_the_end(socket: UnixStream, rest: Decoder, commands: &Sender) {
     raw::exit_now(i32::from(code));
 }
 
+/// Says what computes where the sandbox is the ordinary one, and goes on with the processor alone if that
+/// will do.
+fn check_gpu(load: &Load, computing: Computing, outbox: &Outbox) -> Result<(), StartError> {
+    let Some(offload) = load.gpu else {
+        return Ok(());
+    };
+    if gpu::BACKEND.is_none() {
+        outbox.send(&EngineEvent::Gpu(Found::NotBuilt))?;
+    }
+    if computing.layers == 0 && offload.gpu != Gpu::Auto {
+        return Err(StartError::Gpu);
+    }
+    Ok(())
+}
+
 fn load_and_serve(
     load: &Load,
     file: OwnedFd,
-    backend: &LlamaBackend,
-    threads: u32,
+    inside: &Inside,
     commands: &Inbox,
     outbox: &Outbox,
     pulse: &Arc<Pulse>,
 ) -> Result<(), StartError> {
+    check_gpu(load, inside.computing, outbox)?;
     let mut reported = None;
-    let model = llama::load(file, load.weights, &mut |percent| {
+    let model = llama::load(file, load.weights, inside.computing, &mut |percent| {
         pulse.advance();
         if reported.is_none_or(|last| percent > last) {
             reported = Some(percent);
@@ -272,16 +334,17 @@ fn load_and_serve(
     let model: &'static LlamaModel = Box::leak(Box::new(model));
     let compiler = Compiler::start(move || llama::alphabet(model), commands.own_sender())?;
     let mut llama = Llama::new(
-        backend,
+        &inside.backend,
         model,
         load,
-        threads,
+        inside.threads,
         raw::Watch {
             interrupt: Arc::clone(commands.interrupt()),
             pulse: Arc::clone(pulse),
             inputs: None,
         },
     )?
+    .on(inside.computing)
     .with_grammars(compiler);
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.

@@ -10,6 +10,7 @@
 //! The process must have one thread when it enters: Landlock binds the calling thread and those
 //! it starts later.
 
+pub mod gpu;
 pub mod landlock;
 pub mod limits;
 pub mod seccomp;
@@ -19,6 +20,8 @@ use std::os::fd::BorrowedFd;
 use hob_ipc::message::SandboxPolicy;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::set_no_new_privs;
+
+use seccomp::Purpose;
 
 /// A layer that can't be put in force.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +124,11 @@ pub fn close(
         layers.add("landlock", || landlock::deny(openable).map(Some))?;
     }
     layers.add("seccomp", || {
-        seccomp::install(openable.is_some()).map(|()| None)
+        let purpose = match openable {
+            None => Purpose::Serve,
+            Some(_) => Purpose::Store,
+        };
+        seccomp::install(purpose).map(|()| None)
     })?;
     Ok(layers.in_force)
 }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use hob_api::chat::Role;
+use hob_engine::gpu::Computing;
 use hob_engine::llama::{self, Words};
 use hob_engine::prompt::{Token, Vocabulary, encode_chat, encode_text};
 use hob_engine::template::{ChatTemplate, SpecialTexts};
@@ -23,7 +24,7 @@ fn model() -> &'static LlamaModel {
         let file = OwnedFd::from(File::open(driver::test_model()).unwrap());
         // The backend is never stopped: dropping its proof of start does nothing.
         let _backend = llama::start_backend(false).unwrap();
-        llama::load(file, Weights::Mapped, &mut |_| true).unwrap()
+        llama::load(file, Weights::Mapped, Computing::default(), &mut |_| true).unwrap()
     })
 }
 

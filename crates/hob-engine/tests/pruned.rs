@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use driver::Engine;
+use hob_engine::gpu::Computing;
 use hob_engine::llama::{self, Words};
 use hob_engine::prompt::Vocabulary as _;
 use hob_ipc::tokens::{TEXT_BYTES_MAX, Tokenize};
@@ -41,7 +42,13 @@ struct Pair {
 fn load(mut file: File) -> &'static LlamaModel {
     file.seek(SeekFrom::Start(0)).unwrap();
     let fd = OwnedFd::from(file);
-    let model = llama::load(fd, hob_ipc::memory::Weights::Mapped, &mut |_| true).unwrap();
+    let model = llama::load(
+        fd,
+        hob_ipc::memory::Weights::Mapped,
+        Computing::default(),
+        &mut |_| true,
+    )
+    .unwrap();
     Box::leak(Box::new(model))
 }
 

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use hob_engine::gpu::Computing;
 use hob_engine::llama::{self, Llama};
 use hob_engine::raw::Watch;
 use hob_engine::serve::{Model, Row, Step};
@@ -18,7 +19,7 @@ use hob_ipc::memory::Weights;
 fn the_pulse_advances_while_a_step_is_computed() {
     let backend = llama::start_backend(false).unwrap();
     let file = OwnedFd::from(File::open(driver::test_model()).unwrap());
-    let model = llama::load(file, Weights::Mapped, &mut |_| true).unwrap();
+    let model = llama::load(file, Weights::Mapped, Computing::default(), &mut |_| true).unwrap();
     let watch = Watch::default();
     let pulse = Arc::clone(&watch.pulse);
     let mut llama = Llama::new(&backend, &model, &driver::load(), 1, watch).unwrap();

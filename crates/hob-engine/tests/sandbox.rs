@@ -149,6 +149,93 @@ fn of_these_two_nothing_else_can_be_opened_and_neither_for_anything_else() {
 }
 
 #[test]
+fn a_gpus_nodes_can_be_opened_and_its_driver_asked() {
+    for attempt in ["gpu-harmless", "gpu-map-data", "gpu-node"] {
+        assert_eq!(end_of(attempt), End::Succeeds, "{attempt}");
+    }
+    // It is no GPU's, and says so.
+    assert_eq!(end_of("gpu-drm"), End::Refused);
+    assert_eq!(end_of("drm"), SIGSYS);
+}
+
+#[test]
+fn with_a_gpu_nothing_else_can_be_opened() {
+    for attempt in [
+        "node-to-read",
+        "other-node",
+        "library",
+        "library-to-write",
+        "open",
+        "create",
+        "own-memory",
+        "thread",
+    ] {
+        for kind in ["gpu", "code"] {
+            let attempt = format!("{kind}-{attempt}");
+            assert_eq!(end_of(&attempt), End::Refused, "{attempt}");
+        }
+    }
+}
+
+#[test]
+fn with_a_gpu_the_large_doors_stay_shut() {
+    for attempt in [
+        "socket",
+        "connect",
+        "fork",
+        "execute",
+        "namespace",
+        "trace",
+        "read-parent",
+        "kill-parent",
+        "tgkill-init",
+        "io-uring",
+        "bpf",
+        "ioctl",
+        "rename",
+        "dumpable",
+    ] {
+        for kind in ["gpu", "code"] {
+            let attempt = format!("{kind}-{attempt}");
+            assert_eq!(end_of(&attempt), SIGSYS, "{attempt}");
+        }
+    }
+    for attempt in ["gpu-map-code", "gpu-make-code"] {
+        assert_eq!(end_of(attempt), SIGSYS, "{attempt}");
+    }
+    assert_eq!(end_of("code-make-code"), End::Succeeds);
+}
+
+#[test]
+fn while_a_gpus_driver_starts_it_reads_libraries_and_nothing_of_users() {
+    for attempt in ["library", "node"] {
+        let attempt = format!("driver-{attempt}");
+        assert_eq!(end_of(&attempt), End::Succeeds, "{attempt}");
+    }
+    for attempt in [
+        "open",
+        "create",
+        "other-node",
+        "library-to-write",
+        "connect",
+    ] {
+        let attempt = format!("driver-{attempt}");
+        assert_eq!(end_of(&attempt), End::Refused, "{attempt}");
+    }
+}
+
+#[test]
+fn the_weaker_layers_have_names_of_their_own() {
+    for (kind, seccomp) in [("gpu", "seccomp-gpu"), ("code", "seccomp-gpu-code")] {
+        let layers = String::from_utf8(run(&format!("{kind}-layers")).stderr).unwrap();
+        let names: Vec<_> = layers.split_whitespace().collect();
+        assert!(names.contains(&seccomp), "{layers}");
+        let landlock = |name: &&str| name.starts_with("landlock-abi-") && name.ends_with("-gpu");
+        assert!(names.iter().any(landlock), "{layers}");
+    }
+}
+
+#[test]
 fn memory_above_the_limit_is_refused() {
     assert_eq!(end_of("allocate"), End::Refused);
 }

@@ -96,6 +96,7 @@ mod tests {
             cache_bytes_max: u64::MAX,
             drafts: Drafts::Off,
             embeddings: false,
+            gpu: None,
         };
         let matrices = vec![longest; MATRICES_MAX];
         assert!(numbers(&matrices) > NUMBERS_MAX);

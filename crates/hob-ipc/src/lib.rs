@@ -4,6 +4,7 @@
 //! hobd                                             hob-engine
 //!  │ Load {version, model, sandbox} + model's fd ──►│   first message, fd as SCM_RIGHTS
 //!  │◄── Sandboxed {layers}                           │   before the model is parsed
+//!  │◄── Gpu {…}, if one was asked for                │   as well
 //!  │◄── Loading {percent}…                           │
 //!  │◄── Ready {…}      or  LoadFailed {…} and exit   │
 //!  │ Generate {id, …} ─────────────────────────────►│   any number under way at once
@@ -35,6 +36,7 @@
 pub mod constraint;
 pub mod embedding;
 pub mod frame;
+pub mod gpu;
 pub mod importance;
 pub mod kernels;
 pub mod memory;
@@ -50,4 +52,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;

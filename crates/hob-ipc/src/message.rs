@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::constraint::{Constraint, ConstraintFailure};
 use crate::embedding::{Embed, EmbedFailure, Embedding};
+use crate::gpu::{Found, Offload};
 use crate::importance::{Observe, Observed};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
@@ -165,6 +166,8 @@ pub struct Load {
     pub drafts: Drafts,
     /// Whether there is memory for a context of embeddings' own, made when first asked for.
     pub embeddings: bool,
+    /// What is to be computed on a GPU; `None` for nothing.
+    pub gpu: Option<Offload>,
 }
 
 /// When answers are written by drafts of what may come next, checked several at once.
@@ -380,6 +383,8 @@ pub enum EngineEvent {
         /// The layers in force, at most [`LAYERS_MAX`] of at most [`NAME_BYTES_MAX`] each.
         layers: Vec<String>,
     },
+    /// What computes, where [`Load::gpu`] asks for a GPU; parsing has not begun.
+    Gpu(Found),
     /// Loading goes on.
     Loading {
         /// 0 to 100, never falling.
@@ -612,6 +617,8 @@ pub enum LoadFailure {
     Model,
     /// There is not enough memory.
     Memory,
+    /// No GPU computes any of it, and [`Load::gpu`] requires one.
+    Gpu,
     /// Memory can't be kept in RAM: the process may not lock as much.
     Lock,
     /// The chat template can't be compiled.

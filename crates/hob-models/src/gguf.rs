@@ -90,6 +90,8 @@ pub struct Header {
     pub chat_template: Option<String>,
     /// Bytes of tensor data.
     pub weights_bytes: u64,
+    /// Those of the layers, in bytes: all but what comes before the first and after the last.
+    pub layers_bytes: u64,
     /// Bytes of tensor data of each type.
     pub bytes_by_type: BTreeMap<&'static str, u64>,
     /// Tensors in the file.

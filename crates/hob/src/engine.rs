@@ -364,6 +364,7 @@ fn load() -> Load {
         chat_template: None,
         drafts: Drafts::Off,
         embeddings: false,
+        gpu: None,
         cache_bytes_max: 0,
     }
 }

@@ -4,7 +4,7 @@ mod watch;
 
 use hob_api::conversation::ConversationsStatus;
 use hob_api::status::{
-    CacheStatus, EngineStatus, KernelsStatus, MemoryStatus, ModelStatus, State, Status,
+    CacheStatus, EngineStatus, GpuStatus, KernelsStatus, MemoryStatus, ModelStatus, State, Status,
 };
 
 use crate::ask::to_json;
@@ -80,6 +80,7 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
     if let Some(engine) = &status.engine {
         rows.push(("engine", self::engine(engine)));
         rows.extend(kernels(&status.kernels).map(|kernels| ("kernels", kernels)));
+        rows.extend(gpu(&status.gpu).map(|gpu| ("gpu", gpu)));
         rows.push(("sandbox", sandbox(engine, &status.sandbox_setting)));
         rows.extend(memory(&status.memory));
     }
@@ -153,6 +154,31 @@ fn engine(engine: &EngineStatus) -> String {
 pub(crate) fn kernels(kernels: &KernelsStatus) -> Option<String> {
     let KernelsStatus { level, reason } = kernels;
     (!level.is_empty()).then(|| format!("{level} ({reason})"))
+}
+
+/// What a GPU computes, or why none does; nothing where none is asked for.
+pub(crate) fn gpu(gpu: &GpuStatus) -> Option<String> {
+    if let Some(problem) = &gpu.problem {
+        return Some(format!("computes nothing: {problem}"));
+    }
+    if gpu.layers == 0 {
+        return None;
+    }
+    let shared = if gpu.shared {
+        ", shared with the processor"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{} ({}), {} of {} layers, about {} of its {}{shared}; {} were free",
+        gpu.device,
+        gpu.backend,
+        gpu.layers,
+        gpu.layers_all,
+        bytes(gpu.model_bytes),
+        bytes(gpu.memory_bytes),
+        bytes(gpu.free_bytes),
+    ))
 }
 
 /// What the engine's memory is for; nothing before that is known.

@@ -10,8 +10,11 @@ use hob_models::gguf::{Header, Kernels, Memory};
 use crate::settings::{EngineSettings, WeightsSetting};
 use crate::supply::Supply;
 
+mod gpu;
 #[cfg(test)]
 mod tests;
+
+pub use gpu::{DRIVER_BYTES, offload};
 
 /// Reserved, not used: the stack of each thread, and what allocators keep together.
 /// `RLIMIT_DATA` counts it all, and a healthy engine must never meet it.

@@ -10,6 +10,8 @@ use hob_api::{ApiError, ErrorCode};
 use hob_ipc::kernels::{self, ENGINE, Feature, Features, Level};
 use hob_models::gguf;
 
+pub mod gpu;
+
 /// The engines at `engine.path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engines {
@@ -44,6 +46,8 @@ pub struct Choice {
     pub level: Option<Level>,
     /// Why this one, in words for people.
     pub reason: String,
+    /// Whether it is to compute on a GPU.
+    pub gpu: bool,
 }
 
 impl Choice {
@@ -78,6 +82,9 @@ pub enum NoEngine {
     /// `engine.kernels` names a level, and `engine.path` one engine, of whatever level it is.
     #[error("engine.kernels names {}, but engine.path is a single engine", .0.as_str())]
     NoFolder(Level),
+    /// No GPU computes, and `engine.gpu` requires one.
+    #[error("no GPU can compute the model: {0}")]
+    Gpu(gpu::NoGpu),
     /// The level that was asked for, or the least that is installed, is too high.
     #[error("this processor lacks {missing}, which the kernels {} use", .level.as_str())]
     Lacking {
@@ -103,6 +110,7 @@ impl NoEngine {
                 "leave engine.kernels at \"auto\", or set engine.path to the package's folder"
                     .to_owned()
             }
+            Self::Gpu(_) => gpu::HINT.to_owned(),
             Self::Lacking { .. } => {
                 "engine.kernels = \"auto\" takes one that it can run, if any is installed"
                     .to_owned()
@@ -129,6 +137,7 @@ pub fn choose(
                 binary: binary.clone(),
                 level: None,
                 reason: "the only engine here".to_owned(),
+                gpu: false,
             });
         }
     };
@@ -155,6 +164,7 @@ pub fn choose(
         binary: binary.clone(),
         level: Some(*level),
         reason,
+        gpu: false,
     })
 }
 

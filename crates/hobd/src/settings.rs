@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::tuning::Tuning;
+use hob_ipc::gpu::Gpu;
 use hob_ipc::kernels::{ENGINE, ENGINES, Level};
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
@@ -104,6 +105,10 @@ pub struct EngineSettings {
     pub kv_type: KvType,
     /// Where the weights lie.
     pub weights: WeightsSetting,
+    /// Whether layers are computed on a GPU.
+    pub gpu: Gpu,
+    /// Most memory of the GPU that the engine may take in bytes; `None` for what is free.
+    pub gpu_memory: Option<u64>,
     /// Decode threads; `None` for the physical cores that the process may use.
     pub threads: Option<u32>,
     /// When to write by drafts.
@@ -324,6 +329,8 @@ impl Default for EngineSettings {
             memory: None,
             kv_type: KvType::F16,
             weights: WeightsSetting::Auto,
+            gpu: Gpu::Off,
+            gpu_memory: None,
             threads: None,
             drafts: Drafts::Auto,
             load_timeout: Duration::from_secs(120),

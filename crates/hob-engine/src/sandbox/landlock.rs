@@ -1,9 +1,11 @@
 //! Landlock: nothing of the file system, the network or other processes, but for two files where weights
-//! are stored anew.
+//! are stored anew, and but for what a GPU's driver needs where there is one.
+
+use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
 use super::{LayerError, Openable};
@@ -21,27 +23,68 @@ const NEWEST: ABI = ABI::V10;
 /// # Errors
 /// [`LayerError`] if the kernel has no Landlock or does not enforce it.
 pub fn deny(openable: Option<Openable<'_>>) -> Result<String, LayerError> {
-    let error = |cause: String| LayerError::new("landlock", cause);
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))
-        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(NEWEST)))
-        .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
-        .and_then(Ruleset::create)
-        .map_err(|cause| error(cause.to_string()))?;
+    let mut ruleset = everything()?;
     if let Some(Openable { read, write }) = openable {
         let read = PathBeneath::new(read, AccessFs::ReadFile);
         let write = PathBeneath::new(write, AccessFs::WriteFile | AccessFs::Truncate);
         ruleset = ruleset
             .add_rule(read)
             .and_then(|ruleset| ruleset.add_rule(write))
-            .map_err(|cause| error(cause.to_string()))?;
+            .map_err(refused)?;
     }
-    let status = ruleset
-        .restrict_self()
-        .map_err(|cause| error(cause.to_string()))?;
+    enforce(ruleset)
+}
+
+/// As [`deny`], but for a GPU's `nodes`, which can be opened for everything, and for `read`, which can be
+/// read. What of these is not there, or not for this user, is left out.
+///
+/// # Errors
+/// As of [`deny`].
+pub fn deny_but(nodes: &[PathBuf], read: &[&str]) -> Result<String, LayerError> {
+    let mut ruleset = everything()?;
+    for node in nodes.iter().flat_map(PathFd::new) {
+        let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(node, access))
+            .map_err(refused)?;
+    }
+    for path in read {
+        let Ok(file) = PathFd::new(path) else {
+            continue;
+        };
+        let folder = std::path::Path::new(path).is_dir();
+        let access = if folder {
+            AccessFs::ReadFile | AccessFs::ReadDir
+        } else {
+            AccessFs::ReadFile.into()
+        };
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(file, access))
+            .map_err(refused)?;
+    }
+    enforce(ruleset)
+}
+
+fn refused(cause: impl std::fmt::Display) -> LayerError {
+    LayerError::new("landlock", cause)
+}
+
+/// A ruleset of all that the kernel's Landlock can deny.
+fn everything() -> Result<RulesetCreated, LayerError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))
+        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(NEWEST)))
+        .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
+        .and_then(Ruleset::create)
+        .map_err(refused)
+}
+
+/// Puts it in force, and returns the layer's name.
+fn enforce(ruleset: RulesetCreated) -> Result<String, LayerError> {
+    let status = ruleset.restrict_self().map_err(refused)?;
     if status.ruleset == RulesetStatus::NotEnforced {
-        return Err(error("the kernel does not enforce it".to_owned()));
+        return Err(refused("the kernel does not enforce it"));
     }
     match status.landlock {
         LandlockStatus::Available {
@@ -52,7 +95,7 @@ pub fn deny(openable: Option<Openable<'_>>) -> Result<String, LayerError> {
             Ok(format!("landlock-abi-{version}"))
         }
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => {
-            Err(error("the kernel has it not".to_owned()))
+            Err(refused("the kernel has it not"))
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::raw;
 /// one, both once more as llama.cpp opens them itself, and some to spare
 /// while the backend reads `/sys`, and later for memory that hobd shares to have pins written to.
 const DESCRIPTORS_MAX: u64 = 16;
+/// The same with a GPU: drivers hold nodes open many times over, one for each of their larger buffers.
+const GPU_DESCRIPTORS_MAX: u64 = 1024;
 /// The kernel's most willing victim: the engine can be started again, hobd holds state.
 const OOM_SCORE_ADJ: &str = "1000";
 
@@ -21,6 +23,8 @@ pub struct Bounds {
     pub memory: Option<u64>,
     /// Bytes of a file that it writes; 0 for one that writes to sockets and pipes only.
     pub file: u64,
+    /// Whether it has a GPU's driver in it.
+    pub gpu: bool,
 }
 
 /// Lowers the limits for good, soft and hard.
@@ -28,11 +32,16 @@ pub struct Bounds {
 /// # Errors
 /// [`LayerError`] with the limit that could not be set.
 pub fn lower(bounds: Bounds) -> Result<(), LayerError> {
+    let descriptors = if bounds.gpu {
+        GPU_DESCRIPTORS_MAX
+    } else {
+        DESCRIPTORS_MAX
+    };
     let limits = [
         // A core dump would write prompts to the disk.
         (Resource::Core, Some(0)),
         (Resource::Fsize, Some(bounds.file)),
-        (Resource::Nofile, Some(DESCRIPTORS_MAX)),
+        (Resource::Nofile, Some(descriptors)),
         // Private memory only: the model's mapping does not count. An allocation above it
         // fails, which ends the engine and nothing else.
         (Resource::Data, bounds.memory),

@@ -13,6 +13,23 @@ use seccompiler::{
 
 use super::LayerError;
 
+mod gpu;
+
+/// What the process is for, beside computing on an open model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing.
+    Serve,
+    /// Storing weights anew: files can be opened, as far as other layers allow it.
+    Store,
+    /// Computing on a GPU, whose driver has started. Its nodes can be opened, as far as other layers allow
+    /// it, and nothing can that is only read.
+    Gpu {
+        /// Whether the driver makes code as it goes.
+        makes_code: bool,
+    },
+}
+
 /// Condition on one argument.
 type Condition = (u8, SeccompCmpArgLen, SeccompCmpOp, u64);
 /// Any one of several sets of conditions; none at all allows every call.
@@ -135,13 +152,17 @@ const NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
 /// `prctl(PR_SET_VMA, …)`, by which glibc names its memory.
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
+/// Memory that can be executed would let an attacker bring code along.
+fn without_code() -> Rules {
+    let no_exec = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+    vec![vec![(2, DWORD, no_exec, 0)]]
+}
+
 fn conditional() -> Vec<(i64, Rules)> {
-    let no_exec: Condition = (2, DWORD, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0);
     let own_process = u64::from(std::process::id());
     vec![
-        // Memory that can be executed would let an attacker bring code along.
-        (libc::SYS_mmap, vec![vec![no_exec.clone()]]),
-        (libc::SYS_mprotect, vec![vec![no_exec]]),
+        (libc::SYS_mmap, without_code()),
+        (libc::SYS_mprotect, without_code()),
         // Threads, never processes.
         (
             libc::SYS_clone,
@@ -186,25 +207,23 @@ fn opening() -> Rules {
     ]
 }
 
-/// Puts the filters in force for every thread, present and future. Files can be opened, as far as other
-/// layers allow it, only where `opens`.
+/// Puts the filters in force for every thread, present and future.
 ///
 /// # Errors
 /// [`LayerError`] on a kernel without seccomp, or a processor that has no list here.
-pub fn install(opens: bool) -> Result<(), LayerError> {
+pub fn install(purpose: Purpose) -> Result<(), LayerError> {
     let error = |cause: String| LayerError::new("seccomp", cause);
     let target =
         TargetArch::try_from(std::env::consts::ARCH).map_err(|cause| error(cause.to_string()))?;
     let mut programs = Vec::new();
     // Of several filters the strictest answer counts: an error beats permission. They come
     // first, because the last one forbids further filters.
-    let opening_refused = (!opens).then_some(&OPENING_REFUSED);
-    for (errno, call, _reason) in REFUSED.iter().chain(opening_refused) {
-        let rules = BTreeMap::from([(*call, Vec::new())]);
-        let answer = SeccompAction::Errno(u32::try_from(*errno).unwrap_or(1));
-        programs.push(compile(rules, SeccompAction::Allow, answer, target));
+    for (errno, call, rules) in refused(purpose) {
+        let answer = SeccompAction::Errno(u32::try_from(errno).unwrap_or(1));
+        let rules = compiled([(call, rules)]);
+        programs.push(rules.and_then(|rules| compile(rules, SeccompAction::Allow, answer, target)));
     }
-    programs.push(allow_list(opens).and_then(|rules| {
+    programs.push(compiled(allowed(purpose)).and_then(|rules| {
         compile(
             rules,
             SeccompAction::KillProcess,
@@ -220,15 +239,37 @@ pub fn install(opens: bool) -> Result<(), LayerError> {
     Ok(())
 }
 
-fn allow_list(opens: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS
-        .iter()
-        .map(|(call, _reason)| (*call, Vec::new()))
+/// Calls that get an error instead of death, and when.
+fn refused(purpose: Purpose) -> Vec<(libc::c_int, i64, Rules)> {
+    let opening = (purpose == Purpose::Serve).then_some(&OPENING_REFUSED);
+    let always = REFUSED.iter().chain(opening);
+    let mut refused: Vec<_> = always
+        .map(|(errno, call, _reason)| (*errno, *call, Vec::new()))
         .collect();
-    // Where all of it is refused, that is the stricter answer.
-    let opening = if opens { opening() } else { Vec::new() };
-    let opening = std::iter::once((libc::SYS_openat, opening));
-    for (call, alternatives) in conditional().into_iter().chain(opening) {
+    if let Purpose::Gpu { .. } = purpose {
+        refused.extend(gpu::refused());
+    }
+    refused
+}
+
+/// All calls that are not death. What is refused is among them, as that is the stricter answer.
+fn allowed(purpose: Purpose) -> Vec<(i64, Rules)> {
+    let always = ALWAYS.iter().map(|(call, _reason)| (*call, Vec::new()));
+    let mut allowed: Vec<_> = always.chain(conditional()).collect();
+    match purpose {
+        Purpose::Serve => allowed.push((libc::SYS_openat, Vec::new())),
+        Purpose::Store => allowed.push((libc::SYS_openat, opening())),
+        Purpose::Gpu { makes_code } => allowed.extend(gpu::allowed(makes_code)),
+    }
+    allowed
+}
+
+/// Of several entries of one call, the last counts.
+fn compiled(
+    calls: impl IntoIterator<Item = (i64, Rules)>,
+) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let mut rules = BTreeMap::new();
+    for (call, alternatives) in calls {
         let alternatives = alternatives
             .into_iter()
             .map(|conditions| {

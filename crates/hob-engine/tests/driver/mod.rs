@@ -76,6 +76,7 @@ pub(crate) fn load() -> Load {
         chat_template: None,
         drafts: Drafts::Auto,
         embeddings: true,
+        gpu: None,
         cache_bytes_max: 0,
     }
 }

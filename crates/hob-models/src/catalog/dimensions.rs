@@ -77,7 +77,7 @@ impl Entry {
             clippy::cast_sign_loss,
             reason = "bytes of weights"
         )]
-        let weights_bytes = (bytes / 8.0) as u64;
+        let (weights_bytes, layers_bytes) = ((bytes / 8.0) as u64, (matrices / 8.0) as u64);
         Some(Header {
             architecture: String::new(),
             name: None,
@@ -97,6 +97,7 @@ impl Entry {
             vocabulary: dimensions.vocabulary,
             chat_template: None,
             weights_bytes,
+            layers_bytes,
             bytes_by_type: BTreeMap::from([(more, weights_bytes)]),
             tensors: 0,
             descent: None,

@@ -224,6 +224,7 @@ impl Metadata {
             vocabulary: self.vocabulary()?,
             chat_template: self.text("tokenizer.chat_template")?.map(str::to_owned),
             weights_bytes: tensors.bytes,
+            layers_bytes: tensors.layers_bytes,
             bytes_by_type: tensors.by_type.clone(),
             tensors: tensors.count,
             descent: Descent::read(self)?,

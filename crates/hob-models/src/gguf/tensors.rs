@@ -13,12 +13,17 @@ const MAX_NAME_BYTES: u64 = 63;
 /// `GGML_MAX_DIMS`.
 const MAX_DIMENSIONS: u32 = 4;
 
+/// What the names of the layers' tensors begin with.
+const LAYERS: &str = "blk.";
+
 /// What the table adds up to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tensors {
     pub(super) count: u32,
     pub(super) elements: u64,
     pub(super) bytes: u64,
+    /// Those of the layers.
+    pub(super) layers_bytes: u64,
     /// The type that holds most bytes.
     pub(super) main_type: &'static str,
     /// Bytes of each type.
@@ -83,17 +88,21 @@ impl Tensors {
         let mut by_type: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut elements = 0u64;
         // Their data lies in one file, so that no sum of bytes overflows.
-        let mut bytes = 0u64;
+        let (mut bytes, mut layers_bytes) = (0u64, 0u64);
         for tensor in tensors {
             let overflow = || tensor.refuse("its size overflows".to_owned());
             elements = elements.checked_add(tensor.elements).ok_or_else(overflow)?;
             bytes = bytes.checked_add(tensor.bytes).ok_or_else(overflow)?;
+            if tensor.name.starts_with(LAYERS) {
+                layers_bytes += tensor.bytes;
+            }
             *by_type.entry(tensor.kind.name).or_default() += tensor.bytes;
         }
         Ok(Self {
             count: u32::try_from(tensors.len()).unwrap_or(u32::MAX),
             elements,
             bytes,
+            layers_bytes,
             main_type: by_type
                 .iter()
                 .max_by_key(|(_, bytes)| **bytes)

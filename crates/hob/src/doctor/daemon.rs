@@ -36,6 +36,7 @@ pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>
     checks.push(readiness(&status));
     checks.push(models(&client).await);
     checks.extend(kernels(&status));
+    checks.extend(gpu(&status));
     checks.extend(sandbox(&status));
     checks.extend(losses(&status));
     checks.extend(tuning(&status));
@@ -122,6 +123,17 @@ fn kernels(status: &Status) -> Option<Check> {
     crate::status::kernels(&status.kernels).map(|kernels| Check::ok("kernels", kernels))
 }
 
+/// What a GPU computes, where one is asked for.
+fn gpu(status: &Status) -> Option<Check> {
+    let finding = crate::status::gpu(&status.gpu)?;
+    Some(if status.gpu.problem.is_none() {
+        Check::ok("gpu", finding)
+    } else {
+        Check::warning("gpu", finding)
+            .hint("docs/boards.md tells what a GPU needs; engine.gpu = \"off\" does without")
+    })
+}
+
 /// What was measured on this board; nothing if nothing was.
 fn tuning(status: &Status) -> Option<Check> {
     let tuning = status.tuning.as_ref()?;
@@ -158,7 +170,12 @@ fn sandbox(status: &Status) -> Option<Check> {
     let layers = engine.sandbox.join(", ");
     let has = |layer: &str| engine.sandbox.iter().any(|name| name.starts_with(layer));
     Some(if has("landlock") && has("seccomp") {
-        Check::ok("sandbox", format!("in force: {layers}"))
+        let weaker = if has("seccomp-gpu") {
+            "; weaker, as a GPU's driver runs in it"
+        } else {
+            ""
+        };
+        Check::ok("sandbox", format!("in force: {layers}{weaker}"))
     } else {
         let layers = if layers.is_empty() {
             "nothing"
@@ -212,6 +229,19 @@ mod tests {
         assert_eq!(with(&["seccomp"]), Some(Verdict::Warning));
         assert_eq!(with(&[]), Some(Verdict::Warning));
         assert_eq!(sandbox(&Status::default()), None);
+    }
+
+    #[test]
+    fn a_gpu_is_told_of_where_one_is_asked_for() {
+        let mut status = Status::default();
+        assert!(gpu(&status).is_none());
+        status.gpu.problem = Some("no driver offers a device".to_owned());
+        let check = gpu(&status);
+        assert_eq!(check.map(|c| c.verdict), Some(Verdict::Warning));
+        status.gpu.problem = None;
+        (status.gpu.layers, status.gpu.layers_all) = (12, 30);
+        let check = gpu(&status);
+        assert!(check.is_some_and(|c| c.verdict == Verdict::Ok && c.finding.contains("12 of 30")));
     }
 
     #[test]

@@ -30,6 +30,7 @@ fn header() -> Header {
         vocabulary: 49_152,
         chat_template: None,
         weights_bytes: 92 * MIB,
+        layers_bytes: 62 * MIB,
         bytes_by_type: BTreeMap::from([("Q4_1", 80 * MIB), ("Q4_K", 12 * MIB)]),
         tensors: 272,
         descent: None,
@@ -240,4 +241,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_gpu_is_asked_for_no_less_than_the_model_takes() {
+    let plan = plan(&header(), &wish(), budget(1024)).unwrap();
+    let off = EngineSettings::default();
+    assert_eq!(offload(&header(), &plan, &off), None);
+    let settings = EngineSettings {
+        gpu: hob_ipc::gpu::Gpu::Auto,
+        gpu_memory: Some(100 * MIB),
+        ..off
+    };
+    let offload = offload(&header(), &plan, &settings).unwrap();
+    assert_eq!((offload.layers, offload.memory_max), (30, Some(100 * MIB)));
+    let all = offload.bytes(offload.layers);
+    let needed = plan.needed.total() + plan.needed.unused + plan.embeddings;
+    assert!(all >= needed && all < needed + needed / 8, "{all} {needed}");
+    // With a part of it, a part of the layers.
+    let half = offload.layers_within(all / 2);
+    assert!(half < 30, "{half}");
 }

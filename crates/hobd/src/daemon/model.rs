@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hob_api::model::DEFAULT_MODEL;
 use hob_api::{ApiError, ErrorCode};
+use hob_ipc::gpu::Offload;
 use hob_models::catalog::Catalog;
 use hob_models::gguf::Header;
 use hob_models::store::{Lineage, OpenModel, Store, StoreError, Verified};
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     pub(super) engine: Choice,
     pub(super) model: OpenModel,
     pub(super) plan: Plan,
+    /// What is asked for of a GPU.
+    pub(super) offload: Option<Offload>,
     /// In which form it knows calls.
     pub(super) format: ToolFormat,
 }
@@ -57,10 +60,13 @@ pub(super) fn open(
             refusal.error(name.as_str(), instead.as_deref())
         })?;
         let format = format(&model, &store);
+        let asked = || budget::offload(&model.header, &plan, &settings.engine);
+        let offload = engine.gpu.then(asked).flatten();
         Ok(Box::new(Opened {
             engine,
             model,
             plan,
+            offload,
             format,
         }))
     })

@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::figures::EngineMemory;
 use crate::engine::Started;
+use crate::kernels::gpu::HINT;
 use crate::notify::Notifier;
 use crate::scheduler::Scheduler;
 
@@ -97,6 +98,11 @@ impl Publication {
         model.map_or_else(String::new, |m| m.name.clone())
     }
 
+    /// Why no GPU computes.
+    pub(super) fn gpu_problem(&self) -> Option<String> {
+        self.status.borrow().gpu.problem.clone()
+    }
+
     /// Whether another caller may wait for a model to load.
     pub(super) fn has_room(&self) -> bool {
         self.waiters.len() < LOAD_WAITERS_MAX
@@ -178,6 +184,8 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
             "there is not enough memory for the model and its context",
             "lower engine.n_ctx or engine.parallel, or choose a smaller model",
         ),
+        // The status says more.
+        LoadFailure::Gpu => ("no GPU can compute the model", HINT),
         LoadFailure::Lock => (
             "the engine may not keep all of its memory in RAM",
             "give hobd's unit LimitMEMLOCK=infinity, or set engine.weights = \"auto\"",

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
-use hob_api::status::{MemoryStatus, State, Status};
+use hob_api::status::{GpuStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
+use hob_ipc::gpu::Offload;
 use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState, Prompt};
 use hob_ipc::{Command, EngineEvent, RequestId};
 use hob_models::ToolFormat;
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::live::{self, LiveRequests, Order};
 use super::memory::Watch;
-use super::publication::{Publication, load_failure};
+use super::publication::Publication;
 use super::wake::{Inputs, Wake};
 use super::{Message, model};
 use crate::answer;
@@ -30,6 +31,7 @@ use crate::supply::Tree;
 
 mod embedding;
 mod engine;
+mod gpu;
 mod length;
 mod memory;
 mod pins;
@@ -61,6 +63,10 @@ pub(super) struct Daemon {
     chosen: Option<String>,
     opening: Option<model::Opening>,
     engine: Option<Engine>,
+    /// What the engine was asked to compute on a GPU.
+    offload: Option<Offload>,
+    /// Why no GPU is tried any more, until somebody loads a model.
+    gpu_given_up: Option<String>,
     /// In which form the engine's model knows calls.
     format: ToolFormat,
     /// Of the file that the engine has.
@@ -106,6 +112,10 @@ impl Daemon {
                     ..MemoryStatus::default()
                 },
                 sandbox_setting: settings.engine.sandbox.as_str().to_owned(),
+                gpu: GpuStatus {
+                    setting: settings.engine.gpu.as_str().to_owned(),
+                    ..GpuStatus::default()
+                },
                 loopback: settings.http.listen.map(|address| address.to_string()),
                 ..Status::default()
             }
@@ -122,6 +132,8 @@ impl Daemon {
             cancelled,
             opening: None,
             engine: None,
+            offload: None,
+            gpu_given_up: None,
             format: ToolFormat::Json,
             witness: None,
             ledger: Ledger::default(),
@@ -306,6 +318,7 @@ impl Daemon {
         }
         tracing::info!(model = %chosen, "loading as asked");
         self.chosen = Some(chosen.to_string());
+        self.gpu_given_up = None;
         self.step(Input::Load);
         self.shown.tell_when_loaded(reply);
     }
@@ -376,15 +389,8 @@ impl Daemon {
             }
             EngineEvent::PinSaved { id, written } => self.pins.saved(id, written),
             EngineEvent::Cache { entries, bytes } => self.pins.cache(entries, bytes),
-            EngineEvent::LoadFailed { code, message } => {
-                tracing::error!(
-                    ?code,
-                    reason = message.as_str(),
-                    "the model can't be loaded"
-                );
-                let error = load_failure(code);
-                self.step(Input::LoadFailed { error });
-            }
+            EngineEvent::Gpu(found) => self.gpu_found(found),
+            EngineEvent::LoadFailed { code, message } => self.load_failed(code, &message),
             EngineEvent::Prefill {
                 id,
                 processed,

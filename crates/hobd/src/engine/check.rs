@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use hob_ipc::constraint::REASON_BYTES_MAX;
+use hob_ipc::gpu::{Found, Offload};
 use hob_ipc::message::{
     FailureCode, Finished, Generate, LAYERS_MAX, NAME_BYTES_MAX, PARALLEL_MAX, PinId, PinState,
     STATE_FORMAT_BYTES_MAX,
@@ -51,6 +52,8 @@ pub struct Ledger {
     ready: bool,
     percent: u8,
     n_ctx: u32,
+    /// What it was asked to compute on a GPU, until it says what it found.
+    offload: Option<Offload>,
     requests: HashMap<RequestId, Account>,
     embeddings: HashMap<RequestId, embedding::Account>,
     scores: HashMap<RequestId, score::Account>,
@@ -82,7 +85,10 @@ impl Ledger {
     /// Notes that the engine was given a command.
     pub fn told(&mut self, command: &Command) {
         match command {
-            Command::Load(load) => self.cache_bytes_max = load.cache_bytes_max,
+            Command::Load(load) => {
+                self.cache_bytes_max = load.cache_bytes_max;
+                self.offload = load.gpu;
+            }
             Command::Pin(pin) => drop(self.pins.insert(pin.id)),
             Command::SavePin { id } => drop(self.saves.insert(*id)),
             Command::LimitCache { bytes } => {
@@ -115,6 +121,7 @@ impl Ledger {
     pub fn check(&mut self, event: &EngineEvent) -> Result<(), Violation> {
         match event {
             EngineEvent::Sandboxed { layers } => self.describes(layers),
+            EngineEvent::Gpu(found) => self.found(found),
             EngineEvent::Loading { percent } => self.loading(*percent),
             EngineEvent::Ready(ready) => {
                 self.loading(100)?;
@@ -180,6 +187,15 @@ impl Ledger {
             return Err(Violation::OutOfTurn);
         }
         let sane = layers.len() <= LAYERS_MAX && layers.iter().all(|layer| is_name(layer));
+        sane.then_some(()).ok_or(Violation::Description)
+    }
+
+    fn found(&mut self, found: &Found) -> Result<(), Violation> {
+        let offload = self.offload.take().ok_or(Violation::OutOfTurn)?;
+        let sane = match found {
+            Found::NotBuilt | Found::NoDevice { .. } => true,
+            Found::Device(device) => is_name(&device.name) && device.layers <= offload.layers,
+        };
         sane.then_some(()).ok_or(Violation::Description)
     }
 

@@ -136,7 +136,7 @@ proptest! {
                 prop_assert!(has.lack(&level.needs()).is_some());
                 prop_assert!(wanted.is_none_or(|wanted| wanted == level));
             }
-            Err(NoEngine::NoFolder(_)) => prop_assert!(false),
+            Err(NoEngine::NoFolder(_) | NoEngine::Gpu(_)) => prop_assert!(false),
         }
     }
 }

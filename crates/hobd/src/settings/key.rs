@@ -165,6 +165,18 @@ pub const KEYS: &[Key] = &[
         slot: |s| Slot::Weights(&mut s.engine.weights),
     },
     Key {
+        name: "engine.gpu",
+        variable: "HOB_ENGINE_GPU",
+        about: "Whether layers of the model are computed on a GPU, for which an engine must be there that was built for it; packages have none. \"auto\" does so as far as a GPU has room, and goes on with the processor alone otherwise. \"required\" refuses a model of which no layer fits. The engine's sandbox then lets the GPU's driver through, and hobd's unit needs its drop-in. \"emulated\" is for tests of that: Vulkan's first device, also if it is the processor.",
+        slot: |s| Slot::Gpu(&mut s.engine.gpu),
+    },
+    Key {
+        name: "engine.gpu_memory",
+        variable: "HOB_ENGINE_GPU_MEMORY",
+        about: "Most memory of the GPU that the engine may take, in bytes. \"auto\" takes what is free there, but for a sixteenth. engine.memory stays the bound of all of the model, wherever its layers lie.",
+        slot: |s| Slot::AutoBytes(&mut s.engine.gpu_memory, 1),
+    },
+    Key {
         name: "engine.threads",
         variable: "HOB_ENGINE_THREADS",
         about: "Threads for computing. 0 takes as many as there are physical cores that hobd may use.",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hob_api::model::DEFAULT_MODEL;
+use hob_ipc::gpu::Gpu;
 use hob_ipc::kernels::Level;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
@@ -69,6 +70,8 @@ pub enum Slot<'a> {
     Drafts(&'a mut Drafts),
     /// How keys and values are kept.
     KvType(&'a mut KvType),
+    /// Whether layers are computed on a GPU.
+    Gpu(&'a mut Gpu),
     /// Where the weights lie.
     Weights(&'a mut WeightsSetting),
     /// An amount of bytes of at least this, or "auto" for `None`: hobd finds out.
@@ -107,6 +110,7 @@ impl Slot<'_> {
             Self::Kernels(_) => format!("\"{AUTO}\", {}", one_of(Level::ALL, Level::as_str)),
             Self::Drafts(_) => "\"auto\", \"off\" or \"always\"".to_owned(),
             Self::KvType(_) => one_of(KvType::ALL, KvType::as_str),
+            Self::Gpu(_) => one_of(Gpu::ALL, Gpu::as_str),
             Self::Weights(_) => one_of(WeightsSetting::ALL, WeightsSetting::as_str),
             Self::AutoBytes(_, least) => {
                 format!("a whole number of bytes, at least {least}, or \"{AUTO}\"")
@@ -141,6 +145,7 @@ impl Slot<'_> {
             Self::Kernels(level) => quoted(level.map_or(AUTO, Level::as_str)),
             Self::Drafts(mode) => quoted(mode.as_str()),
             Self::KvType(kind) => quoted(kind.as_str()),
+            Self::Gpu(gpu) => quoted(gpu.as_str()),
             Self::Weights(weights) => quoted(weights.as_str()),
             Self::AutoBytes(bytes, _) => {
                 bytes.map_or_else(|| quoted(AUTO), |bytes| bytes.to_string())
@@ -219,6 +224,7 @@ impl Slot<'_> {
                 **mode = Drafts::ALL.into_iter().find(named)?;
             }
             Self::KvType(kind) => **kind = named(KvType::ALL, KvType::as_str, given)?,
+            Self::Gpu(gpu) => **gpu = named(Gpu::ALL, Gpu::as_str, given)?,
             Self::Weights(weights) => {
                 **weights = named(WeightsSetting::ALL, WeightsSetting::as_str, given)?;
             }

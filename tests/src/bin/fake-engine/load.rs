@@ -11,6 +11,9 @@
 //! | `exit` | the process exits 0 while it parses the model |
 //! | `never` | loading goes on for ever, with heartbeats |
 //! | `garbage` | a frame that is not JSON instead of `Ready` |
+//! | `gpu FREE` | there is a GPU with so many free bytes, if one is asked for |
+//! | `gpu-lie` | the same, and it computes more layers than there are |
+//! | `gpu-fail CODE`, `gpu-crash` | as above, if a GPU is asked for |
 //! | `expire MS` | ready, and that much later the process aborts |
 
 use std::fs::File;
@@ -19,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hob_ipc::EngineEvent;
+use hob_ipc::gpu::{Backend, Device, Found, Gpu, Offload};
 use hob_ipc::message::{Load, LoadFailure, Ready};
 
 use crate::wire::Wire;
@@ -50,13 +54,11 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
         ["slow", ms] => slow(wire, ms.parse()?),
         ["n_ctx", n_ctx] => ready.n_ctx = n_ctx.parse()?,
         ["no-chat"] => ready.chat = false,
-        ["fail", code] => {
-            let code: LoadFailure = serde_json::from_value((*code).into())?;
-            wire.send(&EngineEvent::LoadFailed {
-                code,
-                message: "the fake engine was told to fail".to_owned(),
-            });
-            std::process::exit(1);
+        ["fail", code] => fail(wire, serde_json::from_value((*code).into())?),
+        [word, rest @ ..] if word.starts_with("gpu") => {
+            if let Some(offload) = &load.gpu {
+                with_gpu(wire, offload, word, rest)?;
+            }
         }
         ["crash"] => std::process::abort(),
         ["exit"] => std::process::exit(0),
@@ -75,6 +77,42 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
         other => anyhow::bail!("no such load behaviour: {other:?}"),
     }
     Ok(ready)
+}
+
+fn fail(wire: &Wire, code: LoadFailure) -> ! {
+    wire.send(&EngineEvent::LoadFailed {
+        code,
+        message: "the fake engine was told to fail".to_owned(),
+    });
+    std::process::exit(1);
+}
+
+fn with_gpu(wire: &Wire, offload: &Offload, word: &str, rest: &[&str]) -> anyhow::Result<()> {
+    let found = |free_bytes, layers| {
+        let device = Device {
+            backend: Backend::Vulkan,
+            name: "Fake GPU".to_owned(),
+            memory_bytes: 1 << 40,
+            free_bytes,
+            shared: false,
+            layers,
+        };
+        wire.send(&EngineEvent::Gpu(Found::Device(device)));
+        layers
+    };
+    match (word, rest) {
+        ("gpu", [free]) => {
+            let free = free.parse()?;
+            if found(free, offload.layers_within(free)) == 0 && offload.gpu != Gpu::Auto {
+                fail(wire, LoadFailure::Gpu);
+            }
+        }
+        ("gpu-lie", []) => drop(found(1 << 40, offload.layers + 1)),
+        ("gpu-fail", [code]) => fail(wire, serde_json::from_value((*code).into())?),
+        ("gpu-crash", []) => std::process::abort(),
+        other => anyhow::bail!("no such load behaviour: {other:?}"),
+    }
+    Ok(())
 }
 
 fn slow(wire: &Wire, ms: u64) {

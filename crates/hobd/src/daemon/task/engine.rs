@@ -7,9 +7,11 @@ use std::time::Instant;
 use hob_api::status::{KernelsStatus, ModelStatus, State};
 use hob_ipc::Command;
 use hob_ipc::kernels::{Features, Level};
-use hob_ipc::message::{Load, Ready};
+use hob_ipc::message::{Load, LoadFailure, Ready};
 
 use super::Daemon;
+use crate::budget;
+use crate::daemon::publication::load_failure;
 use crate::daemon::{memory, model};
 use crate::engine::{Engine, Exit, Launch, Ledger};
 use crate::kernels::{self, Choice, Engines, NoEngine};
@@ -48,10 +50,12 @@ impl Daemon {
     }
 
     /// The engine for this processor, of those that are installed now.
-    fn choose_engine(&self) -> Result<Choice, NoEngine> {
+    fn choose_engine(&mut self) -> Result<Choice, NoEngine> {
         let installed = Engines::at(&self.settings.engine_path);
         let wanted = self.settings.engine.kernels;
-        let chosen = kernels::choose(&installed, wanted, &Features::here());
+        let processor = || kernels::choose(&installed, wanted, &Features::here());
+        let gpu = self.choose_gpu(&installed);
+        let chosen = gpu.and_then(|gpu| gpu.map_or_else(processor, Ok));
         self.shown.modify(|status| {
             status.kernels = chosen.as_ref().map_or_else(
                 |_| KernelsStatus::default(),
@@ -69,6 +73,7 @@ impl Daemon {
             engine: chosen,
             model,
             plan,
+            offload,
             format,
         } = opened;
         self.format = format;
@@ -83,7 +88,10 @@ impl Daemon {
             n_ctx: plan.n_ctx,
             parallel: plan.parallel,
             threads: engine.threads,
-            memory_bytes_max: plan.memory_bytes_max(),
+            memory_bytes_max: plan.memory_bytes_max().map(|bytes| match offload {
+                None => bytes,
+                Some(_) => bytes.saturating_add(budget::DRIVER_BYTES),
+            }),
             kv_type: plan.kv_type,
             weights: plan.weights,
             lock: plan.lock,
@@ -91,7 +99,9 @@ impl Daemon {
             drafts: engine.drafts,
             embeddings: plan.embeddings > 0,
             cache_bytes_max: cache,
+            gpu: offload,
         };
+        self.offload = offload;
         let level = self.memory.level();
         self.pins.model_opened(&model.sha256.to_string());
         self.shown.modify(|status| {
@@ -161,6 +171,18 @@ impl Daemon {
         self.step(Input::Ready { parallel });
     }
 
+    pub(super) fn load_failed(&mut self, code: LoadFailure, reason: &str) {
+        tracing::error!(?code, reason, "the model can't be loaded");
+        if self.goes_on_without_gpu(Some(code)) {
+            return self.step(Input::Load);
+        }
+        let error = match code {
+            LoadFailure::Gpu => self.no_gpu(),
+            code => load_failure(code),
+        };
+        self.step(Input::LoadFailed { error });
+    }
+
     pub(super) fn engine_gone(&mut self, exit: &Exit) {
         self.engine = None;
         self.witness = None;
@@ -176,7 +198,9 @@ impl Daemon {
                 stderr = exit.stderr_tail.as_str(),
                 "the engine was lost"
             );
+            self.goes_on_without_gpu(None);
         }
+        self.offload = None;
         self.step(Input::Gone);
         if self.scheduler.state().0 == State::Sleeping {
             self.shown.modify(|status| status.model = None);
