@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -210,4 +211,145 @@ fn ctrl_c_ends_it_though_the_engine_says_nothing() {
     let output = run.wait_with_output().unwrap();
     // Not "it has said nothing for 30 s".
     assert_eq!(output.status.code(), Some(130), "{output:?}");
+}
+
+/// The example of a home, and where a daemon's own folder is made.
+fn home_files(setup: &Setup, sentences: &str) -> (PathBuf, PathBuf, PathBuf) {
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/house.json");
+    let (file, temporary) = (setup.home().join("said.jsonl"), setup.home().join("tmp"));
+    fs::write(&file, sentences).unwrap();
+    fs::create_dir_all(&temporary).unwrap();
+    (definition, file, temporary)
+}
+
+/// `hob models evaluate` with a home.
+fn with_home(setup: &Setup, sentences: &str) -> (Command, PathBuf) {
+    let (definition, file, temporary) = home_files(setup, sentences);
+    let mut command = hob(setup, &["evaluate", TEST_MODEL, "--quick", "--json"]);
+    command
+        .arg("--home")
+        .args([definition, file])
+        .env("TMPDIR", &temporary);
+    (command, temporary)
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn what_is_said_at_a_home_is_read_and_judged_and_nothing_is_left() {
+    let setup = Setup::own();
+    let sentences = "{\"text\": \"turn on the desk lamp\", \"tool\": \"turn_on\", \"targets\": [\"light.desk\"]}\n\n\
+        {\"text\": \"lock the front door\", \"tool\": \"lock\", \"targets\": [\"lock.front\"]}\n\
+        {\"text\": \"lock the front door\", \"outcome\": \"talk\"}\n";
+    // An audit's card, as `hob fairness audit` writes it: the figures that count are shown with the others.
+    let manifest = fs::read_to_string(setup.models_dir().join(format!("{TEST_MODEL}.toml")));
+    let sha256 = manifest.unwrap();
+    let sha256 = sha256
+        .lines()
+        .find_map(|line| line.strip_prefix("sha256 = "))
+        .unwrap();
+    let figure = r#"{"measure": "ambiguous_right", "is_bias": false, "value": 0.25, "interval": [0.125, 0.5]}"#;
+    let card = format!(
+        r#"{{"model_sha256": {sha256}, "scope": "SCOPE", "sets": [{{"set": "BBQ", "questions": 7,
+            "scored": [{{"counts": true, "figures": [{figure}]}}]}}]}}"#
+    );
+    fs::write(
+        setup
+            .models_dir()
+            .join(format!("{TEST_MODEL}.fairness.json")),
+        card,
+    )
+    .unwrap();
+
+    let (mut command, temporary) = with_home(&setup, sentences);
+    let card: Value = serde_json::from_slice(&done(&command.output().unwrap()).stdout).unwrap();
+    let model = &card["models"][0];
+    let home = &model["home"];
+    assert_eq!(home["sentences"], 3, "{home}");
+    // By words the first two are certain, and the third is a call that is not meant.
+    let words = &home["words"];
+    let counts =
+        |of: &Value| ["exact", "wrong_call", "not_done"].map(|key| of[key].as_u64().unwrap());
+    assert_eq!(counts(words), [2, 1, 0], "{home}");
+    assert_eq!(counts(&home["model"]).iter().sum::<u64>(), 3, "{home}");
+    assert_eq!(home["where_words_fail"]["sentences"], 1, "{home}");
+    assert!(number(&home["model_ms_median"]) > 0.0, "{home}");
+    let fairness = &model["fairness"];
+    assert_eq!(
+        (&fairness["questions"], &fairness["scope"]),
+        (&7.into(), &"SCOPE".into())
+    );
+    assert_eq!(fairness["figures"][0]["measure"], "ambiguous_right");
+    assert!(is_empty(&temporary));
+}
+
+#[test]
+fn a_home_that_is_none_and_labels_that_are_not_its_are_named() {
+    let setup = Setup::real();
+    let talk = "{\"text\": \"hello\", \"outcome\": \"talk\"}\n";
+    for (wrong, reason) in [
+        (
+            "{\"text\": \"x\", \"tool\": \"fly\"}",
+            "line 2: the home has no tool \"fly\"",
+        ),
+        ("{\"text\": \"x\"", "said.jsonl, line 2: "),
+    ] {
+        let (mut command, temporary) = with_home(&setup, &format!("{talk}{wrong}\n"));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = refused(&output);
+        assert!(said.contains(reason), "{said}");
+        assert!(is_empty(&temporary));
+    }
+    let (_, file, temporary) = home_files(&setup, talk);
+    let definition = setup.home().join("broken.json");
+    fs::write(&definition, "{\"tools\": 3}").unwrap();
+    let output = hob(&setup, &["evaluate", TEST_MODEL, "--quick", "--home"])
+        .args([definition, file])
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    let said = refused(&output);
+    assert!(
+        said.contains("broken.json: ") && said.contains("tools"),
+        "{said}"
+    );
+    assert!(is_empty(&temporary));
+}
+
+/// Waits for the socket of the daemon that `hob` started.
+fn socket_in(temporary: &Path) -> PathBuf {
+    loop {
+        let folders = fs::read_dir(temporary).unwrap().flatten();
+        let sockets = folders.map(|folder| folder.path().join("hob.sock"));
+        for socket in sockets {
+            if UnixStream::connect(&socket).is_ok() {
+                return socket;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_daemon_of_a_home_ends_with_who_started_it() {
+    let setup = Setup::real();
+    let sentence = "{\"text\": \"turn on the desk lamp\", \"outcome\": \"talk\"}\n";
+    for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+        let (mut command, temporary) = with_home(&setup, &sentence.repeat(1000));
+        let run = command.spawn().unwrap();
+        let socket = socket_in(&temporary);
+        kill_process(Pid::from_child(&run), signal).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), code, "{output:?}");
+        // Of one that was killed the folder stays, but the daemon does not.
+        let asked = Instant::now();
+        while UnixStream::connect(&socket).is_ok() {
+            assert!(asked.elapsed() < Duration::from_secs(60), "{signal:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(is_empty(&temporary), signal == Signal::INT);
+    }
 }

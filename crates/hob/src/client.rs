@@ -166,6 +166,11 @@ impl Client {
         discovery::find(explicit).await
     }
 
+    /// The daemon on this socket, which need not listen yet.
+    pub(crate) fn on(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
     /// The daemon's socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use hob_api::home::{Call, HomeAnswer, HomeRequest, Outcome};
-use hob_api::provider::Scalar;
-use serde::{Deserialize, Serialize};
+use hob_api::home::{HomeAnswer, HomeRequest, Outcome};
+use serde::Serialize;
 
 use crate::ask::to_json;
 use crate::clean::clean_line;
@@ -17,42 +16,12 @@ use crate::failure::Failure;
 use crate::home::{EvaluateCommand, EvaluateHome};
 use crate::output::Output;
 use crate::providers;
+use sentence::{Sentence, Verdict};
 
-/// Most sentences of a set.
-const SENTENCES_MAX: usize = 100_000;
+pub(crate) mod sentence;
+
 /// Most rows of the table of what was taken for what.
 const CONFUSIONS_SHOWN: usize = 12;
-
-/// A sentence and what it means.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Sentence {
-    text: String,
-    #[serde(default)]
-    outcome: Option<Outcome>,
-    #[serde(default)]
-    tool: String,
-    #[serde(default)]
-    targets: Vec<String>,
-    #[serde(default)]
-    arguments: BTreeMap<String, Scalar>,
-    #[serde(default)]
-    area: Option<String>,
-}
-
-impl Sentence {
-    fn outcome(&self) -> Outcome {
-        self.outcome.unwrap_or(Outcome::Call)
-    }
-
-    /// What it is counted as: its tool, or its outcome if that is no call.
-    fn intent(&self) -> &str {
-        match self.outcome() {
-            Outcome::Call => &self.tool,
-            other => other.as_str(),
-        }
-    }
-}
 
 /// How one intent was read.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -107,7 +76,7 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<ExitStatus, Failure> {
     let EvaluateCommand::Home(arguments) = command;
-    let sentences = sentences(&arguments)?;
+    let sentences = sentence::read(&arguments.data)?;
     let client = Client::find(global.socket.as_deref()).await?;
     let name = match &arguments.provider {
         None => None,
@@ -128,32 +97,6 @@ pub(crate) async fn run(
         output.write(&shown(&figures))?;
     }
     Ok(ExitStatus::Success)
-}
-
-/// The set, line by line.
-fn sentences(arguments: &EvaluateHome) -> Result<Vec<Sentence>, Failure> {
-    let bytes = providers::read(&arguments.data)?;
-    let shown = arguments.data.display();
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::usage(format!("{shown} is not UTF-8 text")))?;
-    let mut sentences = Vec::new();
-    for (place, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let sentence = serde_json::from_str(line).map_err(|error| {
-            Failure::usage(format!("{shown}, line {}: {error}", place + 1))
-                .hint("each line is an object with `text`, and `tool` or `outcome`")
-        })?;
-        sentences.push(sentence);
-    }
-    if !(1..=SENTENCES_MAX).contains(&sentences.len()) {
-        let count = sentences.len();
-        let message =
-            format!("{shown} has {count} sentences, and 1 to {SENTENCES_MAX} can be read");
-        return Err(Failure::usage(message));
-    }
-    Ok(sentences)
 }
 
 async fn read_all(
@@ -201,14 +144,10 @@ impl Tally {
         let meant = sentence.outcome();
         let means_call = meant == Outcome::Call;
         let answered = answer.outcome == Outcome::Call;
-        let exact = if means_call {
-            is_exactly(sentence, &answer.calls)
-        } else {
-            answer.outcome == meant
-        };
+        let exact = sentence.judge(answer) == Verdict::Exact;
         let first = means_call
             && !answered
-            && is_exactly(sentence, answer.alternatives.get(..1).unwrap_or_default());
+            && sentence.is_exactly(answer.alternatives.get(..1).unwrap_or_default());
         let got = read_intent(answer);
         let intent = got == sentence.intent();
         let figures = &mut self.figures;
@@ -257,18 +196,6 @@ impl Tally {
         self.figures.exchange_us = spread(&mut self.exchange_us);
         self.figures
     }
-}
-
-/// Whether these calls are the one that was meant.
-fn is_exactly(sentence: &Sentence, calls: &[Call]) -> bool {
-    let [call] = calls else {
-        return false;
-    };
-    let mut targets = call.targets.clone();
-    let mut meant = sentence.targets.clone();
-    targets.sort_unstable();
-    meant.sort_unstable();
-    call.tool == sentence.tool && targets == meant && call.arguments == sentence.arguments
 }
 
 /// The tool of the first call, or the outcome that is none.
@@ -366,6 +293,9 @@ fn shown(figures: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hob_api::home::Call;
+    use hob_api::provider::Scalar;
+
     use super::*;
 
     fn sentence(tool: &str) -> Sentence {

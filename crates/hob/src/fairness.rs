@@ -2,7 +2,8 @@
 //!
 //! [`data`] reads published questions into groups ([`bbq`], [`winobias`], [`winogender`]); [`mod@measure`] asks
 //! the sandboxed engine how likely it finds each answer, and [`kept`] keeps that; [`sets`] counts and
-//! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it.
+//! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it, which
+//! [`findings`] reads again.
 //! [`mod@mitigate`] tries what could be done. All but `data`, `measure`, `kept` and the showing are pure.
 
 mod bbq;
@@ -10,6 +11,7 @@ mod card;
 mod coreference;
 mod data;
 mod figure;
+pub(crate) mod findings;
 mod kept;
 mod measure;
 mod mitigate;
@@ -35,6 +37,7 @@ use crate::models::{ModelsOptions, Place, let_others_go_first};
 use crate::output::Output;
 use card::Card;
 use data::{Data, draw};
+pub(crate) use findings::Findings;
 use kept::Kept;
 use measure::{Results, interleave, tasks};
 use question::Group;

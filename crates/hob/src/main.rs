@@ -2,7 +2,8 @@
 //!
 //! [`cli`] parses, [`client`] talks to the daemon, [`mod@answer`] gets one answer, and [`mod@ask`],
 //! [`mod@decide`], [`chat`], [`mod@conversations`], [`mod@pins`],
-//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`], [`mod@plan`], [`tune`] and [`fairness`] are the commands. Whatever others made (the model, the
+//! [`mod@home`], [`providers`], [`evaluate`], [`status`], [`doctor`], [`mod@plan`], [`tune`] and [`fairness`] are the commands.
+//! [`engine`] and [`daemon`] are those that work on models start for themselves. Whatever others made (the model, the
 //! daemon, a file) passes [`clean`] before a terminal sees it, and everything is written by
 //! [`output`].
 
@@ -13,6 +14,7 @@ mod clean;
 mod cli;
 mod client;
 mod conversations;
+mod daemon;
 mod decide;
 mod doctor;
 mod engine;

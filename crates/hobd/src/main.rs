@@ -93,6 +93,10 @@ struct Args {
     #[arg(long)]
     check_config: bool,
 
+    /// End when the process that started this one does, which has this number.
+    #[arg(long, value_name = "PID", hide = true)]
+    ends_with: Option<i32>,
+
     #[command(subcommand)]
     generate: Option<Command>,
 }
@@ -129,6 +133,9 @@ fn main() -> ExitCode {
     if let Some(Command::Generate(what)) = &args.generate {
         return exit_code(generate(what));
     }
+    if let Some(Err(error)) = args.ends_with.map(end_with) {
+        return exit_code(Err(error));
+    }
     let filter = match logging::filter(args.verbose, &args.log_level) {
         Ok(filter) => filter,
         Err(error) => return usage(&format!("--log-level or $HOB_LOG: {error}")),
@@ -152,6 +159,21 @@ fn main() -> ExitCode {
         tracing::error!("{}", told(error));
     }
     exit_code(result)
+}
+
+/// From now on the end of the process that started this one is a SIGTERM to it. One that has ended
+/// already is not its parent any more.
+fn end_with(parent: i32) -> anyhow::Result<()> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::TERM)).context("prctl(PR_SET_PDEATHSIG)")?;
+    let is_there = getppid()
+        .map(Pid::as_raw_nonzero)
+        .is_some_and(|pid| pid.get() == parent);
+    anyhow::ensure!(
+        is_there,
+        "process {parent} did not start this one, or has ended"
+    );
+    Ok(())
 }
 
 fn layers(args: &Args) -> anyhow::Result<Layers> {

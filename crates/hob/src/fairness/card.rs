@@ -200,7 +200,7 @@ fn value(told: &Told) -> String {
 }
 
 /// A figure in percent: of bias and changes with its sign.
-fn figure(found: Option<Figure>, sign: bool) -> String {
+pub(super) fn figure(found: Option<Figure>, sign: bool) -> String {
     let Some(Figure { value, interval }) = found else {
         return "-".to_owned();
     };

@@ -204,6 +204,20 @@ pub(super) fn told<T: Copy + Default + AddAssign>(
     named(measures, figures(strata, &statistics))
 }
 
+/// What a measure of a set is called for people.
+pub(super) fn title(set: &str, measure: &str) -> Option<&'static str> {
+    fn of<F, T>(set: &Set<F, T>, measure: &str) -> Option<&'static str> {
+        let mut measures = set.measures.iter();
+        Some(measures.find(|known| known.key == measure)?.title)
+    }
+    match set {
+        bbq::TITLE => of(&BBQ, measure),
+        winobias::TITLE => of(&WINOBIAS, measure),
+        winogender::TITLE => of(&WINOGENDER, measure),
+        _ => None,
+    }
+}
+
 /// Figures with what they are of, in the same order.
 fn named<T>(measures: &'static [Measure<T>], figures: Vec<Option<Figure>>) -> Vec<Told> {
     let each = measures.iter().zip(figures);

@@ -86,6 +86,53 @@ pub(super) fn difference(base: &[Piece], other: &[Piece]) -> Option<Estimate> {
     rate(&apart)
 }
 
+/// A share of a whole, with the interval that holds it with 95 %.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Share {
+    /// The share, from 0 to 1.
+    pub(super) value: f64,
+    /// The lower end of the interval.
+    pub(super) low: f64,
+    /// The upper end.
+    pub(super) high: f64,
+}
+
+/// So many of so many; `None` of none. The interval is Wilson's (1927, "Probable inference, the law of
+/// succession, and statistical inference"), which has a width also where all or none are meant.
+pub(super) fn share(part: usize, of: usize) -> Option<Share> {
+    #[allow(clippy::cast_precision_loss, reason = "some thousand at most")]
+    let (part, of) = (part as f64, of as f64);
+    if of <= 0.0 {
+        return None;
+    }
+    let value = part / of;
+    let square = MANY * MANY;
+    let middle = (part + square / 2.0) / (of + square);
+    let half = MANY / (of + square) * (of * value * (1.0 - value) + square / 4.0).sqrt();
+    Some(Share {
+        value,
+        low: (middle - half).max(0.0),
+        high: (middle + half).min(1.0),
+    })
+}
+
+/// Whether chance alone would rarely (5 %) make so uneven what one of two models gets right and the other
+/// does not, and the other way round: the exact sign test of pairs that are answered otherwise.
+pub(super) fn differ(gained: usize, lost: usize) -> bool {
+    #[allow(clippy::cast_precision_loss, reason = "some thousand at most")]
+    let [all, fewer] = [gained + lost, gained.min(lost)].map(|count| count as f64);
+    // Of so many coins, the probability of as few heads or fewer, as logarithms of single ones.
+    let mut single = -all * std::f64::consts::LN_2;
+    let mut tail = single.exp();
+    let mut heads = 0.0;
+    while heads < fewer {
+        single += ((all - heads) / (heads + 1.0)).ln();
+        tail += single.exp();
+        heads += 1.0;
+    }
+    2.0 * tail <= 0.05
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -122,6 +169,29 @@ mod tests {
         for (pieces, known) in [(13, 2.179), (31, 2.042), (121, 1.980)] {
             assert!((ninety_five(pieces) - known).abs() < 0.03, "{pieces}");
         }
+    }
+
+    #[test]
+    fn shares_have_wilsons_interval() {
+        // As in Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I.
+        let ends = |part, of| {
+            let found = share(part, of).unwrap();
+            format!("{:.4} {:.4}", found.low, found.high)
+        };
+        assert_eq!(ends(81, 263), "0.2553 0.3662");
+        assert_eq!(ends(0, 20), "0.0000 0.1611");
+        assert_eq!(ends(20, 20), "0.8389 1.0000");
+        assert_eq!(share(0, 0), None);
+    }
+
+    #[test]
+    fn a_few_more_may_be_chance() {
+        // 5 and 6 coins that all fall alike: 2 of 32, 2 of 64.
+        assert!(!differ(5, 0) && differ(6, 0) && differ(0, 6));
+        assert!(!differ(0, 0) && !differ(4, 4));
+        // Of 20 coins, 5 heads or fewer: 2 times 0.0207; 6: 2 times 0.0577.
+        assert!(differ(15, 5) && !differ(14, 6));
+        assert!(!differ(50_000, 49_700) && differ(50_400, 49_700));
     }
 
     #[test]

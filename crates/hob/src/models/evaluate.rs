@@ -4,6 +4,7 @@
 //! each piece is cut in two, the first part is what goes before, and of the rest it is counted how
 //! surprised the model is. Windows of tokens tell perplexity, and how far a model is from a reference of
 //! the same vocabulary, as llama.cpp's `llama-perplexity` counts them. All models see the same text.
+//! `home` has what is said at a home read by them, and `fairness` shows what audits found.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,13 @@ use hob_models::ModelName;
 use super::Place;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use home::Home;
 use measure::Work;
 use text::Texts;
 
 mod card;
+mod fairness;
+mod home;
 mod measure;
 mod page;
 mod text;
@@ -47,6 +51,12 @@ pub(crate) struct EvaluateOptions {
     /// Read less: quicker, and less sure
     #[arg(long)]
     quick: bool,
+
+    /// Two files: what a home can do (as `hob providers add` takes it), and what is said there with what is
+    /// meant by it (as `hob evaluate home` takes it): how often is it read as it is meant, by words alone and by
+    /// the model? A hobd of its own is started for it; nothing is done
+    #[arg(long, num_args = 2, value_names = ["DEFINITION", "SENTENCES"], value_hint = ValueHint::FilePath)]
+    home: Vec<PathBuf>,
 
     /// Write a page with all of it, for any browser; it needs nothing else
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -81,6 +91,8 @@ pub(super) fn run(
         texts: Texts::read(&options.text, options.counts())?,
         answers: if options.quick { 1 } else { ANSWERS },
         load: card::load(),
+        home: Home::read(&options.home)?,
+        store_option: place.store.option(),
         interrupt: Interrupt::watch()?,
     };
     super::let_others_go_first();

@@ -4,13 +4,15 @@ use serde_json::{Value, json};
 
 use super::super::Place;
 use super::super::estimate::{self, Estimate, Piece};
+use super::fairness;
+use super::home::{self, Home};
 use super::measure::{Apart, Measured, WINDOW, Windows, Work};
 use crate::failure::Failure;
 use crate::render::{bytes, counted};
 use crate::table::Table;
 
 /// Stands behind a difference that its interval does not explain.
-const BEYOND: &str = " *";
+pub(super) const BEYOND: &str = " *";
 
 /// How busy the machine was before anything was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,6 +136,8 @@ pub(super) fn rows(measured: &[Measured], work: &Work) -> Vec<Row> {
                 })
         });
     }
+    rows.extend(home::rows(measured));
+    rows.extend(fairness::rows(measured));
     rows
 }
 
@@ -172,6 +176,8 @@ pub(super) fn notes(measured: &[Measured], work: &Work) -> Vec<String> {
     notes.push(format!(
         "Speed is the median of {answers}, with a context of 2048 tokens.{busy}"
     ));
+    notes.extend(work.home.as_ref().map(Home::note));
+    notes.extend(fairness::notes(measured, &work.store_option));
     notes
 }
 
@@ -215,6 +221,8 @@ fn model(first: &Measured, one: &Measured, work: &Work) -> Value {
         "memory_peak_bytes": one.footprint.map(|of| of.peak),
         "memory_private_bytes": one.footprint.map(|of| of.private),
         "languages": languages.collect::<Vec<_>>(),
+        "home": home::object(first, one),
+        "fairness": one.fairness,
     })
 }
 
@@ -338,6 +346,8 @@ pub(super) mod tests {
                     agree: each(0.8),
                 }),
             }),
+            home: None,
+            fairness: None,
         }
     }
 
@@ -347,6 +357,8 @@ pub(super) mod tests {
             texts: super::super::text::Texts::default(),
             answers: 3,
             load: None,
+            home: None,
+            store_option: String::new(),
             interrupt: crate::interrupt::Interrupt::default(),
         }
     }

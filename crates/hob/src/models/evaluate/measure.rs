@@ -9,9 +9,11 @@ use super::super::Place;
 use super::super::estimate::Piece;
 use super::super::progress::Meter;
 use super::super::samples::SAMPLES;
+use super::home::{Home, Readings};
 use super::text::Texts;
 use crate::engine::{Engine, EngineError, Footprint, Foreseen, Pace};
 use crate::failure::Failure;
+use crate::fairness::Findings;
 use crate::interrupt::Interrupt;
 use crate::render::span;
 
@@ -37,6 +39,10 @@ pub(super) struct Work {
     pub(super) answers: usize,
     /// How busy the machine was before, if the kernel tells.
     pub(super) load: Option<super::card::Load>,
+    /// A home and what is said there, if models are to read that.
+    pub(super) home: Option<Home>,
+    /// What other commands need behind them to mean this store.
+    pub(super) store_option: String,
     /// Ctrl-C.
     pub(super) interrupt: Interrupt,
 }
@@ -57,6 +63,10 @@ pub(super) struct Measured {
     pub(super) tokens: u64,
     /// Perplexity; none of a text shorter than a window.
     pub(super) windows: Option<Windows>,
+    /// How what is said at a home was read, if that was asked for.
+    pub(super) home: Option<Readings>,
+    /// What an audit of this file found, if there was one.
+    pub(super) fairness: Option<Findings>,
 }
 
 /// What windows told.
@@ -93,7 +103,15 @@ impl Work {
     /// Measures one model.
     pub(super) fn measure(&self, name: &ModelName, place: &Place<'_>) -> Result<Measured, Failure> {
         let mut meter = Meter::new(name.as_str());
-        let measured = self.measure_with(name, place, &mut meter);
+        let measured = self
+            .measure_with(name, place, &mut meter)
+            .and_then(|measured| {
+                // Its own engine is gone by now: the daemon's needs the memory.
+                let home = self.home.as_ref();
+                let read = home.map(|home| home.ask(name, place, &self.interrupt, &mut meter));
+                let home = read.transpose()?;
+                Ok(Measured { home, ..measured })
+            });
         meter.finish();
         measured
     }
@@ -124,6 +142,8 @@ impl Work {
             pieces: Vec::new(),
             tokens: 0,
             windows: None,
+            home: None,
+            fairness: Findings::of(name, open.sha256, place),
         };
         if !self.texts.pieces.is_empty() {
             self.read_pieces(&mut engine, &mut measured, meter)?;

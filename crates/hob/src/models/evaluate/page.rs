@@ -27,7 +27,9 @@ h1{font-size:1.4rem}.wide{overflow-x:auto}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 th,td{padding:.25rem .8rem;border-bottom:1px solid var(--line);text-align:left;white-space:pre}\
 tbody th{font-weight:normal;color:var(--soft)}td{text-align:right}\
-p{color:var(--soft)}svg{max-width:100%;height:auto}\
+p{color:var(--soft);overflow-wrap:anywhere}code{color:var(--ink);font-size:.9em}\
+svg{max-width:100%;min-width:34rem;height:auto}\
+@media(max-width:45rem){th,td{padding:.25rem .4rem}tbody th{white-space:pre-wrap;min-width:8rem}}\
 svg text{fill:var(--soft);font-size:12px}svg .name{fill:var(--ink)}\
 svg .grid{stroke:var(--line)}svg circle{fill:var(--dot);fill-opacity:.55;stroke:var(--dot)}";
 
@@ -47,7 +49,9 @@ pub(super) fn page(measured: &[Measured], work: &Work) -> String {
             )
         });
     let notes = card::notes(measured, work);
-    let notes = notes.iter().map(|note| cell("p", note) + "\n");
+    let notes = notes
+        .iter()
+        .map(|note| format!("<p>{}</p>\n", paragraph(note)));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
@@ -64,6 +68,16 @@ pub(super) fn page(measured: &[Measured], work: &Work) -> String {
 
 fn cell(tag: &str, text: &str) -> String {
     format!("<{tag}>{}</{tag}>", escape(text))
+}
+
+/// A sentence, with what is to be typed as code.
+fn paragraph(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(at, part)| match at % 2 {
+        0 => escape(part),
+        _ => cell("code", part),
+    });
+    parts.collect()
 }
 
 /// Text as HTML shows it, in elements and in quoted attributes.
@@ -138,7 +152,7 @@ fn plot(measured: &[Measured]) -> String {
         .map(|(one, ..)| speed(one))
         .fold(1e-9, f64::max);
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
+        "<div class=\"wide\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
          aria-label=\"Size against bits per byte; larger dots write faster\">\n"
     );
     grid(&mut svg, &across, &up);
@@ -164,7 +178,7 @@ fn plot(measured: &[Measured]) -> String {
             ty = y + 4.0,
         );
     }
-    svg + "</svg>\n<p>To the left: smaller. Below: better. Larger dots write faster.</p>\n"
+    svg + "</svg></div>\n<p>To the left: smaller. Below: better. Larger dots write faster.</p>\n"
 }
 
 /// Lines and numbers behind the dots.
@@ -225,6 +239,16 @@ mod tests {
             escape("<img src=x onerror='a&b'>\""),
             "&lt;img src=x onerror=&#39;a&amp;b&#39;&gt;&quot;"
         );
+    }
+
+    #[test]
+    fn what_is_to_be_typed_is_code() {
+        let shown = paragraph("`hob <x>` asks `a`, and so on.");
+        assert_eq!(
+            shown,
+            "<code>hob &lt;x&gt;</code> asks <code>a</code>, and so on."
+        );
+        assert_eq!(paragraph("plain"), "plain");
     }
 
     #[test]
