@@ -31,6 +31,7 @@ use trial::Trials;
 
 mod cutting;
 mod descent;
+mod excerpts;
 mod expected;
 mod importance;
 mod quant;

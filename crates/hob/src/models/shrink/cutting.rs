@@ -6,7 +6,7 @@ use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::Sha256;
 
 use super::Shop;
-use super::expected::Excerpts;
+use super::excerpts::Excerpts;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::models::samples::SAMPLES;
@@ -58,7 +58,7 @@ impl Shop {
                     continue;
                 }
                 if counts {
-                    excerpts.take(part);
+                    excerpts.add(part);
                 }
                 let found = engine.tokenize(part)?;
                 for token in found.tokens.iter().filter(|_| counts) {

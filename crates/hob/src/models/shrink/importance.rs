@@ -6,7 +6,6 @@
 use clap::ValueEnum;
 use hob_ipc::importance::{MATRICES_MAX, Matrix, NUMBERS_MAX, numbers};
 use hob_ipc::quantize::Scheme;
-use hob_ipc::tokens::TEXT_BYTES_MAX;
 use hob_models::gguf::{Document, Tensor};
 
 use super::quant::{self, Quant};
@@ -15,10 +14,6 @@ use crate::engine::{Engine, Importance};
 use crate::failure::Failure;
 use crate::render::bytes;
 
-/// Most bytes of text that are read: what more text tells of a mean of squares is not worth its time.
-const SAMPLE_BYTES: u64 = 32 << 10;
-/// The sample is of stretches of so many bytes, spread evenly over the corpus.
-const STRETCH_BYTES: u64 = 2 << 10;
 /// Of less text, too little would be known.
 const CORPUS_BYTES_MIN: u64 = 8 << 10;
 /// Tokens that are read at once, as llama.cpp's tool has it.
@@ -71,7 +66,7 @@ impl Shop {
             ));
             return Ok(None);
         }
-        let text = self.sample()?;
+        let text = self.excerpts.concat();
         let window = source.document.header().n_ctx_train.min(WINDOW);
         self.meter.share("finding which weights matter", 1);
         let (meter, mut begun) = (&mut self.meter, false);
@@ -96,27 +91,6 @@ impl Shop {
             format!("weights rounded by what matters for {tokens} tokens of the corpus")
         });
         choice.steps(all).into_iter().chain(weighed).collect()
-    }
-
-    /// Stretches of the corpus, spread over all of it that is not held out.
-    fn sample(&self) -> Result<String, Failure> {
-        let mut sample = Sample::of(self.corpus.bytes());
-        let (mut file_now, mut begins) = (0, 0);
-        self.corpus.read(TEXT_BYTES_MAX, |file, text| {
-            self.interrupt.check()?;
-            if file != file_now {
-                (file_now, begins) = (file, 0);
-            }
-            let kept = if self.holds_out {
-                self.corpus.part(file, begins, text).0
-            } else {
-                text
-            };
-            sample.add(kept);
-            begins += text.len() as u64;
-            Ok(())
-        })?;
-        Ok(sample.text)
     }
 }
 
@@ -146,93 +120,4 @@ fn matrix(tensor: &Tensor) -> Option<Matrix> {
         columns,
         experts,
     })
-}
-
-/// Stretches of a text that comes piece by piece.
-struct Sample {
-    /// From the beginning of one stretch to that of the next.
-    every: u64,
-    /// Bytes that came.
-    seen: u64,
-    text: String,
-}
-
-impl Sample {
-    /// Of a text of about so many bytes.
-    fn of(bytes: u64) -> Self {
-        let stretches = SAMPLE_BYTES / STRETCH_BYTES;
-        Self {
-            every: bytes.div_ceil(stretches).max(STRETCH_BYTES),
-            seen: 0,
-            text: String::new(),
-        }
-    }
-
-    fn add(&mut self, piece: &str) {
-        let (start, end) = (self.seen, self.seen + piece.len() as u64);
-        self.seen = end;
-        for stretch in start / self.every..=end / self.every {
-            let first = (stretch * self.every).max(start);
-            let last = (stretch * self.every + STRETCH_BYTES).min(end);
-            let room = SAMPLE_BYTES.saturating_sub(self.text.len() as u64);
-            let last = last.min(first.saturating_add(room));
-            if first < last {
-                self.text
-                    .push_str(between(piece, first - start, last - start));
-            }
-        }
-    }
-}
-
-/// A part of a text, with a character that it begins in, and without one that it ends in.
-fn between(text: &str, first: u64, last: u64) -> &str {
-    let at = |bytes: u64| {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(text.len());
-        (0..=bytes).rev().find(|at| text.is_char_boundary(*at))
-    };
-    let (first, last) = (at(first).unwrap_or(0), at(last).unwrap_or(0));
-    text.get(first..last).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_long_text_is_sampled_all_over() {
-        let lines: Vec<String> = (0..100_000).map(|line| format!("line {line}\n")).collect();
-        let text = lines.concat();
-        let mut sample = Sample::of(text.len() as u64);
-        for piece in text.split_inclusive("000\n") {
-            sample.add(piece);
-        }
-        let taken = sample.text.len() as u64;
-        assert!(
-            (SAMPLE_BYTES - STRETCH_BYTES..=SAMPLE_BYTES).contains(&taken),
-            "{taken}"
-        );
-        for part in 0..10 {
-            let line = format!("line {part}");
-            assert!(sample.text.contains(&line), "{line}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_short_text_is_taken_whole_however_it_comes(
-            pieces in proptest::collection::vec("[a-zäöü€ \n]{0,3000}", 0..12),
-        ) {
-            let text = pieces.concat();
-            let mut sample = Sample::of(text.len() as u64);
-            for piece in &pieces {
-                sample.add(piece);
-            }
-            prop_assert!(sample.text.len() as u64 <= SAMPLE_BYTES);
-            if text.len() as u64 <= SAMPLE_BYTES {
-                prop_assert_eq!(sample.text, text);
-            }
-        }
-    }
 }
