@@ -7,12 +7,15 @@
 //! the tokens that stand for single bytes always stay. Which words a text is cut into changes only where
 //! one of its tokens is gone (see [`derivation`]).
 //!
-//! The idea is that of "vocabulary trimming", as in <https://arxiv.org/abs/2311.09709>.
+//! [`Layers`] leaves out whole layers.
+//!
+//! The idea of the former is that of "vocabulary trimming", as in <https://arxiv.org/abs/2311.09709>.
 
 mod choice;
 pub mod derivation;
 
 mod error;
+mod layers;
 mod prune;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ mod vocabulary;
 
 pub use choice::{Budget, Demand};
 pub use error::SurgeryError;
+pub use layers::{LAYERED_ARCHITECTURES, Layers};
 pub use prune::{prune, prune_within};
 pub use vocabulary::{ARCHITECTURES, Tokenizer, Vocabulary};
 

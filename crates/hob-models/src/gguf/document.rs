@@ -54,6 +54,12 @@ impl Document {
         &self.header
     }
 
+    /// Where the weights start in the file.
+    #[cfg(test)]
+    pub(crate) fn data(&self) -> u64 {
+        self.data
+    }
+
     /// The metadata, in the file's order.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.pairs.iter().map(|(key, value)| (key.as_str(), value))

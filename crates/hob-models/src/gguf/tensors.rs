@@ -205,7 +205,7 @@ impl Tensor {
     }
 
     /// Where its data starts, in bytes from the start of all data.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 

@@ -227,6 +227,16 @@ impl Scalars {
     }
 }
 
+impl FromIterator<u32> for Scalars {
+    fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
+        Self {
+            tag: TAG_U32,
+            width: 4,
+            bytes: numbers.into_iter().flat_map(u32::to_le_bytes).collect(),
+        }
+    }
+}
+
 impl Texts {
     /// Adds one. All that a header can hold stay below the limit of the ends.
     fn push(&mut self, text: &[u8]) {

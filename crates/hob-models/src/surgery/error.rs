@@ -1,6 +1,6 @@
 //! Why no smaller model can be made of a model.
 
-use super::ARCHITECTURES;
+use super::{ARCHITECTURES, LAYERED_ARCHITECTURES};
 
 /// Why no smaller model can be made of a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +9,26 @@ pub enum SurgeryError {
     /// It is not known which of its tensors have a row for each token.
     #[error("models of the architecture `{0}` cannot be made smaller")]
     Architecture(String),
+    /// It is not known that its layers are alike wherever they stand.
+    #[error("layers of the architecture `{0}` cannot be left out")]
+    Layered(String),
+    /// A tensor of a layer that there is not.
+    #[error("the tensor `{0}` belongs to a layer that the metadata does not count")]
+    LayerTensor(String),
+    /// A layer that there is not.
+    #[error("there is no layer {layer}: the model has {all}, from 0")]
+    NoSuchLayer {
+        /// Its number.
+        layer: u32,
+        /// The model's layers.
+        all: usize,
+    },
+    /// Nothing would be left.
+    #[error("the model has {all} layers, and one at least has to stay")]
+    AllLayers {
+        /// The model's layers.
+        all: usize,
+    },
     /// A tokenizer of another kind.
     #[error("models with the tokenizer `{0}` cannot be made smaller")]
     Tokenizer(String),
@@ -52,6 +72,11 @@ impl SurgeryError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Architecture(_) => format!("It works with {}.", ARCHITECTURES.join(", ")),
+            Self::Layered(_) => format!(
+                "It works with {}: of others, llama.cpp knows by a layer's number what it is.",
+                LAYERED_ARCHITECTURES.join(", ")
+            ),
+            Self::AllLayers { .. } => "Ask for fewer with --drop-layers.".to_owned(),
             Self::Tokenizer(_) => {
                 "It works with `gpt2` (byte-pair encoding) and `llama` (SentencePiece).".to_owned()
             }
