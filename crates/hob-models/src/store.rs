@@ -170,9 +170,13 @@ impl Store {
     /// Chooses the model that is loaded when none is named.
     ///
     /// # Errors
-    /// When it is not installed or the folder cannot be written.
+    /// When it is not installed, is no file, or the folder cannot be written.
     pub fn set_default(&self, name: &ModelName) -> Result<(), StoreError> {
         self.get(name)?;
+        let model = self.path(name, Part::Model);
+        if !fs::symlink_metadata(&model).is_ok_and(|found| found.is_file()) {
+            return Err(StoreError::NotAFile(model));
+        }
         let _alone = disk::lock(&self.root.join(".STORE.lock"))?;
         // No model's name has capitals, so that this file can't be one's.
         let new = self.root.join(".DEFAULT.new");
@@ -247,7 +251,7 @@ impl Store {
     }
 
     /// Keeps every other process from changing a model.
-    fn lock(&self, name: &ModelName) -> Result<fs::File, StoreError> {
+    fn lock(&self, name: &ModelName) -> Result<disk::Lock, StoreError> {
         disk::try_lock(&self.path(name, Part::Lock))?
             .ok_or_else(|| StoreError::Busy { name: name.clone() })
     }

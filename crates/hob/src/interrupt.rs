@@ -1,18 +1,20 @@
-//! Ctrl-C for commands that work by themselves: it is asked for between two steps, so that what is half
-//! done can be taken back.
+//! Ctrl-C and what else ends a program, for commands that work by themselves: it is asked for between two
+//! steps, so that what is half done can be taken back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
 
-/// Whether Ctrl-C was pressed. Clones know of the same key.
+/// Whether the program is to end, and by what: Ctrl-C, `SIGTERM`, or a terminal that is gone. Clones know of
+/// the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt(Arc<OnceLock<&'static str>>);
 
 impl Interrupt {
-    /// Watches from now on, until the program ends; the key does nothing else meanwhile.
+    /// Watches from now on, until the program ends; the signals do nothing else meanwhile.
     ///
     /// # Errors
     /// When the system gives no thread or signal.
@@ -22,33 +24,51 @@ impl Interrupt {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let signal = {
+        let signals = {
             let _entered = runtime.enter();
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+            let signals = [
+                SignalKind::interrupt(),
+                SignalKind::terminate(),
+                SignalKind::hangup(),
+            ];
+            signals.map(signal)
         };
-        let mut signal = signal.map_err(failed)?;
+        let [key, end, gone] = signals;
+        let (mut key, mut end, mut gone) = (
+            key.map_err(failed)?,
+            end.map_err(failed)?,
+            gone.map_err(failed)?,
+        );
         let interrupt = Self::default();
-        let pressed = Arc::clone(&interrupt.0);
+        let told = Arc::clone(&interrupt.0);
         std::thread::Builder::new()
             .name("interrupt".to_owned())
             .spawn(move || {
-                runtime.block_on(signal.recv());
-                pressed.store(true, Ordering::Relaxed);
+                let by = runtime.block_on(async {
+                    tokio::select! {
+                        _ = key.recv() => "Ctrl-C",
+                        _ = end.recv() => "SIGTERM",
+                        _ = gone.recv() => "the end of its terminal",
+                    }
+                });
+                // It is the first, and so the only one.
+                let _ = told.set(by);
             })
             .map_err(failed)?;
         Ok(interrupt)
     }
 
-    /// Goes on unless the key was pressed.
+    /// Goes on unless there was a signal.
     ///
     /// # Errors
     /// [`ExitStatus::Interrupted`].
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.0.load(Ordering::Relaxed) {
-            Err(Failure::new("stopped by Ctrl-C; nothing was changed")
-                .status(ExitStatus::Interrupted))
-        } else {
-            Ok(())
+        match self.0.get() {
+            Some(by) => Err(
+                Failure::new(format!("stopped by {by}; nothing was changed"))
+                    .status(ExitStatus::Interrupted),
+            ),
+            None => Ok(()),
         }
     }
 }

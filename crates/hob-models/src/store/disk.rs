@@ -2,8 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
@@ -55,28 +55,64 @@ pub(super) fn open_private(path: &Path) -> Result<File, StoreError> {
         .map_err(|e| StoreError::io("write", path, e))
 }
 
-/// Waits for the lock that this file stands for; dropping the file gives it back.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = open_private(path)?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)
-        .map_err(|e| StoreError::io("lock", path, e.into()))?;
-    Ok(file)
+/// A lock that a file stands for. Dropping it gives it back and removes the file.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While the lock is held still, so that nobody else's file goes; one that stays does no harm.
+        let _ = fs::remove_file(&self.path);
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+/// Waits for the lock that this file stands for.
+pub(super) fn lock(path: &Path) -> Result<Lock, StoreError> {
+    loop {
+        let file = open_private(path)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|e| StoreError::io("lock", path, e.into()))?;
+        if let Some(lock) = taken(file, path)? {
+            return Ok(lock);
+        }
+    }
 }
 
 /// Takes the lock that this file stands for, unless another process has it.
 ///
 /// A child that another thread just started shares this process's locks until it runs its own
 /// program, which closes them: a lock given back a moment ago may seem taken for that long.
-pub(super) fn try_lock(path: &Path) -> Result<Option<File>, StoreError> {
-    let file = open_private(path)?;
+pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
     for _ in 0..LOCK_TRIES {
+        let file = open_private(path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(file)),
+            Ok(()) => {
+                if let Some(lock) = taken(file, path)? {
+                    return Ok(Some(lock));
+                }
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
             Err(error) => return Err(StoreError::io("lock", path, error.into())),
         }
     }
     Ok(None)
+}
+
+/// The lock, unless whoever had it before removed the file since it was opened: then another file stands
+/// for it, or will.
+fn taken(file: File, path: &Path) -> Result<Option<Lock>, StoreError> {
+    let metadata = file
+        .metadata()
+        .map_err(|e| StoreError::io("lock", path, e))?;
+    // Made only then: what is dropped removes the file.
+    Ok((metadata.nlink() > 0).then(|| Lock {
+        file,
+        path: path.to_path_buf(),
+    }))
 }
 
 /// Writes a small file so that `path` has either the old text or the new one.

@@ -60,7 +60,7 @@ pub struct Installing {
     path: PathBuf,
     hasher: Hasher,
     length: u64,
-    _lock: File,
+    _lock: disk::Lock,
 }
 
 impl Store {
@@ -76,7 +76,7 @@ impl Store {
     ) -> Result<Installing, StoreError> {
         disk::create_folder(&self.root)?;
         let lock = self.lock(name)?;
-        self.sweep();
+        self.sweep(name);
         self.require_unused(name)?;
         disk::remove(&self.path(name, Part::PipFolder))?;
         let resume = Resume {
@@ -118,8 +118,9 @@ impl Store {
     }
 
     /// Removes what interrupted installs left, unless it is still of use: downloads that
-    /// can be resumed stay for a week, and nothing is taken from a process at work.
-    fn sweep(&self) {
+    /// can be resumed stay for a week, and nothing is taken from a process at work, such as this one, which
+    /// has `own` locked.
+    fn sweep(&self, own: &ModelName) {
         let Ok(files) = fs::read_dir(&self.root) else {
             return;
         };
@@ -128,10 +129,10 @@ impl Store {
             let parts = file_name
                 .to_str()
                 .and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
-            let Some((name, kind @ ("part" | "resume" | "new" | "pip"))) = parts else {
+            let Some((name, kind @ ("part" | "resume" | "new" | "pip" | "lock"))) = parts else {
                 continue;
             };
-            let Ok(name) = ModelName::new(name) else {
+            let Some(name) = ModelName::new(name).ok().filter(|name| name != own) else {
                 continue;
             };
             let age = file.metadata().and_then(|what| what.modified());
@@ -142,9 +143,10 @@ impl Store {
             if resumable && matches!(kind, "part" | "resume") && age < MAX_PART_AGE {
                 continue;
             }
-            // A process's own lock shuts out itself too, so that the model being installed
-            // is passed over. What cannot be swept now will be another time.
-            if let Ok(_lock) = self.lock(&name) {
+            // What cannot be swept now will be another time. A lock goes when it is given back.
+            if let Ok(_lock) = self.lock(&name)
+                && kind != "lock"
+            {
                 let _ = disk::remove(&file.path());
             }
         }

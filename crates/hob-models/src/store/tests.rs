@@ -43,7 +43,6 @@ fn files(store: &Store) -> Vec<String> {
     let mut files: Vec<String> = fs::read_dir(store.root())
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .filter(|file| !file.to_lowercase().ends_with(".lock"))
         .collect();
     files.sort();
     files
@@ -335,6 +334,9 @@ fn only_the_installed_bytes_are_opened() {
     let fifo = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, 0o644.into(), 0).unwrap();
     assert!(matches!(open(), Err(StoreError::NotAFile(_))));
+    // Nor would it be loaded.
+    let chosen = store.set_default(&x);
+    assert!(matches!(chosen, Err(StoreError::NotAFile(_))));
     fs::remove_file(&path).unwrap();
     assert!(matches!(open(), Err(StoreError::NotInstalled { .. })));
 }
@@ -449,7 +451,7 @@ fn a_killed_process_leaves_what_can_be_resumed() {
         "ulimit -c 0",
     );
     assert!(!output.status.success());
-    assert_eq!(files(&store), [".x.part", ".x.resume"]);
+    assert_eq!(files(&store), [".x.lock", ".x.part", ".x.resume"]);
     let mut resumed = start(&store, "x", Expected::default()).unwrap();
     assert_eq!(resumed.length(), half as u64);
     resumed.add(&bytes[half..]).unwrap();
@@ -498,4 +500,33 @@ fn a_card_is_of_one_file_and_goes_with_its_model() {
     assert!(store.fairness_card(&small).is_err());
     store.remove(&small).unwrap();
     assert!(files(&store).is_empty());
+}
+
+#[test]
+fn locks_are_taken_by_one_at_a_time_and_leave_no_files() {
+    let (folder, store) = store();
+    let path = folder.path().join(".x.lock");
+    let inside = std::sync::atomic::AtomicU32::new(0);
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for _ in 0..200 {
+                    let lock = disk::lock(&path).unwrap();
+                    let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    assert_eq!(others, 0);
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    drop(lock);
+                }
+            });
+        }
+    });
+    assert!(!path.exists());
+    install(&store, "x");
+    store.set_default(&name("x")).unwrap();
+    assert_eq!(files(&store), ["default", "x.gguf", "x.toml"]);
+    // One that a killed process left goes with the next install.
+    fs::write(store.path(&name("y"), Part::Lock), "").unwrap();
+    install(&store, "z");
+    assert!(files(&store).iter().all(|name| !name.ends_with("lock")));
 }
