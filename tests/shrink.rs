@@ -8,6 +8,8 @@
 
 #[path = "shrink/importance.rs"]
 mod importance;
+#[path = "shrink/layers.rs"]
+mod layers;
 #[path = "shrink/quantize.rs"]
 mod quantize;
 #[path = "shrink/search.rs"]
@@ -51,12 +53,11 @@ fn hob(setup: &Setup, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What lies in the store but for locks.
+/// What lies in the store.
 fn files(setup: &Setup) -> Vec<String> {
     let mut files: Vec<String> = fs::read_dir(setup.models_dir())
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.ends_with("lock"))
         .collect();
     files.sort();
     files
@@ -277,20 +278,23 @@ fn begun(setup: &Setup) -> std::process::Child {
     let run = shrink(setup, &["--corpus", long.to_str().unwrap()])
         .spawn()
         .unwrap();
-    while files(setup).len() < 3 {
+    // The lock, and the file itself.
+    while files(setup).len() < 4 {
         std::thread::sleep(Duration::from_millis(5));
     }
     run
 }
 
 #[test]
-fn ctrl_c_leaves_nothing() {
+fn ctrl_c_and_its_like_leave_nothing() {
     let setup = Setup::own();
-    let run = begun(&setup);
-    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
-    let output = run.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    assert_eq!(files(&setup), untouched());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let run = begun(&setup);
+        kill_process(Pid::from_child(&run), signal).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        assert_eq!(files(&setup), untouched(), "{signal:?}");
+    }
 }
 
 #[test]

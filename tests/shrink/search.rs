@@ -31,16 +31,15 @@ fn the_largest_vocabulary_within_a_size_is_made_and_measured() {
     assert_eq!(tried.len(), 1, "{made}");
     assert_eq!(tried[0]["tokens"], made["vocabulary"]);
     assert_eq!(tried[0]["size_bytes"], made["size_bytes"]);
+    // What is told is not of the text that it was chosen by: half of a tenth of each file, and of the
+    // words that these begin in.
     let noted = &made["lineage"]["loss"];
-    let loss = tried[0]["loss"].as_f64().unwrap() * 10_000.0;
-    assert!(
-        (noted["basis_points"].as_f64().unwrap() - loss).abs() < 0.51,
-        "{made}"
-    );
-    // What was held out is a tenth of each file, and the word that it begins in.
+    let chosen_by = tried[0]["loss"].as_f64().unwrap() * 10_000.0;
+    let told = noted["basis_points"].as_f64().unwrap();
+    assert!((told - chosen_by).abs() > 0.51, "{made}");
     let bytes = noted["bytes"].as_u64().unwrap();
     let all = made["lineage"]["corpus_bytes"].as_u64().unwrap();
-    assert!(bytes > 0 && bytes <= all / 10 + 3 * 64, "{made}");
+    assert!(bytes > 0 && bytes <= all / 20 + 3 * 64, "{made}");
     let shown = hob(&setup, &["models", "show", &format!("{TEST_MODEL}-small")]);
     assert!(shown.contains("held out"), "{shown}");
 }

@@ -89,6 +89,14 @@ pub fn audits_dir() -> Result<PathBuf, NoHome> {
     Ok(user()?.cache_dir().join("fairness"))
 }
 
+/// The folder of what searches for smaller models measured.
+///
+/// # Errors
+/// When no home folder is known.
+pub fn trials_dir() -> Result<PathBuf, NoHome> {
+    Ok(user()?.cache_dir().join("trials"))
+}
+
 /// The folder of what hobd measured on this board.
 ///
 /// # Errors

@@ -25,6 +25,7 @@ mod fairness;
 mod generate;
 mod home;
 mod interrupt;
+mod kept;
 mod lines;
 mod models;
 mod output;

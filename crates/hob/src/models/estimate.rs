@@ -40,9 +40,14 @@ pub(super) struct Piece {
 impl Piece {
     /// So many bytes of text that were found this likely, in nats.
     pub(super) fn foreseen(bytes: u32, log_probability: f64) -> Self {
+        Self::of(bytes, -log_probability / std::f64::consts::LN_2)
+    }
+
+    /// So many bytes of text that took so many bits.
+    pub(super) fn of(bytes: u32, bits: f64) -> Self {
         Self {
             bytes: f64::from(bytes),
-            bits: -log_probability / std::f64::consts::LN_2,
+            bits,
         }
     }
 }

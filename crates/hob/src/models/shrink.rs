@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use hob_models::gguf::{Descent, Document, Header, Rewrite, RewriteError};
-use hob_models::store::{
-    Expected, Installed, Installing, Lineage, OpenModel, Provenance, StoreError,
-};
-use hob_models::surgery::{self, Budget, SurgeryError, Vocabulary};
-use hob_models::{ModelName, Sha256};
+use hob_models::ModelName;
+use hob_models::gguf::{Descent, Document, Rewrite};
+use hob_models::store::{Installed, Installing, Lineage, OpenModel, StoreError};
+use hob_models::surgery::{self, Budget, Layers, SurgeryError, Vocabulary};
 
 use super::Place;
 use super::corpus::Corpus;
@@ -22,23 +20,30 @@ use super::progress::Meter;
 use crate::engine::Importance;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::kept::Kept;
 use crate::render::bytes;
 use cutting::Cutting;
+use depth::Depth;
 use importance::Weighing;
+use making::{begin, write_out, writes_the_same};
 use quant::Quant;
 use search::{Limits, Size};
 use trial::Trials;
 
 mod cutting;
+mod depth;
 mod descent;
 mod excerpts;
 mod expected;
 mod importance;
+mod layers;
+mod making;
 mod quant;
 mod report;
 mod search;
 mod trial;
 mod weights;
+mod yardstick;
 
 /// What a corpus must have at least for a vocabulary to be chosen by it.
 const CORPUS_BYTES_MIN: u64 = 1 << 10;
@@ -70,6 +75,7 @@ pub(crate) struct ShrinkOptions {
     /// The same, and make the smallest that loses no more than this on the last tenth of each file of the
     /// corpus, in bits per byte
     #[arg(long, value_name = "PERCENT", value_parser = search::parse_loss)]
+    #[arg(allow_negative_numbers = true)]
     max_loss: Option<f64>,
 
     /// Whether weights that matter more for the corpus are rounded less: "auto" or "none"
@@ -82,6 +88,12 @@ pub(crate) struct ShrinkOptions {
     )]
     #[arg(long_help = importance::LONG_HELP)]
     importance: Weighing,
+
+    /// Which layers are left out: "none", a number for those that cost least, their names, or, with
+    /// --max-size or --max-loss, "auto" for as many as cost less than fewer tokens
+    #[arg(long, value_name = "auto|N|L4,L25|none", default_value = "none", value_parser = depth::parse)]
+    #[arg(allow_negative_numbers = true, long_help = depth::LONG_HELP)]
+    drop_layers: Depth,
 
     /// Store weights anew that have fewer than 8 bits already, whatever is lost
     #[arg(long)]
@@ -115,24 +127,27 @@ fn parse_vocab(text: &str) -> Result<Vocab, String> {
 }
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Recipe {
     vocab: Vocab,
     quant: Quant,
     requantize: bool,
     weighing: Weighing,
+    depth: Depth,
     /// Whether, and within what, vocabularies and types are tried.
     limits: Option<(Option<Size>, Option<f64>)>,
     /// Whether types of the table of tokens are tried, too.
     tries_types: bool,
 }
 
-/// What is made.
-#[derive(Clone, Debug)]
+/// What is made; the same model by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Choice {
     /// The tokens that stay; `None` for all.
     kept: Option<Vec<surgery::Token>>,
     quant: Quant,
+    /// The layers that are left out.
+    out: Vec<u32>,
 }
 
 /// What a model is made of, and where.
@@ -142,6 +157,8 @@ struct Source<'s> {
     document: &'s Document,
     /// Of a model whose tokens may go.
     vocabulary: Option<&'s Vocabulary<'s>>,
+    /// Of a model whose layers may go.
+    layers: Option<&'s Layers<'s>>,
     installing: &'s Installing,
     /// What a model that is made of it says of that.
     descent: &'s Descent,
@@ -172,15 +189,26 @@ impl Source<'_> {
             _ => Ok(()),
         }
     }
+
+    fn leave_out(&self, rewrite: &mut Rewrite, out: &[u32]) -> Result<(), SurgeryError> {
+        match self.layers {
+            Some(layers) => layers.leave_out(rewrite, out),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Choice {
-    /// What is done, for a model's lineage.
-    fn steps(&self, all: usize) -> Vec<String> {
+    /// What is done with a model of so many tokens and layers, for the lineage of what is made.
+    fn steps(&self, all: usize, layers: u32) -> Vec<String> {
         let pruned = self.kept.iter();
         let pruned =
             pruned.map(|kept| format!("vocabulary pruned from {all} to {} tokens", kept.len()));
-        pruned.chain(self.quant.steps()).collect()
+        let shorter = (!self.out.is_empty()).then(|| {
+            let out = depth::named(&self.out);
+            format!("of {layers} layers, counted from 0, left out: {out}")
+        });
+        pruned.chain(self.quant.steps()).chain(shorter).collect()
     }
 }
 
@@ -193,29 +221,12 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         quant: options.quant.unwrap_or_default(),
         requantize: options.requantize,
         weighing: options.importance,
+        depth: options.drop_layers,
         limits: (limits != (None, None)).then_some(limits),
         tries_types: options.quant.is_none(),
     };
-    if recipe.limits.is_some() && !recipe.quant.is_keep() {
-        return Err(
-            Failure::usage("within limits, types are tried and not named").hint(
-                "Leave --quant out, say --quant keep, or leave --max-size and --max-loss out.",
-            ),
-        );
-    }
-    if recipe.limits.is_some() && options.corpus.is_empty() {
-        return Err(Failure::usage("no text is given to measure a loss on")
-            .hint("Give --corpus FILE, some hundred kilobytes or more."));
-    }
-    let tries_types = recipe.limits.is_some() && recipe.tries_types;
-    if recipe.vocab == Vocab::Keep && recipe.quant.is_keep() && !tries_types {
-        return Err(Failure::usage("nothing is to become smaller")
-            .hint("Say what with --vocab or --quant, or leave both out for --vocab auto."));
-    }
-    if recipe.vocab != Vocab::Keep && options.corpus.is_empty() {
-        return Err(Failure::usage("no text is given to choose tokens by")
-            .hint("Give --corpus FILE, or say --vocab keep."));
-    }
+    let corpus = !options.corpus.is_empty();
+    recipe.check(corpus)?;
     let out = match options.out {
         Some(name) => name,
         None => ModelName::new(format!("{source}-small")).map_err(|error| {
@@ -223,19 +234,64 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         })?,
     };
     super::let_others_go_first();
-    let corpus = Corpus::open(&options.corpus)?;
     let mut shop = Shop {
         meter: Meter::new(out.as_str()),
         interrupt: Interrupt::watch()?,
-        corpus,
-        holds_out: recipe.limits.is_some(),
+        corpus: Corpus::open(&options.corpus)?,
+        holds_out: recipe.measures(corpus),
         held_out: Vec::new(),
         excerpts: Vec::new(),
         importance: None,
+        kept: None,
     };
-    let made = shop.make(&source, &out, recipe, place);
+    let made = shop.make(&source, &out, &recipe, place);
     shop.meter.finish();
     report::show(&made?, &shop.corpus, place)
+}
+
+impl Recipe {
+    /// Whether models are measured before one is made.
+    fn measures(&self, corpus: bool) -> bool {
+        let without = match &self.depth {
+            Depth::Keep => false,
+            Depth::These(_) => corpus,
+            Depth::Count(_) | Depth::Auto => true,
+        };
+        self.limits.is_some() || without
+    }
+
+    /// Whether what is asked for fits together, with a corpus or without.
+    fn check(&self, corpus: bool) -> Result<(), Failure> {
+        let limited = self.limits.is_some();
+        if limited && !self.quant.is_keep() {
+            return Err(
+                Failure::usage("within limits, types are tried and not named").hint(
+                    "Leave --quant out, say --quant keep, or leave --max-size and --max-loss out.",
+                ),
+            );
+        }
+        if self.measures(corpus) && !corpus {
+            return Err(Failure::usage("no text is given to measure a loss on")
+                .hint("Give --corpus FILE, some hundred kilobytes or more."));
+        }
+        if self.depth == Depth::Auto && !limited {
+            return Err(Failure::usage(
+                "without a limit, nothing tells how many layers to leave out",
+            )
+            .hint("Say how many with --drop-layers, or give --max-size or --max-loss."));
+        }
+        let tries_types = limited && self.tries_types;
+        let same = self.vocab == Vocab::Keep && self.quant.is_keep() && self.depth == Depth::Keep;
+        if same && !tries_types {
+            return Err(Failure::usage("nothing is to become smaller")
+                .hint("Say what with --vocab or --quant, or leave both out for --vocab auto."));
+        }
+        if self.vocab != Vocab::Keep && !corpus {
+            return Err(Failure::usage("no text is given to choose tokens by")
+                .hint("Give --corpus FILE, or say --vocab keep."));
+        }
+        Ok(())
+    }
 }
 
 /// What the work needs from its beginning to its end.
@@ -251,6 +307,8 @@ struct Shop {
     excerpts: Vec<String>,
     /// Which weights matter, once that is known.
     importance: Option<Importance>,
+    /// What was measured before, where that is looked for.
+    kept: Option<Kept<Vec<f64>>>,
 }
 
 /// A model that was made, beside what it was made of.
@@ -258,6 +316,9 @@ struct Made {
     installed: Installed,
     source_bytes: u64,
     tokens: (usize, usize),
+    layers: (u32, u32),
+    /// Which of the former are gone.
+    out: Vec<u32>,
     /// Bytes of each type of weights.
     types: [BTreeMap<&'static str, u64>; 2],
     before: Cutting,
@@ -271,7 +332,7 @@ impl Shop {
         &mut self,
         source: &ModelName,
         out: &ModelName,
-        recipe: Recipe,
+        recipe: &Recipe,
         place: &Place<'_>,
     ) -> Result<Made, Failure> {
         let manifest = place.store.get(source)?.manifest;
@@ -290,18 +351,24 @@ impl Shop {
             Vocab::Keep => None,
             Vocab::Prune(_) => Some(Vocabulary::read(&document)?),
         };
-        let all = document.header().vocabulary as usize;
-        let (before, corpus) = self.cut("reading the corpus", &open.file, all)?;
+        let layers = recipe.depth.layers(&document, |why| self.meter.say(why))?;
         let told = descent::of(&open, manifest.lineage.as_ref());
         let made_of = Source {
             open: &open,
             document: &document,
             vocabulary: vocabulary.as_ref(),
+            layers: layers.as_ref(),
             installing: &installing,
             descent: &told,
         };
+        let limits = recipe.limits(&made_of)?;
+        let all = document.header().vocabulary as usize;
+        let (before, corpus) = self.cut("reading the corpus", &open.file, all)?;
+        if let Some(corpus) = corpus.filter(|_| self.holds_out) {
+            self.remember(open.sha256, corpus);
+        }
         self.importance = self.weigh(&made_of, recipe)?;
-        let (choice, trials) = self.choose(&made_of, recipe, &before)?;
+        let (choice, trials) = self.choose(&made_of, recipe, limits, &before)?;
         let rewrite = self.rewrite(&made_of, &choice)?;
         self.write(&rewrite, &open, &mut installing)?;
         let (header, after, again) = self.check(&rewrite, &open, &installing)?;
@@ -317,7 +384,7 @@ impl Shop {
             ..descent::lineage(
                 &told,
                 manifest.lineage,
-                self.steps(&choice, all),
+                self.steps(&choice, all, document.header().n_layer),
                 corpus,
                 [&before, &after],
             )
@@ -327,6 +394,8 @@ impl Shop {
             installed: installing.finish()?,
             source_bytes: open.size_bytes,
             tokens: (all, choice.kept.map_or(all, |kept| kept.len())),
+            layers: (document.header().n_layer, header.n_layer),
+            out: choice.out,
             types: [
                 document.header().bytes_by_type.clone(),
                 header.bytes_by_type,
@@ -341,32 +410,33 @@ impl Shop {
     fn choose(
         &mut self,
         source: &Source<'_>,
-        recipe: Recipe,
+        recipe: &Recipe,
+        limits: Option<Limits>,
         before: &Cutting,
     ) -> Result<(Choice, Option<Trials>), Failure> {
         if source.vocabulary.is_some() {
             self.enough(before)?;
         }
         let demand = self.demand(source, before.counts.clone())?;
-        if let Some((size, loss)) = recipe.limits {
-            let limits = Limits {
-                bytes: size.map(|size| size.of(source.open.size_bytes)),
-                loss,
-            };
-            let quants = if recipe.tries_types {
-                trial::quants(source)
-            } else {
-                vec![None]
-            };
-            let (choice, trials) = self.search(source, recipe.vocab, &demand, &quants, limits)?;
+        if let Some(limits) = limits {
+            let (choice, trials) = self.search(source, recipe, &demand, limits)?;
             return Ok((choice, Some(trials)));
         }
         let kept = match (source.vocabulary, recipe.vocab) {
             (Some(vocabulary), Vocab::Prune(budget)) => Some(vocabulary.choose(&demand, budget)?),
             _ => None,
         };
+        let out = match &recipe.depth {
+            Depth::These(layers) => layers.clone(),
+            _ => Vec::new(),
+        };
         let quant = recipe.quant;
-        Ok((Choice { kept, quant }, None))
+        let choice = Choice { kept, quant, out };
+        if self.holds_out {
+            let (choice, trials) = self.leave_out(source, &recipe.depth, choice)?;
+            return Ok((choice, Some(trials)));
+        }
+        Ok((choice, None))
     }
 
     /// The model of a choice, with weights stored anew where that is a part of it.
@@ -374,6 +444,7 @@ impl Shop {
         let mut rewrite = source.copy();
         self.store_anew(choice.quant, source, &mut rewrite)?;
         source.prune(&mut rewrite, choice.kept.as_deref())?;
+        source.leave_out(&mut rewrite, &choice.out)?;
         Ok(rewrite)
     }
 
@@ -394,104 +465,6 @@ impl Shop {
         }
         Ok(())
     }
-
-    /// Writes the new model beside its place in the store.
-    fn write(
-        &mut self,
-        rewrite: &Rewrite,
-        open: &OpenModel,
-        installing: &mut Installing,
-    ) -> Result<(), Failure> {
-        let size = rewrite.size();
-        installing.announce(Some(size), 0)?;
-        self.meter.stage("writing", size);
-        let (meter, interrupt) = (&mut self.meter, &self.interrupt);
-        write_out(rewrite, open, interrupt, |bytes| {
-            installing.add(bytes)?;
-            meter.advance(bytes.len() as u64);
-            Ok(())
-        })
-    }
-
-    /// Reads the new file back, and has the engine load it and make tokens of the corpus.
-    fn check(
-        &mut self,
-        rewrite: &Rewrite,
-        open: &OpenModel,
-        installing: &Installing,
-    ) -> Result<(Header, Cutting, Option<Sha256>), Failure> {
-        let written = installing.read_back()?;
-        self.meter.stage("reading back", rewrite.size());
-        let (meter, interrupt) = (&mut self.meter, &self.interrupt);
-        let same = rewrite.compare(&open.file, &written, |bytes| {
-            meter.advance(bytes);
-            interrupt.check().map_err(std::io::Error::other)
-        });
-        self.interrupt.check()?;
-        same.map_err(|error| {
-            Failure::new(format!("the new model was not written well: {error}"))
-                .hint("The disk may be failing.")
-        })?;
-        let header = Header::read(&written, rewrite.size())
-            .map_err(|error| Failure::new(format!("the new model is none: {error}")))?;
-        let tokens = header.vocabulary as usize;
-        let (cutting, digest) = self.cut("trying the new model", &written, tokens)?;
-        Ok((header, cutting, digest))
-    }
-}
-
-/// Hands all bytes of a model to `put`, piece by piece, until Ctrl-C.
-fn write_out(
-    rewrite: &Rewrite,
-    open: &OpenModel,
-    interrupt: &Interrupt,
-    mut put: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let written = rewrite.write(&open.file, |bytes| {
-        interrupt.check()?;
-        put(bytes)
-    });
-    written.map_err(|error| match error {
-        RewriteError::Sink(failure) => failure,
-        RewriteError::Source(error) => {
-            Failure::io(&format!("{} cannot be read", open.name), &error)
-        }
-    })
-}
-
-/// Begins to install, first of all, as the name may be taken; it is held until the end.
-fn begin(
-    source: &ModelName,
-    out: &ModelName,
-    licence: Option<String>,
-    place: &Place<'_>,
-) -> Result<Installing, Failure> {
-    let provenance = Provenance {
-        origin: format!("made of {source} by hob models shrink"),
-        licence,
-    };
-    let begun = place.store.install(out, provenance, Expected::default());
-    let mut installing = begun.map_err(|error| match error {
-        StoreError::AlreadyInstalled { .. } | StoreError::Foreign(_) => {
-            Failure::from(error).hint("Give the new model another name with --out.")
-        }
-        other => other.into(),
-    })?;
-    installing.restart()?;
-    Ok(installing)
-}
-
-/// Whether the new model writes the corpus, which must be the same still, as the old one did.
-fn writes_the_same([before, after]: [&Cutting; 2], same_corpus: bool) -> Result<(), Failure> {
-    if !same_corpus {
-        return Err(Failure::new("the corpus changed while it was read"));
-    }
-    if after.exact < before.exact {
-        return Err(Failure::new(
-            "the new model does not write the corpus as the old one did, and was thrown away",
-        ));
-    }
-    Ok(())
 }
 
 impl From<SurgeryError> for Failure {

@@ -8,7 +8,7 @@
 use hob_ipc::passages::{Cut, Piece};
 use hob_models::surgery::Demand;
 
-use super::trial::parted;
+use super::yardstick::parted;
 use super::{Shop, Source};
 use crate::engine::Engine;
 use crate::failure::Failure;

@@ -40,7 +40,7 @@ impl Shop {
     pub(super) fn weigh(
         &mut self,
         source: &Source<'_>,
-        recipe: Recipe,
+        recipe: &Recipe,
     ) -> Result<Option<Importance>, Failure> {
         let of_use = if recipe.limits.is_some() && recipe.tries_types {
             let tried = trial::quants(source).into_iter();
@@ -84,13 +84,17 @@ impl Shop {
     }
 
     /// What is done by a choice, for a model's lineage.
-    pub(super) fn steps(&self, choice: &Choice, all: usize) -> Vec<String> {
+    pub(super) fn steps(&self, choice: &Choice, all: usize, layers: u32) -> Vec<String> {
         let known = self.importance.as_ref().filter(|_| makes_use(choice.quant));
         let weighed = known.map(|known| {
             let tokens = known.tokens();
             format!("weights rounded by what matters for {tokens} tokens of the corpus")
         });
-        choice.steps(all).into_iter().chain(weighed).collect()
+        choice
+            .steps(all, layers)
+            .into_iter()
+            .chain(weighed)
+            .collect()
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use hob_ipc::quantize::Scheme;
-use hob_models::store::Loss;
 use serde_json::{Value, json};
 
 use super::Made;
+use super::depth::{self, Greedy, Without};
 use super::search::Tried;
+use super::trial::Trials;
 use crate::clean::{clean, clean_line};
 use crate::failure::Failure;
 use crate::models::Place;
@@ -60,6 +61,10 @@ fn lines(made: &Made, corpus: &Corpus) -> (Vec<Line>, Vec<Line>) {
 pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Result<(), Failure> {
     let (files, samples) = lines(made, corpus);
     let manifest = &made.installed.manifest;
+    let layers = made
+        .trials
+        .as_ref()
+        .and_then(|trials| trials.layers.as_ref());
     if place.json {
         let list = |lines: &[Line]| lines.iter().map(Line::json).collect::<Vec<_>>();
         let object = json!({
@@ -69,6 +74,11 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
             "size_bytes": manifest.size_bytes,
             "vocabulary_before": made.tokens.0,
             "vocabulary": made.tokens.1,
+            "layers_before": made.layers.0,
+            "layers": made.layers.1,
+            "layers_left_out": made.out,
+            "layers_alone": layers.map_or(Vec::new(), |greedy| list_of(greedy.alone())),
+            "layers_one_after_another": layers.map_or(Vec::new(), |greedy| list_of(greedy.gone())),
             "types_bytes_before": made.types[0],
             "types_bytes": made.types[1],
             "parameters": manifest.parameters,
@@ -89,6 +99,10 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     if fewer {
         told.push(format!(", {after} tokens instead of {before}"));
     }
+    if !made.out.is_empty() {
+        let (all, out) = (made.layers.0, depth::named(&made.out));
+        told.push(format!(", without layers {out} of {all}"));
+    }
     told.push(".\n".to_owned());
     if made.types[0] != made.types[1] {
         let [before, now] = made.types.each_ref().map(types);
@@ -100,7 +114,10 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
         told.push(format!("Its licence is that of its source: {id}.\n"));
     }
     if let Some(trials) = &made.trials {
-        told.push(lost(&trials.tried, &trials.loss));
+        told.push(lost(trials));
+    }
+    if let Some(greedy) = layers {
+        told.push(costs(greedy, &made.out));
     }
     if fewer {
         told.push(format!("\n{}", table(&files, &samples)));
@@ -118,6 +135,7 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
 fn tried_json(tried: &Tried) -> Value {
     json!({
         "tokens": tried.candidate.tokens,
+        "layers_left_out": tried.candidate.layers_out,
         "embedding": tried.candidate.embedding.map(Scheme::as_str),
         "size_bytes": tried.candidate.bytes,
         "loss": tried.loss,
@@ -125,32 +143,73 @@ fn tried_json(tried: &Tried) -> Value {
     })
 }
 
+fn list_of(layers: &[Without]) -> Vec<Value> {
+    let one = |without: &Without| {
+        json!({
+            "layer": without.layer,
+            "loss": without.loss,
+            "error_95": without.error,
+        })
+    };
+    layers.iter().map(one).collect()
+}
+
+/// A share in percent, with its error.
+fn percent(share: f64, error: Option<f64>) -> String {
+    let error = error.map_or_else(String::new, |error| format!(" ±{:.2}", error * 100.0));
+    format!("{:+.2}{error}", share * 100.0)
+}
+
 /// What was tried, and what the model that was made loses.
-fn lost(tried: &[Tried], loss: &Loss) -> String {
-    let percent = |points: f64| points / 100.0;
-    let error = loss.error_basis_points.map_or_else(String::new, |error| {
-        format!(" ±{:.2}", percent(f64::from(error)))
-    });
-    let mut table = Table::new(["TRIED", "TOKENS", "THEIR TABLE", "LOSS, %"]);
-    for one in tried {
-        let error = one
-            .error
-            .map_or_else(String::new, |error| format!(" ±{:.2}", error * 100.0));
+fn lost(trials: &Trials) -> String {
+    let loss = &trials.loss;
+    let share = |points: f64| points / 10_000.0;
+    let more = share(f64::from(loss.basis_points));
+    let error = loss.error_basis_points.map(|e| share(f64::from(e)));
+    let beyond = match trials.most {
+        Some(most) if more > most => format!(
+            " That is more than the {:.2} % allowed: by the text that chose it, it loses less.",
+            most * 100.0
+        ),
+        _ => String::new(),
+    };
+    let told = format!(
+        "It takes {} % bits for each byte of text that neither made nor chose it ({} of the corpus's ends; \
+         fewer is better).{beyond}\n",
+        percent(more, error),
+        bytes(loss.bytes)
+    );
+    if trials.tried.is_empty() {
+        return told;
+    }
+    let mut table = Table::new(["TRIED", "TOKENS", "THEIR TABLE", "LAYERS OUT", "LOSS, %"]);
+    for one in &trials.tried {
         let kind = one.candidate.embedding.map_or("as before", Scheme::as_str);
         table.add([
             bytes(one.candidate.bytes),
             one.candidate.tokens.to_string(),
             kind.to_owned(),
-            format!("{:+.2}{error}", one.loss * 100.0),
+            one.candidate.layers_out.to_string(),
+            percent(one.loss, one.error),
         ]);
     }
-    format!(
-        "It takes {:+.2} %{error} bits for each byte of text that it was not made for ({} of the corpus's \
-         ends; fewer is better).\n\n{}",
-        percent(f64::from(loss.basis_points)),
-        bytes(loss.bytes),
-        table.text(&[0, 1, 3])
-    )
+    format!("{told}\n{}", table.text(&[0, 1, 3, 4]))
+}
+
+/// What each layer costs, the cheapest first.
+fn costs(greedy: &Greedy, out: &[u32]) -> String {
+    let mut table = Table::new(["LAYER", "LOSS WITHOUT IT, %", ""]);
+    let mut alone: Vec<&Without> = greedy.alone().iter().collect();
+    alone.sort_by(|one, other| one.loss.total_cmp(&other.loss));
+    for one in alone {
+        let gone = greedy.gone().iter().find(|gone| gone.layer == one.layer);
+        let gone = gone.filter(|gone| out.contains(&gone.layer));
+        let gone = gone.map_or_else(String::new, |gone| {
+            format!("left out: {} by then", percent(gone.loss, gone.error))
+        });
+        table.add([one.layer.to_string(), percent(one.loss, one.error), gone]);
+    }
+    format!("\n{}", table.text(&[0, 1]))
 }
 
 /// `Q5_0 (120 MB), F32 (1 MB)`, the most first.

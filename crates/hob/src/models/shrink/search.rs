@@ -89,6 +89,8 @@ pub(super) struct Candidate {
     pub(super) tokens: usize,
     /// How their table is stored; `None` for as it is.
     pub(super) embedding: Option<Scheme>,
+    /// Layers that are left out.
+    pub(super) layers_out: usize,
     /// The model's bytes; with another type of table, some hundred fewer perhaps.
     pub(super) bytes: u64,
 }
@@ -125,13 +127,7 @@ impl Search {
         if let Some(most) = limits.bytes {
             candidates.retain(|candidate| candidate.bytes <= most);
             if candidates.is_empty() {
-                return Err(Failure::new(format!(
-                    "no smaller model has {} or less: the smallest that can be made has {smallest} bytes \
-                     ({})",
-                    bytes(most),
-                    bytes(smallest)
-                ))
-                .hint("Allow more with --max-size, or begin with a smaller model."));
+                return Err(too_large(most, smallest, ""));
             }
         }
         if limits.loss.is_none() {
@@ -211,6 +207,16 @@ impl Search {
     }
 }
 
+/// That the smallest model has more bytes than the most that are allowed.
+pub(super) fn too_large(most: u64, smallest: u64, about: &str) -> Failure {
+    Failure::new(format!(
+        "no smaller model has {} or less: the smallest that can be made has {about}{smallest} bytes ({})",
+        bytes(most),
+        bytes(smallest)
+    ))
+    .hint("Allow more with --max-size, or begin with a smaller model.")
+}
+
 /// Of each type the largest.
 fn largest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
@@ -241,6 +247,7 @@ mod tests {
             .map(|(bytes, embedding)| Candidate {
                 tokens: usize::try_from(*bytes).unwrap(),
                 embedding,
+                layers_out: 0,
                 bytes: *bytes,
             })
             .collect()

@@ -14,13 +14,16 @@ use hob_models::store::{Installing, OpenModel};
 
 use super::quant::{self, Quant};
 use super::{Shop, Source, write_out};
-use crate::engine::{Engine, Order};
+use crate::engine::{Engine, EngineError, Order};
 use crate::failure::Failure;
 
 /// The file type that a header tells.
 const FILE_TYPE: &str = "general.file_type";
 /// `GGML_QNT_VERSION` of ggml.h: the format of blocks.
 const QUANTIZATION_VERSION: (&str, u32) = ("general.quantization_version", 2);
+
+/// What a stream of libstdc++ says when a write fails (`ios_base::failure`).
+const WRITE_FAILED: &str = "iostream error";
 
 /// A model with its weights stored anew, in a file without a name.
 struct Anew {
@@ -100,12 +103,27 @@ impl Shop {
         };
         self.meter.stage("storing weights anew", expected);
         let (meter, mut seen) = (&mut self.meter, 0);
-        Engine::quantize(source, &target, order, &self.interrupt, |bytes| {
+        let done = Engine::quantize(source, &target, order, &self.interrupt, |bytes| {
             let bytes = bytes.min(expected);
             meter.advance(bytes.saturating_sub(seen));
             seen = bytes.max(seen);
-        })?;
+        });
+        done.map_err(|error| unwritten(error, installing, expected - seen))?;
         Anew::read(target)
+    }
+}
+
+/// Why weights were not stored, as llama.cpp says no more of a write that failed than that.
+fn unwritten(error: EngineError, installing: &Installing, missing: u64) -> Failure {
+    match error {
+        EngineError::Failed(words) if words.contains(WRITE_FAILED) => {
+            match installing.announce(Some(missing), 0) {
+                Err(full) => full.into(),
+                Ok(()) => Failure::new("the new weights cannot be written")
+                    .hint("Files may not be so long here (`ulimit -f`), or the disk was full."),
+            }
+        }
+        other => other.into(),
     }
 }
 
@@ -127,5 +145,36 @@ impl Anew {
         Err(Failure::new(format!(
             "what the engine wrote has no `{name}` of the same size"
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use hob_models::ModelName;
+    use hob_models::store::{Expected, Provenance, Store};
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_failed_is_told_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let provenance = Provenance {
+            origin: "a test".to_owned(),
+            licence: None,
+        };
+        let store = Store::open(folder.path().to_owned());
+        let name = ModelName::new("x").unwrap();
+        let installing = store.install(&name, provenance, Expected::default());
+        let installing = installing.unwrap();
+        let failed = || EngineError::Failed(format!("basic_ios::clear: {WRITE_FAILED}"));
+        let full = unwritten(failed(), &installing, 1 << 60);
+        assert!(full.message.contains("free"), "{full}");
+        let short = unwritten(failed(), &installing, 1);
+        assert!(short.message.contains("cannot be written"), "{short}");
+        let other = EngineError::Failed("imatrix".to_owned());
+        let other = unwritten(other, &installing, 1 << 60);
+        assert!(other.message.contains("imatrix"), "{other}");
     }
 }
