@@ -75,7 +75,7 @@ fn the_cheapest_layers_go_and_what_was_measured_is_kept() {
     );
     assert_eq!(numbers(&one["layers_alone"]), [0, 1, 2, 3]);
     let gone = &one["layers_one_after_another"];
-    let mut out = numbers(gone);
+    let out = numbers(gone);
     let losses = |list: &Value| -> Vec<f64> {
         let list = list.as_array().unwrap().iter();
         list.map(|one| one["loss"].as_f64().unwrap()).collect()
@@ -84,10 +84,8 @@ fn the_cheapest_layers_go_and_what_was_measured_is_kept() {
     let alone = losses(&one["layers_alone"]);
     let least = alone.iter().copied().min_by(f64::total_cmp).unwrap();
     assert!((losses(gone)[0] - least).abs() < 1e-12, "{one}");
-    out.sort_unstable();
     let left_out: Vec<u64> = serde_json::from_value(one["layers_left_out"].clone()).unwrap();
     assert_eq!(left_out, out);
-    // A fifth of the weights beside the table of tokens is a layer's.
     assert!(
         one["size_bytes"].as_u64() < one["size_bytes_before"].as_u64(),
         "{one}"
@@ -113,7 +111,7 @@ fn the_cheapest_layers_go_and_what_was_measured_is_kept() {
     }
     assert_eq!(one["lineage"]["loss"], two["lineage"]["loss"]);
 
-    // Within a size that takes one layer, the search leaves out the first of these.
+    // Within a size that takes a layer, the search leaves out the first of these.
     let most = two["size_bytes_before"].as_u64().unwrap() - 1;
     let limit = most.to_string();
     let within = [
@@ -129,7 +127,8 @@ fn the_cheapest_layers_go_and_what_was_measured_is_kept() {
         &[&within[..], &["--out", "three", "--json"]].concat(),
     ));
     assert!(three["size_bytes"].as_u64().unwrap() <= most, "{three}");
-    assert_eq!(three["layers"], 3, "{three}");
+    // One at least, and more only where that loses less.
+    assert!(three["layers"].as_u64().unwrap() < 4, "{three}");
     assert_eq!(three["layers_left_out"][0], gone[0]["layer"], "{three}");
 
     // For people, too.
