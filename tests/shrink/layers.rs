@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use hob_e2e::{Setup, TEST_MODEL, binary, refused};
+use hob_e2e::{Setup, binary, refused};
 use serde_json::Value;
 
 use super::{corpus, files, hob, run, untouched};

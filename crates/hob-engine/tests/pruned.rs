@@ -65,10 +65,12 @@ fn pair(path: &Path, budget: Budget) -> Pair {
     let before = Words::new(load(source.try_clone().unwrap()));
     let mut demand = Demand {
         seen: vec![0; vocabulary.len()],
-        expected: Vec::new(),
+        weights: vec![0.0; vocabulary.len()],
     };
     for token in before.plain(CORPUS) {
-        demand.seen[usize::try_from(token).unwrap()] += 1;
+        let token = usize::try_from(token).unwrap();
+        demand.seen[token] += 1;
+        demand.weights[token] += 1.0;
     }
     let kept = vocabulary.choose(&demand, budget).unwrap();
     let mut file = tempfile::tempfile().unwrap();

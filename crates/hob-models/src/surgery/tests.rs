@@ -128,7 +128,7 @@ fn byte_pairs() -> Words {
 
 fn chosen(
     words: &Words,
-    counts: &[(Token, u64)],
+    counts: &[(Token, u32)],
     budget: Budget,
 ) -> Result<Vec<String>, SurgeryError> {
     let whole = document(&words.sample().bytes());
@@ -137,10 +137,9 @@ fn chosen(
     for (token, count) in counts {
         all[*token as usize] = *count;
     }
-    let demand = Demand {
-        seen: all,
-        expected: Vec::new(),
-    };
+    let weights = all.iter().map(|count| f64::from(*count)).collect();
+    let seen = all.into_iter().map(u64::from).collect();
+    let demand = Demand { seen, weights };
     let kept = vocabulary.choose(&demand, budget)?;
     let name =
         |token: &Token| String::from_utf8_lossy(&words.tokens[*token as usize].0).into_owned();
@@ -167,30 +166,26 @@ fn a_token_stays_with_all_that_it_is_joined_of() {
 }
 
 #[test]
-fn what_was_expected_counts_less_than_what_came_up() {
+fn what_counts_most_stays_first_also_if_it_did_not_come_up() {
     let words = byte_pairs();
     let whole = document(&words.sample().bytes());
     let vocabulary = Vocabulary::read(&whole).unwrap();
-    let choose = |seen: &[(usize, u64)], expected: &[(usize, f64)], budget| {
+    let choose = |weights: &[(usize, f64)], tokens| {
         let mut demand = Demand {
             seen: vec![0; 27],
-            expected: vec![0.0; 27],
+            weights: vec![0.0; 27],
         };
-        for (at, count) in seen {
-            demand.seen[*at] = *count;
+        for (at, weight) in weights {
+            demand.weights[*at] = *weight;
         }
-        for (at, sum) in expected {
-            demand.expected[*at] = *sum;
-        }
-        vocabulary.choose(&demand, budget).unwrap()
+        vocabulary.choose(&demand, Budget::Tokens(tokens)).unwrap()
     };
-    let (ab, cd) = (22, 23);
-    let one = Budget::Tokens(23);
-    assert!(choose(&[(cd, 1)], &[(ab, 3.0)], one).contains(&23));
-    assert!(choose(&[(cd, 1)], &[(ab, 4.0)], one).contains(&22));
-    // Behind what came up once, what was expected goes before what was learned first.
-    let two = Budget::Tokens(24);
-    assert!(choose(&[(ab, 1)], &[(25, 0.2)], two).contains(&25));
+    let (ab, cd, ef) = (22, 23, 25);
+    assert!(choose(&[(cd, 1.0), (ab, 0.9)], 23).contains(&23));
+    assert!(choose(&[(cd, 1.0), (ab, 1.1)], 23).contains(&22));
+    // What counts little goes before what was learned first.
+    assert!(choose(&[(ab, 1.0), (ef, 0.2)], 24).contains(&25));
+    assert!(choose(&[(cd, 1.0), (ab, f64::NAN)], 23).contains(&23));
 }
 
 #[test]
@@ -434,10 +429,9 @@ fn cuts_alike(words: &Words, counts: &[u64], room: usize, texts: &[String]) {
         .cycle()
         .take(vocabulary.len())
         .collect();
+    let weights = counts.iter().rev();
     let demand = Demand {
-        expected: counts
-            .iter()
-            .rev()
+        weights: weights
             .map(|count| f64::from(u8::try_from(*count).unwrap()))
             .collect(),
         seen: counts,

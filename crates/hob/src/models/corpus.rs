@@ -55,6 +55,11 @@ impl Corpus {
         &self.files
     }
 
+    /// Bytes of each file, when it was looked at.
+    pub(super) fn lengths(&self) -> &[u64] {
+        &self.lengths
+    }
+
     /// Bytes of all files, when they were looked at.
     pub(super) fn bytes(&self) -> u64 {
         self.lengths.iter().sum()

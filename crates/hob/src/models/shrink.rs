@@ -24,6 +24,7 @@ use crate::kept::Kept;
 use crate::render::bytes;
 use cutting::Cutting;
 use depth::Depth;
+use excerpts::Excerpt;
 use importance::Weighing;
 use making::{begin, write_out, writes_the_same};
 use quant::Quant;
@@ -304,7 +305,7 @@ struct Shop {
     /// That text.
     held_out: Vec<String>,
     /// Parts of the rest.
-    excerpts: Vec<String>,
+    excerpts: Vec<Excerpt>,
     /// Which weights matter, once that is known.
     importance: Option<Importance>,
     /// What was measured before, where that is looked for.
@@ -417,7 +418,7 @@ impl Shop {
         if source.vocabulary.is_some() {
             self.enough(before)?;
         }
-        let demand = self.demand(source, before.counts.clone())?;
+        let demand = self.demand(source, before)?;
         if let Some(limits) = limits {
             let (choice, trials) = self.search(source, recipe, &demand, limits)?;
             return Ok((choice, Some(trials)));

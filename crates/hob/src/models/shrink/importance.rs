@@ -66,7 +66,7 @@ impl Shop {
             ));
             return Ok(None);
         }
-        let text = self.excerpts.concat();
+        let text: String = self.excerpts.iter().map(|e| e.text.as_str()).collect();
         let window = source.document.header().n_ctx_train.min(WINDOW);
         self.meter.share("finding which weights matter", 1);
         let (meter, mut begun) = (&mut self.meter, false);
