@@ -50,7 +50,8 @@ const READ: &[&str] = &[
 /// The first step: `nodes` can be opened, some files read, and nothing else.
 ///
 /// # Errors
-/// The first [`LayerError`], if `policy` is `Required`.
+/// The first [`LayerError`], if `policy` is `Required`; that of Landlock also if it is `Degraded`, as nothing
+/// else tells a node from a file that this user may write.
 pub fn enter(policy: SandboxPolicy, nodes: &[PathBuf]) -> Result<Vec<String>, LayerError> {
     let mut layers = Layers::new(policy);
     layers.add("one-thread", || limits::one_thread().map(|()| None))?;
@@ -59,9 +60,12 @@ pub fn enter(policy: SandboxPolicy, nodes: &[PathBuf]) -> Result<Vec<String>, La
             .map(|()| None)
             .map_err(|error| LayerError::new("no-new-privs", error))
     })?;
-    layers.add("landlock", || {
-        landlock::deny_but(nodes, READ).map(|layer| Some(format!("{layer}-gpu")))
-    })?;
+    let landlock = || landlock::deny_but(nodes, READ).map(|layer| format!("{layer}-gpu"));
+    if policy == SandboxPolicy::Degraded {
+        layers.in_force.push(landlock()?);
+    } else {
+        layers.add("landlock", || landlock().map(Some))?;
+    }
     Ok(layers.in_force)
 }
 
