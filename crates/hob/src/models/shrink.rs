@@ -30,6 +30,7 @@ use making::{begin, write_out, writes_the_same};
 use quant::Quant;
 use search::{Limits, Size};
 use trial::Trials;
+use yardstick::Yardstick;
 
 mod cutting;
 mod depth;
@@ -417,6 +418,10 @@ impl Shop {
     ) -> Result<(Choice, Option<Trials>), Failure> {
         if source.vocabulary.is_some() {
             self.enough(before)?;
+        }
+        if self.holds_out {
+            // What is too short to measure on is refused before the model reads any of it.
+            Yardstick::of(&self.held_out)?;
         }
         let demand = self.demand(source, before)?;
         if let Some(limits) = limits {
