@@ -439,3 +439,49 @@ fn abstention_is_verified_on_what_was_left_out() {
         .join(format!("{TEST_MODEL}.fairness.json"));
     assert!(!card.exists());
 }
+
+#[test]
+fn a_control_vector_is_verified_on_what_was_left_out() {
+    let setup = Setup::own();
+    let questions = Questions::new(&setup).bbq(&["Shoes", "Boots"]);
+    let text_file = setup.home().join("ordinary.txt");
+    let sentences = "The river rose in spring, and the mill by the bridge ran day and night. In autumn the \
+                     water was low; then the miller mended his nets, and told the children of the sea.\n";
+    let steer = |text: &str| {
+        fs::write(&text_file, text).unwrap();
+        let file = text_file.to_str().unwrap();
+        let arguments = ["mitigate", "--json", "--control-vector", "--text", file];
+        run(&setup, &arguments, &questions)
+    };
+    let unnamed = run(&setup, &["mitigate", "--control-vector"], &questions);
+    assert_eq!(unnamed.status.code(), Some(2), "{unnamed:?}");
+    let short = steer(sentences);
+    assert_eq!(short.status.code(), Some(1), "{short:?}");
+    assert!(text(&short.stderr).contains("too short"), "{short:?}");
+    let output = steer(&sentences.repeat(60));
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let vectors = &report["control_vector"];
+    let outcomes = vectors["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 2);
+    for outcome in outcomes {
+        let chosen = outcome["chosen"].as_array().unwrap();
+        let names: Vec<_> = chosen.iter().map(|one| one[0].as_str().unwrap()).collect();
+        assert_eq!(names, ["Boots", "Shoes"]);
+        for (_, chosen) in chosen.iter().map(|one| (&one[0], &one[1])) {
+            let loss = chosen["text_loss"].as_f64();
+            assert!(chosen.is_null() || loss.unwrap() <= 0.01, "{chosen}");
+        }
+        let right = outcome["after"][1]["value"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&right), "{outcome}");
+    }
+    // What was measured is not measured again, and nothing was put beside the model.
+    let before = lines(&kept(&setup));
+    let again = steer(&sentences.repeat(60));
+    assert_eq!(again.stdout, output.stdout);
+    assert_eq!(lines(&kept(&setup)), before);
+    let card = setup
+        .models_dir()
+        .join(format!("{TEST_MODEL}.fairness.json"));
+    assert!(!card.exists());
+}

@@ -13,6 +13,7 @@ use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
 use hob_ipc::passages::{OpenText, ReadText};
+use hob_ipc::residual::ReadResidual;
 use hob_ipc::score::Score;
 use hob_ipc::tokens::Tokenize;
 
@@ -37,6 +38,8 @@ pub enum Inbound {
     OpenText(OpenText, io::Result<String>),
     /// Read on in it; with the memory for scores, if one came along.
     ReadText(ReadText, Option<OwnedFd>),
+    /// Read the residual stream into this memory.
+    ReadResidual(Box<ReadResidual>, OwnedFd),
     /// Stop a request.
     Cancel(RequestId),
     /// Keep a prefix; with its state, if one came along.

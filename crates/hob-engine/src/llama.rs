@@ -35,9 +35,12 @@ use crate::text;
 
 mod alphabet;
 mod embedding;
+mod residual;
 
 pub use alphabet::alphabet;
 use embedding::Embeddings;
+use residual::Residuals;
+pub use residual::Steering;
 
 /// Most tokens in one step. Prefill gains nothing from more on a board's processor, and
 /// memory for intermediate results grows with it.
@@ -204,12 +207,13 @@ pub struct Llama<'m> {
     window: u32,
     ready: Ready,
     embeddings: Embeddings<'m>,
+    residuals: Residuals<'m>,
     grammars: Option<Compiler>,
 }
 
 impl<'m> Llama<'m> {
     /// Makes room for `load.parallel` sequences of `load.n_ctx` tokens, in steps that `watch` looks
-    /// at.
+    /// at and `steering` changes.
     ///
     /// # Errors
     /// [`LoadError`]: too little memory, a template that does not compile, or a model that was
@@ -219,6 +223,7 @@ impl<'m> Llama<'m> {
         model: &'m LlamaModel,
         load: &Load,
         threads: u32,
+        steering: Option<&Steering>,
         watch: raw::Watch,
     ) -> Result<Self, LoadError> {
         let words = Words::new(model);
@@ -230,7 +235,15 @@ impl<'m> Llama<'m> {
             return Err(LoadError::new(LoadFailure::Model, message));
         }
         let embeddings = Embeddings::new(backend, model, load, n_ctx, threads, &watch);
-        let context = new_context(backend, model, n_ctx, load, threads, watch)?;
+        let residuals = Residuals::new(backend, model, n_ctx, threads, &watch);
+        let params = params(n_ctx, load, threads)?;
+        let mut params = raw::watched(params, watch);
+        if let Some(steering) = steering {
+            params = raw::residual::hooked(params, steering.hook());
+        }
+        let context = model
+            .new_context(backend, params)
+            .map_err(|_| memory("llama.cpp can't make room for the context"))?;
         let n_batch = N_BATCH.min(context.n_batch());
         let architecture = model
             .meta_val_str("general.architecture")
@@ -244,9 +257,9 @@ impl<'m> Llama<'m> {
             threads,
             parallel: load.parallel,
             kernels: Level::of(&raw::kernel_features()),
-            state_format: state_format(load.kv_type, load.parallel),
+            state_format: state_format(load.kv_type, load.parallel, steering),
         };
-        Ok(Self {
+        let mut llama = Self {
             context,
             batch: LlamaBatch::new(n_batch as usize, 1),
             logits: Vec::new(),
@@ -262,8 +275,13 @@ impl<'m> Llama<'m> {
             window: raw::sliding_window(model),
             ready,
             embeddings,
+            residuals,
             grammars: None,
-        })
+        };
+        if let Some(steering) = steering {
+            llama.try_steering(steering)?;
+        }
+        Ok(llama)
     }
 
     /// The same with a way to compile what answers must be.
@@ -327,14 +345,19 @@ impl<'m> Llama<'m> {
 
 /// What the bytes of a saved state depend on, beside the model's file: whatever changes them, or what
 /// the numbers in them mean, must change this.
-fn state_format(kv_type: KvType, parallel: u32) -> String {
+fn state_format(kv_type: KvType, parallel: u32, steering: Option<&Steering>) -> String {
     let (binding, protocol) = (raw::BINDING_VERSION, hob_ipc::VERSION);
     // Kernels of another level round otherwise.
     let kernels = Level::of(&raw::kernel_features()).map_or(std::env::consts::ARCH, Level::as_str);
     // Flash attention, which lays values out otherwise, follows from model and processor.
     let kv_type = kv_type.as_str();
     // The state of one sequence names the number of all, and llama.cpp refuses another.
-    format!("binding {binding}, protocol {protocol}, {kernels}, kv {kv_type}, of {parallel}")
+    let format =
+        format!("binding {binding}, protocol {protocol}, {kernels}, kv {kv_type}, of {parallel}");
+    match steering {
+        None => format,
+        Some(steering) => format!("{format}, control {:016x}", steering.digest()),
+    }
 }
 
 fn compile_template(
@@ -356,15 +379,11 @@ fn compile_template(
     .map_err(|error| LoadError::new(LoadFailure::Template, error))
 }
 
-fn new_context<'m>(
-    backend: &LlamaBackend,
-    model: &'m LlamaModel,
-    n_ctx: u32,
-    load: &Load,
-    threads: u32,
-    watch: raw::Watch,
-) -> Result<LlamaContext<'m>, LoadError> {
-    let memory = |message: &str| LoadError::new(LoadFailure::Memory, message);
+fn memory(message: &str) -> LoadError {
+    LoadError::new(LoadFailure::Memory, message)
+}
+
+fn params(n_ctx: u32, load: &Load, threads: u32) -> Result<LlamaContextParams, LoadError> {
     let cells = n_ctx
         .checked_next_multiple_of(256)
         .and_then(|cells| cells.checked_mul(load.parallel))
@@ -392,10 +411,7 @@ fn new_context<'m>(
         .with_n_threads(threads)
         .with_n_threads_batch(threads)
         .with_no_perf(true);
-    let params = raw::watched(params, watch);
-    model
-        .new_context(backend, params)
-        .map_err(|_| memory("llama.cpp can't make room for the context"))
+    Ok(params)
 }
 
 impl Model for Llama<'_> {
@@ -556,6 +572,10 @@ impl Model for Llama<'_> {
     fn compile(&mut self, id: RequestId, wanted: Wanted) -> Result<Compiling, GrammarError> {
         let compiler = self.grammars.as_ref().ok_or(GrammarError::Unsupported)?;
         compiler.begin(id, wanted)
+    }
+
+    fn residual(&mut self, tokens: &[Token]) -> Result<Option<Vec<f32>>, Failure> {
+        self.read_residual(tokens)
     }
 
     fn embedder(&mut self) -> Result<&mut dyn Embedder, Failure> {

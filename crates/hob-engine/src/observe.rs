@@ -103,7 +103,7 @@ pub fn observe(
             true
         },
     )?;
-    let mut llama = Llama::new(backend, &model, &order.load, threads, watch)?;
+    let mut llama = Llama::new(backend, &model, &order.load, threads, None, watch)?;
     let windows = windows(&llama, &text)?;
     let of = slots::count(windows.len());
     let send = |windows| {

@@ -5,6 +5,8 @@
     reason = "the calls below have no safe wrapper; each block says why it is sound"
 )]
 
+pub mod residual;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};

@@ -16,7 +16,7 @@ use llama_cpp_2::model::LlamaModel;
 use crate::gpu::{self, Computing};
 use crate::grammar::compiler::Compiler;
 use crate::inbox::{self, Inbox, Sender};
-use crate::llama::{self, Llama, LoadError};
+use crate::llama::{self, Llama, LoadError, Steering};
 use crate::observe::{self, ObserveError};
 use crate::pulse::Pulse;
 use crate::sandbox::limits::{self, Bounds, LockError};
@@ -132,11 +132,24 @@ fn live(socket: UnixStream, outbox: &Outbox, closed: io::Result<()>) -> Result<(
     let pulse: Arc<Pulse> = Arc::default();
     pulse.set_working(true);
     match handshake.task {
-        Task::Serve { load, model } => {
+        Task::Serve {
+            load,
+            model,
+            control,
+        } => {
             let walls = Walls::of(&load);
             let inside = enter_sandbox(&walls, load.threads, outbox, closed)?;
             let commands = start_threads(socket, handshake.rest, outbox, &pulse)?;
-            load_and_serve(&load, model, &inside, &commands, outbox, &pulse)
+            check_gpu(&load, inside.computing, outbox)?;
+            let model = load_model(&load, model, inside.computing, outbox, &pulse)?;
+            let control = load.control.zip(control);
+            let steering = control.map(|(control, memory)| Steering::read(control, memory, model));
+            let shape = Shape {
+                load: &load,
+                inside: &inside,
+                steering: steering.transpose()?,
+            };
+            serve_model(&shape, model, &commands, outbox, &pulse)
         }
         Task::Quantize {
             order,
@@ -311,17 +324,17 @@ fn check_gpu(load: &Load, computing: Computing, outbox: &Outbox) -> Result<(), S
     Ok(())
 }
 
-fn load_and_serve(
+/// Loads the weights. The process holds one model and ends with it; the thread that compiles grammars may
+/// look at the vocabulary until then.
+fn load_model(
     load: &Load,
     file: OwnedFd,
-    inside: &Inside,
-    commands: &Inbox,
+    computing: Computing,
     outbox: &Outbox,
     pulse: &Arc<Pulse>,
-) -> Result<(), StartError> {
-    check_gpu(load, inside.computing, outbox)?;
+) -> Result<&'static LlamaModel, StartError> {
     let mut reported = None;
-    let model = llama::load(file, load.weights, inside.computing, &mut |percent| {
+    let model = llama::load(file, load.weights, computing, &mut |percent| {
         pulse.advance();
         if reported.is_none_or(|last| percent > last) {
             reported = Some(percent);
@@ -329,25 +342,40 @@ fn load_and_serve(
         }
         true
     })?;
-    // The process holds one model and ends with it; the thread that compiles grammars may look at the
-    // vocabulary until then.
-    let model: &'static LlamaModel = Box::leak(Box::new(model));
+    Ok(Box::leak(Box::new(model)))
+}
+
+/// How a model is served.
+struct Shape<'l> {
+    load: &'l Load,
+    inside: &'l Inside,
+    steering: Option<Steering>,
+}
+
+fn serve_model(
+    shape: &Shape<'_>,
+    model: &'static LlamaModel,
+    commands: &Inbox,
+    outbox: &Outbox,
+    pulse: &Arc<Pulse>,
+) -> Result<(), StartError> {
     let compiler = Compiler::start(move || llama::alphabet(model), commands.own_sender())?;
     let mut llama = Llama::new(
-        &inside.backend,
+        &shape.inside.backend,
         model,
-        load,
-        inside.threads,
+        shape.load,
+        shape.inside.threads,
+        shape.steering.as_ref(),
         raw::Watch {
             interrupt: Arc::clone(commands.interrupt()),
             pulse: Arc::clone(pulse),
             inputs: None,
         },
     )?
-    .on(inside.computing)
+    .on(shape.inside.computing)
     .with_grammars(compiler);
     outbox.send(&EngineEvent::Ready(llama.ready()))?;
     // An error means that hobd is gone, which is the ordinary end.
-    let _ = serve::serve(&mut llama, load.drafts, commands, outbox, pulse);
+    let _ = serve::serve(&mut llama, shape.load.drafts, commands, outbox, pulse);
     Ok(())
 }

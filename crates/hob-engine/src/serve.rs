@@ -32,6 +32,7 @@ mod constrained;
 mod embedding;
 mod passages;
 mod reading;
+mod residual;
 mod scoring;
 mod step;
 mod words;
@@ -195,6 +196,17 @@ pub trait Model {
         Err(GrammarError::Unsupported)
     }
 
+    /// The residual stream behind each layer at the last of these tokens, one layer behind the other;
+    /// `None` if the interrupt was raised meanwhile.
+    ///
+    /// # Errors
+    /// [`FailureCode::Decode`].
+    fn residual(&mut self, tokens: &[Token]) -> Result<Option<Vec<f32>>, Failure> {
+        let _ = tokens;
+        let message = "the layers of this model can't be looked at";
+        Err(Failure::new(FailureCode::Decode, message))
+    }
+
     /// The model as one that makes embeddings: its context for them is made when first asked for.
     ///
     /// # Errors
@@ -356,6 +368,10 @@ impl<M: Model> Server<'_, M> {
             Inbound::ReadText(request, memory) => {
                 self.pause_reading();
                 self.read_text(request, memory)
+            }
+            Inbound::ReadResidual(request, memory) => {
+                self.pause_reading();
+                self.read_residual(*request, &memory)
             }
             Inbound::Cancel(id) => self.cancel(id),
             Inbound::Pin(pin, state) => self.pin(&pin, state),

@@ -77,6 +77,8 @@ pub enum Task {
         load: Load,
         /// The model's open file.
         model: OwnedFd,
+        /// The memory of the control vector that [`Load::control`] tells of.
+        control: Option<OwnedFd>,
     },
     /// Store a model's weights anew.
     Quantize {
@@ -112,9 +114,21 @@ impl Task {
             return Err(HandshakeError::Version { theirs: version });
         }
         match command {
+            Command::Load(load) if load.control.is_some() => {
+                let [model, control] = exactly(descriptors).ok_or_else(|| wrong(2))?;
+                Ok(Self::Serve {
+                    load,
+                    model,
+                    control: Some(control),
+                })
+            }
             Command::Load(load) => {
                 let [model] = exactly(descriptors).ok_or_else(|| wrong(1))?;
-                Ok(Self::Serve { load, model })
+                Ok(Self::Serve {
+                    load,
+                    model,
+                    control: None,
+                })
             }
             Command::Quantize(order) if order.importance.is_empty() => {
                 let [source, target] = exactly(descriptors).ok_or_else(|| wrong(2))?;
@@ -282,7 +296,8 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
         }
         (Command::Unpin { id }, _) => Inbound::Unpin(id),
         (Command::SavePin { id }, Some(memory)) => Inbound::SavePin(id, memory),
-        (Command::SavePin { .. } | Command::OpenText(_), None) => {
+        (Command::ReadResidual(request), Some(memory)) => Inbound::ReadResidual(request, memory),
+        (Command::SavePin { .. } | Command::OpenText(_) | Command::ReadResidual(_), None) => {
             return Err(ReadError::Descriptors);
         }
         (Command::LimitCache { bytes }, _) => Inbound::LimitCache(bytes),

@@ -22,7 +22,7 @@ fn the_pulse_advances_while_a_step_is_computed() {
     let model = llama::load(file, Weights::Mapped, Computing::default(), &mut |_| true).unwrap();
     let watch = Watch::default();
     let pulse = Arc::clone(&watch.pulse);
-    let mut llama = Llama::new(&backend, &model, &driver::load(), 1, watch).unwrap();
+    let mut llama = Llama::new(&backend, &model, &driver::load(), 1, None, watch).unwrap();
     let progress = || match pulse.heartbeat() {
         EngineEvent::Heartbeat { progress, .. } => progress,
         other => panic!("{other:?} is no heartbeat"),

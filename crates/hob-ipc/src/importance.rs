@@ -97,6 +97,7 @@ mod tests {
             drafts: Drafts::Off,
             embeddings: false,
             gpu: None,
+            control: None,
         };
         let matrices = vec![longest; MATRICES_MAX];
         assert!(numbers(&matrices) > NUMBERS_MAX);

@@ -17,6 +17,8 @@
 //!  │◄── Tokenized {id, …}                            │   one each, in their order
 //!  │ OpenText {id, bytes} + its fd, ReadText {id, …} ►│   the same, for how a text is foreseen
 //!  │◄── TextOpened {id, …}, TextRead {id, …}         │   or Failed {id}
+//!  │ ReadResidual {id, …} + memory for it ─────────►│   the same, for what layers hand on
+//!  │◄── ResidualRead {id, …}                         │   or Failed {id}
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
 //!  │ Cancel {id} ──────────────────────────────────►│   for an unknown id: ignored
 //!  │◄── Heartbeat {…}                                │   every second from the start on
@@ -43,6 +45,7 @@ pub mod memory;
 pub mod message;
 pub mod passages;
 pub mod quantize;
+pub mod residual;
 pub mod score;
 pub mod shared;
 pub mod start;
@@ -52,4 +55,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;

@@ -13,6 +13,7 @@ use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
 use crate::passages::{OpenText, ReadText, Scores, TextOpened, TextRead};
 use crate::quantize::Quantize;
+use crate::residual::{Control, ReadResidual, ResidualRead};
 use crate::score::{Score, ScoreFailure, Scored};
 use crate::tokens::{Tokenize, Tokenized};
 
@@ -53,7 +54,8 @@ impl std::fmt::Display for PinId {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Close the sandbox, then load the model whose descriptor comes with this message.
+    /// Close the sandbox, then load the model whose descriptor comes with this message, and with
+    /// [`Load::control`] the vector whose memory's descriptor comes second.
     Load(Load),
     /// Instead of [`Command::Load`]: close the sandbox, then store the weights of the model whose
     /// descriptor comes with this anew, in the file whose descriptor comes second.
@@ -73,6 +75,8 @@ pub enum Command {
     OpenText(OpenText),
     /// Read on in the open text. Where scores are handed over, a descriptor comes with this message.
     ReadText(ReadText),
+    /// Read the residual stream, into the memory whose descriptor comes with this message.
+    ReadResidual(Box<ReadResidual>),
     /// Stop answering a request: it ends with `Failed` and [`FailureCode::Cancelled`], unless it
     /// ended before this arrived.
     Cancel {
@@ -108,7 +112,8 @@ impl Command {
             | Self::Quantize(_)
             | Self::Observe(_)
             | Self::SavePin { .. }
-            | Self::OpenText(_) => true,
+            | Self::OpenText(_)
+            | Self::ReadResidual(_) => true,
             Self::ReadText(read) => read.scores != Scores::Drop,
             Self::Pin(pin) => pin.state_bytes.is_some(),
             Self::Generate(_)
@@ -168,6 +173,8 @@ pub struct Load {
     pub embeddings: bool,
     /// What is to be computed on a GPU; `None` for nothing.
     pub gpu: Option<Offload>,
+    /// What is added to the residual stream of all that is computed, embeddings aside.
+    pub control: Option<Control>,
 }
 
 /// When answers are written by drafts of what may come next, checked several at once.
@@ -430,6 +437,8 @@ pub enum EngineEvent {
     TextOpened(TextOpened),
     /// What a step told of a passage.
     TextRead(TextRead),
+    /// The residual stream was read.
+    ResidualRead(ResidualRead),
     /// An answer is complete.
     Finished(Finished),
     /// A request failed.
@@ -627,6 +636,8 @@ pub enum LoadFailure {
     Quantize,
     /// The text can't be read for what matrices are multiplied with.
     Observe,
+    /// The control vector is none for this model.
+    Control,
 }
 
 /// Why a request failed.

@@ -24,12 +24,14 @@ use crate::interrupt::Interrupt;
 mod observe;
 mod pace;
 mod quantize;
+mod residual;
 mod score;
 mod text;
 
 pub(crate) use observe::Importance;
 pub(crate) use pace::{Footprint, Pace};
 pub(crate) use quantize::Order;
+pub(crate) use residual::Control;
 pub(crate) use text::Foreseen;
 
 /// Another engine, and how it is started; hobd's own variables.
@@ -139,10 +141,28 @@ impl Engine {
         vocabulary: u32,
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
+        Self::load_with(model, vocabulary, None, interrupt)
+    }
+
+    /// The same, with a vector that is added to what its layers hand on.
+    ///
+    /// # Errors
+    /// [`EngineError`], also where it is none for this model.
+    pub(crate) fn load_with(
+        model: &File,
+        vocabulary: u32,
+        control: Option<&Control>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
+        let lost = |error: io::Error| EngineError::Lost(error.to_string());
         let mut engine = Self::start(vocabulary, interrupt)?;
         // llama.cpp reads on from where the file stands, which is one place for all its descriptors.
-        rewind(model).map_err(|error| EngineError::Lost(error.to_string()))?;
-        engine.send_with(&Command::Load(load()), &[model.as_fd()])?;
+        rewind(model).map_err(lost)?;
+        let control = control.map(Control::sealed).transpose().map_err(lost)?;
+        let (control, memory) = control.unzip();
+        let files = std::iter::once(model).chain(memory.as_ref());
+        let descriptors: Vec<_> = files.map(|file| file.as_fd()).collect();
+        engine.send_with(&Command::Load(Load { control, ..load() }), &descriptors)?;
         engine.wait(|event| match event {
             EngineEvent::Ready(_) => Some(Ok(())),
             EngineEvent::LoadFailed { code, message } => {
@@ -365,6 +385,7 @@ fn load() -> Load {
         drafts: Drafts::Off,
         embeddings: false,
         gpu: None,
+        control: None,
         cache_bytes_max: 0,
     }
 }

@@ -4,10 +4,13 @@
 //! the sandboxed engine how likely it finds each answer, and [`kept`] keeps that; [`sets`] counts and
 //! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it, which
 //! [`findings`] reads again.
-//! [`mod@mitigate`] tries what could be done. All but `data`, `measure`, `kept` and the showing are pure.
+//! [`mod@mitigate`] tries what could be done, and [`steering`] chooses control vectors, which are learned from
+//! [`contrast`] and tried by [`control`]. All but `data`, `measure`, `kept`, `control` and the showing are pure.
 
 mod bbq;
 mod card;
+mod contrast;
+mod control;
 mod coreference;
 mod data;
 mod figure;
@@ -17,6 +20,7 @@ mod measure;
 mod mitigate;
 mod question;
 mod sets;
+mod steering;
 mod verdict;
 mod winobias;
 mod winogender;
@@ -32,6 +36,7 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::gate::{Card as KnownCard, Gate};
+use crate::models::ordinary::Ordinary;
 use crate::models::progress::Meter;
 use crate::models::{ModelsOptions, Place, let_others_go_first};
 use crate::output::Output;
@@ -73,11 +78,21 @@ pub(crate) enum FairnessCommand {
     /// Try whether a model can be made to say that it does not know, when it can't
     ///
     /// Fits, on all of BBQ's categories but one, how doubtful a model must be for "unknown" to be taken
-    /// for its answer, and tells how well that does on the one left out. It measures, and changes nothing.
+    /// for its answer, and tells how well that does on the one left out; and the same with control vectors,
+    /// if asked to. It measures, and changes nothing.
     Mitigate {
         /// An installed model [default: the default model]
         #[arg(value_name = "MODEL")]
         model: Option<String>,
+        /// Try control vectors, too: learn how a model's layers tell one kind of answer from another, add that
+        /// to what they hand on, and ask again; half an hour for SmolLM2 on two cores
+        #[arg(long, requires = "text")]
+        control_vector: bool,
+        /// Ordinary UTF-8 text, which a vector may not make more than 1 % harder to foresee; ten kilobytes or
+        /// more
+        #[arg(long, value_name = "FILE", num_args = 1.., requires = "control_vector")]
+        #[arg(value_hint = ValueHint::FilePath)]
+        text: Vec<PathBuf>,
         /// Where the questions are, and how many are asked.
         #[command(flatten)]
         questions: Questions,
@@ -141,8 +156,14 @@ pub(crate) fn run(
             against,
             questions,
         } => audit(model.as_deref(), against.as_deref(), &questions, &mut place),
-        FairnessCommand::Mitigate { model, questions } => {
-            mitigate(model.as_deref(), &questions, &mut place)
+        FairnessCommand::Mitigate {
+            model,
+            control_vector,
+            text,
+            questions,
+        } => {
+            let text = control_vector.then(|| Ordinary::read(&text)).transpose()?;
+            mitigate(model.as_deref(), text.as_ref(), &questions, &mut place)
         }
     }
 }
@@ -225,7 +246,14 @@ fn measure(
     }
     let results =
         Kept::open(&folder, open.sha256, data.sha256, asked.extent.orders).and_then(|mut kept| {
-            measure::run(&interleave(sets), &open, &mut kept, interrupt, &mut meter)
+            measure::run(
+                &interleave(sets),
+                &open,
+                None,
+                &mut kept,
+                interrupt,
+                &mut meter,
+            )
         });
     meter.finish();
     Ok(Measured {
@@ -311,6 +339,7 @@ fn keep(mut card: Card, place: &mut Place<'_>) -> Result<ExitStatus, Failure> {
 
 fn mitigate(
     model: Option<&str>,
+    text: Option<&Ordinary>,
     questions: &Questions,
     place: &mut Place<'_>,
 ) -> Result<ExitStatus, Failure> {
@@ -324,8 +353,44 @@ fn mitigate(
         return Ok(stopped(place));
     }
     let report = mitigate::Report::new(&measured.results.of(&asked.data.bbq));
-    card::show_mitigation(&name, &asked, &report, place)?;
+    let vectors = match text {
+        None => None,
+        Some(text) => match steer(&name, &asked, text, &measured.results, &interrupt, place)? {
+            None => return Ok(stopped(place)),
+            report => report,
+        },
+    };
+    card::show_mitigation(&name, &asked, &report, vectors.as_ref(), place)?;
     Ok(ExitStatus::Success)
+}
+
+/// Tries control vectors; `None` if Ctrl-C ended it.
+fn steer(
+    name: &ModelName,
+    asked: &Asked,
+    text: &Ordinary,
+    unsteered: &Results,
+    interrupt: &Interrupt,
+    place: &Place<'_>,
+) -> Result<Option<steering::Report>, Failure> {
+    let folder = locations::audits_dir().map_err(|error| Failure::new(error.to_string()))?;
+    let mut meter = Meter::new(name.as_str());
+    let open = place
+        .open(name, &mut meter)
+        .inspect_err(|_| meter.finish())?;
+    // Answers are not listed, in no order.
+    let report = Kept::open(&folder, open.sha256, asked.data.sha256, 0).and_then(|kept| {
+        let mut bench = control::Bench {
+            model: &open,
+            kept,
+            text,
+            interrupt,
+            meter: &mut meter,
+        };
+        bench.run(&asked.data.bbq, unsteered)
+    });
+    meter.finish();
+    report
 }
 
 fn stopped(place: &mut Place<'_>) -> ExitStatus {

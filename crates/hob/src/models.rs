@@ -10,6 +10,7 @@ mod fetch;
 pub(crate) mod gate;
 mod keep;
 mod list;
+pub(crate) mod ordinary;
 pub(crate) mod progress;
 mod samples;
 mod show;

@@ -78,6 +78,7 @@ pub(crate) fn load() -> Load {
         embeddings: true,
         gpu: None,
         cache_bytes_max: 0,
+        control: None,
     }
 }
 
@@ -234,7 +235,7 @@ impl Engine {
         (engine, outcome)
     }
 
-    fn wait_until_ready(&mut self) -> Result<Started, (LoadFailure, String)> {
+    pub(crate) fn wait_until_ready(&mut self) -> Result<Started, (LoadFailure, String)> {
         let mut started = Started::default();
         loop {
             match self.next_work() {

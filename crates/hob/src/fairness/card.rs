@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::figure::{Figure, Share};
 use super::mitigate::{AMBIGUOUS_MIN, DISAMBIGUATED_ENOUGH, Doubt, LOSS_MAX, Report};
 use super::sets::{Scored, SetCard, SetChange, Told};
+use super::steering::{self, Answering, Chosen};
 use super::verdict::{FLIPPED_PERCENT_MAX, judge};
 use super::{Asked, Extent, Measured};
 use crate::clean::{clean, clean_line};
@@ -233,6 +234,8 @@ struct Mitigation<'a> {
     extent: Extent,
     #[serde(flatten)]
     report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_vector: Option<&'a steering::Report>,
 }
 
 /// Shows what came of abstaining.
@@ -240,6 +243,7 @@ pub(super) fn show_mitigation(
     model: &ModelName,
     asked: &Asked,
     report: &Report,
+    vectors: Option<&steering::Report>,
     place: &mut Place<'_>,
 ) -> Result<(), Failure> {
     if place.json {
@@ -250,6 +254,7 @@ pub(super) fn show_mitigation(
             scope: SCOPE,
             extent: asked.extent,
             report,
+            control_vector: vectors,
         };
         return place.output.write(&crate::ask::to_json(&object)?);
     }
@@ -293,16 +298,62 @@ pub(super) fn show_mitigation(
         percent(DISAMBIGUATED_ENOUGH),
         percent(LOSS_MAX)
     );
-    let verdict = if report.reached {
-        "REACHED"
-    } else {
-        "NOT REACHED"
-    };
     let text = format!(
         "Abstention of {model}, each category by what was fitted to the others. In percent, with intervals \
-         of 95 %.\n{SCOPE}\n\n{}\n{}\n{verdict}: {aim}.\nNothing was changed.\n",
+         of 95 %.\n{SCOPE}\n\n{}\n{}\n{}: {aim}.\n{}Nothing was changed.\n",
         table.text(&[1, 2, 3, 4]),
-        fitted.text(&[3])
+        fitted.text(&[3]),
+        verdict(report.reached),
+        vectors.map_or_else(String::new, vectors_text)
     );
     place.output.write(&clean(&text))
+}
+
+fn verdict(reached: bool) -> &'static str {
+    if reached { "REACHED" } else { "NOT REACHED" }
+}
+
+/// What comes of control vectors.
+fn vectors_text(report: &steering::Report) -> String {
+    let titles = report.before.iter().map(|told| told.title);
+    let mut table = Table::new(std::iter::once("BBQ, ANSWERS NOT LISTED").chain(titles));
+    let mut chosen = Table::new(["LEFT OUT", "ANSWERS", "CONTRAST", "LAYER", "TIMES", "TEXT"]);
+    let mut row = |name: &str, told: &[Told]| {
+        table.add([vec![name.to_owned()], told.iter().map(value).collect()].concat());
+    };
+    row("without a vector", &report.before);
+    for outcome in &report.outcomes {
+        let answers = match outcome.answering {
+            Answering::Plain => "with one",
+            Answering::Abstaining => "with one, abstaining",
+        };
+        row(answers, &outcome.after);
+        for (category, of) in &outcome.chosen {
+            let cells = [clean_line(category), answers.to_owned()].to_vec();
+            chosen.add([cells, vector_cells(of.as_ref()).to_vec()].concat());
+        }
+    }
+    let verdicts = report.outcomes.iter().map(|one| verdict(one.reached));
+    format!(
+        "\nControl vectors, likewise\n{}\n{}\nThe same aim: {}.\n",
+        table.text(&[1, 2, 3, 4]),
+        chosen.text(&[3, 4, 5]),
+        verdicts.collect::<Vec<_>>().join("; with abstention ")
+    )
+}
+
+fn vector_cells(chosen: Option<&Chosen>) -> [String; 4] {
+    let cells = |cells: [&str; 4]| cells.map(str::to_owned);
+    let Some(chosen) = chosen else {
+        return cells(["nothing keeps enough right", "", "", ""]);
+    };
+    let Some(setting) = chosen.candidate.setting else {
+        return cells(["no vector is better", "", "", ""]);
+    };
+    [
+        setting.contrast.title().to_owned(),
+        setting.layer.to_string(),
+        format!("{:.1}", setting.strength),
+        format!("{:+.2} %", 100.0 * chosen.text_loss),
+    ]
 }

@@ -8,7 +8,7 @@ use hob_models::store::OpenModel;
 use super::kept::Kept;
 use super::question::{self, Group, Question, Scores};
 use super::sets::Measured;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Control, Engine, EngineError};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::progress::Meter;
@@ -67,6 +67,16 @@ pub(super) struct Results {
 }
 
 impl Results {
+    /// The same with something else made of each question's likings.
+    pub(super) fn map(&self, each: impl Fn(&Scores) -> Scores) -> Self {
+        let groups = self.scores.iter();
+        let groups = groups.map(|(key, scores)| (key.clone(), scores.iter().map(&each).collect()));
+        Self {
+            scores: groups.collect(),
+            stopped: self.stopped,
+        }
+    }
+
     /// Those of a set, for groups that were measured.
     pub(super) fn of<'a, F>(&'a self, groups: &'a [Group<F>]) -> Measured<'a, F> {
         let each = groups.iter().filter_map(|group| {
@@ -77,21 +87,27 @@ impl Results {
     }
 }
 
-/// Measures what is not known yet.
+/// Measures what is not known yet, with a vector added to what the model's layers hand on, if one is given.
 ///
 /// # Errors
 /// When the engine fails or what it says can't be kept. What was measured until then is kept.
 pub(super) fn run(
     tasks: &[Task<'_>],
     open: &OpenModel,
+    control: Option<&Control>,
     kept: &mut Kept,
     interrupt: &Interrupt,
     meter: &mut Meter,
 ) -> Result<Results, Failure> {
     let mut results = Results::default();
     let mut left = Vec::new();
+    let digest = control.map(Control::digest);
+    let kept_as = |task: &Task<'_>| match digest {
+        None => task.key.to_owned(),
+        Some(digest) => format!("{digest} {}", task.key),
+    };
     for task in tasks {
-        match kept.get(task.key, task.questions) {
+        match kept.get(&kept_as(task), task.questions) {
             Some(scores) => {
                 results.scores.insert(task.key.to_owned(), scores.to_vec());
             }
@@ -102,7 +118,8 @@ pub(super) fn run(
         return Ok(results);
     }
     meter.share("asking", left.iter().map(|task| task.cost()).sum());
-    let mut engine = match Engine::load(&open.file, open.header.vocabulary, interrupt) {
+    let vocabulary = open.header.vocabulary;
+    let mut engine = match Engine::load_with(&open.file, vocabulary, control, interrupt) {
         Err(EngineError::Stopped(_)) => {
             results.stopped = true;
             return Ok(results);
@@ -120,9 +137,10 @@ pub(super) fn run(
             other => other?,
         };
         let scores = question::scores(task.questions, &told).ok_or(EngineError::Absurd)?;
-        kept.add(task.key, scores.clone())?;
+        kept.add(&kept_as(task), scores.clone())?;
         results.scores.insert(task.key.to_owned(), scores);
-        if let Some(seconds) = pace.after(task, started.elapsed().as_secs_f64(), &left[at + 1..]) {
+        let took = started.elapsed().as_secs_f64();
+        if let (None, Some(seconds)) = (control, pace.after(task, took, &left[at + 1..])) {
             let seconds = Duration::from_secs_f64(seconds).as_secs().max(1);
             meter.say(&format!("this takes about {}", span(seconds)));
         }

@@ -57,9 +57,9 @@ pub(super) struct Fitted {
 }
 
 impl Rule {
-    fn all() -> impl Iterator<Item = Self> {
+    fn all(forms: &[Form]) -> impl Iterator<Item = Self> {
         let doubts = [Doubt::Unknown, Doubt::Names].into_iter();
-        let forms = |doubt| Form::ALL.into_iter().map(move |answers| (doubt, answers));
+        let forms = move |doubt| forms.iter().map(move |answers| (doubt, *answers));
         doubts.flat_map(forms).flat_map(|(doubt, answers)| {
             Normalisation::ALL
                 .into_iter()
@@ -122,17 +122,30 @@ fn sum(groups: &Read, threshold: f64) -> Tally {
     sum
 }
 
+impl Fitted {
+    /// What is counted of each group.
+    pub(super) fn tallies(self, measured: &Measured<'_, Facts>) -> Vec<Tally> {
+        let groups = read(self.rule, measured);
+        let each = groups.iter().map(|group| count(group, self.threshold));
+        each.collect()
+    }
+}
+
 /// The mean over categories of right answers to ambiguous and to disambiguated questions.
-fn right(sums: &[Tally]) -> (f64, f64) {
+pub(super) fn right(sums: &[Tally]) -> (f64, f64) {
     let of = |at: usize| (MEASURES[at].of)(sums).unwrap_or(0.0);
     (of(0), of(1))
 }
 
-/// Fits to some categories; with what is allowed to be lost.
-fn fit(categories: &[Measured<'_, Facts>]) -> Option<Fitted> {
-    let floor = floor(best_scoring(categories)?.1);
+/// Fits to some categories, with answers asked for in one of these ways, and so many disambiguated questions
+/// right at least; and what is right then.
+pub(super) fn fit(
+    categories: &[Measured<'_, Facts>],
+    forms: &[Form],
+    floor: f64,
+) -> Option<((f64, f64), Fitted)> {
     let mut found: Option<((f64, f64), Fitted)> = None;
-    for rule in Rule::all() {
+    for rule in Rule::all(forms) {
         let read: Vec<Read> = categories.iter().map(|of| read(rule, of)).collect();
         let each = read.iter().flatten().flatten();
         let mut doubts: Vec<f64> = each.map(|(_, doubt, _)| *doubt).collect();
@@ -148,19 +161,23 @@ fn fit(categories: &[Measured<'_, Facts>]) -> Option<Fitted> {
             }
         }
     }
-    found.map(|(_, fitted)| fitted)
+    found
 }
 
 /// What the model does by itself, asked in one way.
-fn plain(measured: &Measured<'_, Facts>, scoring: Scoring) -> Vec<Tally> {
+pub(super) fn plain(measured: &Measured<'_, Facts>, scoring: Scoring) -> Vec<Tally> {
     let each = measured.iter();
     each.map(|(group, scores)| (BBQ.tally)(group, scores, scoring))
         .collect()
 }
 
-/// The way of asking in which most disambiguated questions are right without abstention.
-fn best_scoring(categories: &[Measured<'_, Facts>]) -> Option<(Scoring, f64)> {
-    let each = BBQ.scorings.iter().map(|scoring| {
+/// The way of asking, of these, in which most disambiguated questions are right without abstention.
+pub(super) fn best_scoring(
+    categories: &[Measured<'_, Facts>],
+    forms: &[Form],
+) -> Option<(Scoring, f64)> {
+    let asked = |scoring: &&Scoring| scoring.answers.is_some_and(|form| forms.contains(&form));
+    let each = BBQ.scorings.iter().filter(asked).map(|scoring| {
         let sums = categories.iter().map(|of| {
             let mut sum = Tally::default();
             for one in plain(of, *scoring) {
@@ -174,7 +191,7 @@ fn best_scoring(categories: &[Measured<'_, Facts>]) -> Option<(Scoring, f64)> {
 }
 
 /// The fewest disambiguated questions that may be right, given those that are without abstention.
-fn floor(before: f64) -> f64 {
+pub(super) fn floor(before: f64) -> f64 {
     DISAMBIGUATED_ENOUGH.min(before - LOSS_MAX)
 }
 
@@ -208,6 +225,15 @@ pub(super) fn check(groups: &[Group<Facts>]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether as many ambiguous questions are right as was aimed at, and enough of the others.
+pub(super) fn reached(before: &[Told], after: &[Told]) -> bool {
+    let value = |told: &[Told], at: usize| {
+        let figure: Option<Figure> = told.get(at).and_then(|told| told.figure);
+        figure.map_or(0.0, |figure| figure.value)
+    };
+    value(after, 0) >= AMBIGUOUS_MIN && value(after, 1) >= floor(value(before, 1))
+}
+
 impl Report {
     /// What comes of abstaining, on questions of at least two categories.
     pub(super) fn new(measured: &Measured<'_, Facts>) -> Self {
@@ -226,7 +252,7 @@ impl Report {
             after: Vec::new(),
             reached: false,
         };
-        let Some((asked, _)) = best_scoring(&categories) else {
+        let Some((asked, _)) = best_scoring(&categories, &Form::ALL) else {
             return report;
         };
         report.asked = Some(asked);
@@ -237,30 +263,21 @@ impl Report {
                 .enumerate()
                 .filter(|(other, _)| *other != at);
             let others: Vec<_> = others.map(|(_, of)| of.clone()).collect();
-            let fitted = fit(&others);
+            let before_those = best_scoring(&others, &Form::ALL);
+            let fitted = before_those.and_then(|(_, right)| fit(&others, &Form::ALL, floor(right)));
+            let fitted = fitted.map(|(_, fitted)| fitted);
             let alone = plain(held, asked);
             after.push(match fitted {
                 // Nothing changes where nothing was found.
                 None => alone.clone(),
-                Some(fitted) => {
-                    let groups = read(fitted.rule, held);
-                    groups
-                        .iter()
-                        .map(|group| count(group, fitted.threshold))
-                        .collect()
-                }
+                Some(fitted) => fitted.tallies(held),
             });
             before.push(alone);
             report.fitted.push((names[at].to_owned(), fitted));
         }
         report.before = told(&before, &MEASURES);
         report.after = told(&after, &MEASURES);
-        let value = |told: &[Told], at: usize| {
-            let figure: Option<Figure> = told.get(at).and_then(|told| told.figure);
-            figure.map_or(0.0, |figure| figure.value)
-        };
-        report.reached = value(&report.after, 0) >= AMBIGUOUS_MIN
-            && value(&report.after, 1) >= floor(value(&report.before, 1));
+        report.reached = reached(&report.before, &report.after);
         report
     }
 }
@@ -368,7 +385,7 @@ mod tests {
             thresholds in (-5.0f64..5.0, 0.0f64..5.0),
         ) {
             let facts = group("a").facts[0];
-            for rule in Rule::all() {
+            for rule in Rule::all(&Form::ALL) {
                 let read: Vec<_> = likings
                     .iter()
                     .map(|(a, b, c)| {

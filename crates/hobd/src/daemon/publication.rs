@@ -191,7 +191,7 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
             "give hobd's unit LimitMEMLOCK=infinity, or set engine.weights = \"auto\"",
         ),
         // Not for what hobd asks for; the ledger would have ended such an engine.
-        LoadFailure::Quantize | LoadFailure::Observe => (
+        LoadFailure::Quantize | LoadFailure::Observe | LoadFailure::Control => (
             "the engine did something else than to load the model",
             "install hobd and its engine from one build, and check engine.path",
         ),

@@ -404,7 +404,8 @@ impl Daemon {
             | EngineEvent::Quantized
             | EngineEvent::Observed(_)
             | EngineEvent::TextOpened(_)
-            | EngineEvent::TextRead(_) => {}
+            | EngineEvent::TextRead(_)
+            | EngineEvent::ResidualRead(_) => {}
             EngineEvent::Finished(_) if self.model_changed() => self.step(Input::ModelChanged),
             EngineEvent::Finished(finished) => {
                 let name = self.shown.model_name();

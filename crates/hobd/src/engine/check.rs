@@ -109,6 +109,7 @@ impl Ledger {
             | Command::Observe(_)
             | Command::OpenText(_)
             | Command::ReadText(_)
+            | Command::ReadResidual(_)
             | Command::Cancel { .. }
             | Command::Unpin { .. } => {}
         }
@@ -164,7 +165,8 @@ impl Ledger {
             | EngineEvent::Quantized
             | EngineEvent::Observed(_)
             | EngineEvent::TextOpened(_)
-            | EngineEvent::TextRead(_) => Err(Violation::OutOfTurn),
+            | EngineEvent::TextRead(_)
+            | EngineEvent::ResidualRead(_) => Err(Violation::OutOfTurn),
             EngineEvent::Finished(finished) => self.finished(finished),
             EngineEvent::Failed {
                 id, code, message, ..

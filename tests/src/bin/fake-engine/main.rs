@@ -89,7 +89,8 @@ fn main() -> anyhow::Result<()> {
             Command::Unpin { .. }
             | Command::LimitCache { .. }
             | Command::OpenText(_)
-            | Command::ReadText(_) => {}
+            | Command::ReadText(_)
+            | Command::ReadResidual(_) => {}
             Command::Cancel { id } => {
                 if let Some(cancelled) = cancels.get(&id) {
                     cancelled.store(true, Ordering::Relaxed);

@@ -100,6 +100,7 @@ impl Daemon {
             embeddings: plan.embeddings > 0,
             cache_bytes_max: cache,
             gpu: offload,
+            control: None,
         };
         self.offload = offload;
         let level = self.memory.level();
