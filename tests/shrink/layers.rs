@@ -106,9 +106,13 @@ fn the_cheapest_layers_go_and_what_was_measured_is_kept() {
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(said.contains("4 of them measured before"), "{said}");
     let two = made(&again);
-    for same in ["sha256", "layers_alone", "layers_one_after_another"] {
+    for same in ["sha256", "layers_left_out"] {
         assert_eq!(one[same], two[same], "{same}");
     }
+    // But for a last digit, which reading a number from a file may cost.
+    let again = losses(&two["layers_alone"]);
+    let near = |(one, two): (&f64, &f64)| (one - two).abs() < 1e-9;
+    assert!(alone.iter().zip(&again).all(near), "{alone:?} {again:?}");
     assert_eq!(one["lineage"]["loss"], two["lineage"]["loss"]);
 
     // Within a size that takes a layer, the search leaves out the first of these.
