@@ -173,7 +173,8 @@ pub struct Load {
     pub embeddings: bool,
     /// What is to be computed on a GPU; `None` for nothing.
     pub gpu: Option<Offload>,
-    /// What is added to the residual stream of all that is computed, embeddings aside.
+    /// What is added to the residual stream of all that is computed, but for embeddings and for what
+    /// [`crate::Command::ReadResidual`] reads.
     pub control: Option<Control>,
 }
 

@@ -304,9 +304,9 @@ fn keep(mut card: Card, place: &mut Place<'_>) -> Result<ExitStatus, Failure> {
     let known = known.and_then(|card| card.gate).filter(of_source);
     let verdict = match card.gate.take() {
         Some(gate) if of_source(&gate) => {
-            let asked = gate.questions;
+            let own = gate.clone();
             let gate = gate.or_of_more(known);
-            if gate.questions > asked {
+            if gate != own {
                 let verdict = if gate.passed { "passed" } else { "not passed" };
                 let remark = format!(
                     "(what counts is an audit of {} questions: {verdict})",

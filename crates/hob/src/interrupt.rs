@@ -3,10 +3,26 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::ExitStatus;
 use crate::failure::Failure;
+
+/// Whether this program was started with a signal ignored, as `/proc/self/status` tells.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
+
+/// Waits for a signal; for ever, if none is watched.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
 
 /// Whether the program is to end, and by what: Ctrl-C, `SIGTERM`, or a terminal that is gone. Clones know of
 /// the same.
@@ -26,19 +42,14 @@ impl Interrupt {
             .map_err(failed)?;
         let signals = {
             let _entered = runtime.enter();
-            let signals = [
-                SignalKind::interrupt(),
-                SignalKind::terminate(),
-                SignalKind::hangup(),
-            ];
-            signals.map(signal)
+            // Under nohup(1) it goes on without its terminal.
+            let gone = (!is_ignored(SignalKind::hangup())).then(SignalKind::hangup);
+            let [key, end] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+            (key, end, gone.map(signal).transpose())
         };
-        let [key, end, gone] = signals;
-        let (mut key, mut end, mut gone) = (
-            key.map_err(failed)?,
-            end.map_err(failed)?,
-            gone.map_err(failed)?,
-        );
+        let (key, end, gone) = signals;
+        let (mut key, mut end) = (key.map_err(failed)?, end.map_err(failed)?);
+        let mut gone = gone.map_err(failed)?;
         let interrupt = Self::default();
         let told = Arc::clone(&interrupt.0);
         std::thread::Builder::new()
@@ -48,7 +59,7 @@ impl Interrupt {
                     tokio::select! {
                         _ = key.recv() => "Ctrl-C",
                         _ = end.recv() => "SIGTERM",
-                        _ = gone.recv() => "the end of its terminal",
+                        () = received(&mut gone) => "the end of its terminal",
                     }
                 });
                 // It is the first, and so the only one.

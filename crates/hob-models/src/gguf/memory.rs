@@ -52,6 +52,9 @@ pub struct Memory {
     pub weights: u64,
     /// The KV caches of all sequences.
     pub kv: u64,
+    /// The part of them of the layer that has most.
+    #[serde(skip)]
+    pub kv_layer: u64,
     /// Intermediate results and the process itself; an estimate that errs upwards.
     pub compute_estimate: u64,
     /// Address space that is set aside for intermediate results and never used; no memory.
@@ -92,7 +95,8 @@ impl Header {
         let process = PROCESS_BYTES + vocabulary * PROCESS_BYTES_PER_TOKEN;
         Memory {
             weights: self.weights_bytes,
-            kv: self.kv_bytes(n_ctx, shape),
+            kv: self.kv_bytes(n_ctx, shape, |tokens| tokens.fold(0, u64::saturating_add)),
+            kv_layer: self.kv_bytes(n_ctx, shape, |tokens| tokens.max().unwrap_or(0)),
             compute_estimate: layer
                 .saturating_add(n_ctx)
                 .saturating_mul(N_UBATCH * F32)
@@ -126,8 +130,13 @@ impl Header {
             .saturating_add(PROCESS_BYTES)
     }
 
-    /// The KV caches of all sequences.
-    fn kv_bytes(&self, n_ctx: u64, shape: &Shape) -> u64 {
+    /// The KV caches of all sequences, of what `of_layers` makes of the layers' elements.
+    fn kv_bytes(
+        &self,
+        n_ctx: u64,
+        shape: &Shape,
+        of_layers: impl FnOnce(&mut dyn Iterator<Item = u64>) -> u64,
+    ) -> u64 {
         let window = self.sliding_window.map_or(n_ctx, |window| {
             let needed = u64::from(window) + N_UBATCH;
             n_ctx.min(needed.next_multiple_of(CACHE_STEP))
@@ -135,14 +144,13 @@ impl Header {
         let (elements, bytes) = shape.kv_block;
         let per_head = u64::from(self.key_length) + u64::from(self.value_length);
         let layers = self.n_head_kv.iter().zip(&self.windowed);
-        let per_sequence = layers.map(|(heads, windowed)| {
+        let mut each = layers.map(|(heads, windowed)| {
             let tokens = if *windowed { window } else { n_ctx };
             tokens
                 .saturating_mul(u64::from(*heads))
                 .saturating_mul(per_head)
         });
-        per_sequence
-            .fold(0, u64::saturating_add)
+        of_layers(&mut each)
             .saturating_mul(u64::from(shape.parallel))
             .saturating_mul(u64::from(bytes))
             / u64::from(elements.max(1))

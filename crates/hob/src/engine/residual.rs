@@ -45,6 +45,9 @@ impl Control {
     }
 }
 
+/// Most bytes of a residual stream: that of a model of 128 layers, 16,384 wide, has 8 MiB.
+const STREAM_BYTES_MAX: u64 = 64 << 20;
+
 impl Engine {
     /// The residual stream behind each layer of a model of so many layers and of that width, at the last token
     /// of an answer; one layer behind the other.
@@ -60,6 +63,11 @@ impl Engine {
         let lost = |error: io::Error| EngineError::Lost(error.to_string());
         let asked = self.next_request();
         let bytes = residual_bytes(layers, width);
+        if bytes > STREAM_BYTES_MAX {
+            return Err(EngineError::Failed(format!(
+                "the model's residual stream has {bytes} bytes, more than any that is known"
+            )));
+        }
         let memory = shared::fixed("hob-residual", bytes).map_err(lost)?;
         let command = Command::ReadResidual(Box::new(ReadResidual {
             id: asked,

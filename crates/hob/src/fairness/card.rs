@@ -51,6 +51,7 @@ impl Card {
         let changes = base.map(|base| asked.changes(&base.results, &measured.results));
         let verdict = changes.as_deref().map(judge);
         let gate = base.zip(verdict.clone()).filter(|_| !stopped);
+        let sets = asked.cards(&measured.results);
         Self {
             version: VERSION,
             model: measured.name.clone(),
@@ -60,7 +61,6 @@ impl Card {
             extent: asked.extent,
             complete: !stopped,
             questions: asked.questions(),
-            sets: asked.cards(&measured.results),
             changes: changes.unwrap_or_default(),
             flipped: verdict.as_ref().map(|verdict| verdict.flipped),
             gate: gate.map(|(base, verdict)| Gate {
@@ -68,8 +68,10 @@ impl Card {
                 against_sha256: base.sha256,
                 passed: verdict.passed,
                 questions: verdict.flipped.of,
+                sets: sets.iter().map(|card| card.set.to_owned()).collect(),
                 reasons: verdict.reasons,
             }),
+            sets,
         }
     }
 

@@ -10,7 +10,7 @@ use super::card::figure;
 use super::figure::Figure;
 use super::sets;
 use crate::models::Place;
-use crate::models::gate::Gate;
+use crate::models::gate::{Card as KnownCard, Gate};
 
 /// What is known of a model's fairness.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,11 +70,13 @@ struct Told {
 }
 
 impl Findings {
-    /// What the card beside a model's file says; `None` without a card that is of this file and can be read.
+    /// What the card beside a model's file says, or beside a copy of it; `None` without a card that is of this
+    /// file and can be read.
     pub(crate) fn of(name: &ModelName, sha256: Sha256, place: &Place<'_>) -> Option<Self> {
-        let text = place.store.fairness_card(name).ok()??;
+        let (beside, _) = KnownCard::found(name, sha256, place)?;
+        let text = place.store.fairness_card(&beside).ok()??;
         // An audit writes its card when it ends.
-        let path = place.store.fairness_path(name);
+        let path = place.store.fairness_path(&beside);
         let written = std::fs::metadata(path).and_then(|found| found.modified());
         Self::read(&text, sha256, written.ok()?)
     }

@@ -33,6 +33,9 @@ pub(crate) struct Gate {
     /// Questions that both were asked.
     #[serde(default)]
     pub(crate) questions: u32,
+    /// The sets that these are of.
+    #[serde(default)]
+    pub(crate) sets: Vec<String>,
     /// Why not.
     pub(crate) reasons: Vec<String>,
 }
@@ -41,10 +44,22 @@ impl Card {
     /// The card of a model's file, if there is one that is of this file and can be read; beside the model,
     /// else beside a copy of it.
     pub(crate) fn of(name: &ModelName, sha256: Sha256, place: &Place<'_>) -> Option<Self> {
-        Self::beside(name, sha256, place).or_else(|| {
-            let mut copies = installed(sha256, place);
-            copies.find_map(|copy| Self::beside(&copy.name, sha256, place))
-        })
+        let (_, card) = Self::found(name, sha256, place)?;
+        Some(card)
+    }
+
+    /// The same, and beside which model it lies: one that tells what came of a comparison, if there is one.
+    pub(crate) fn found(
+        name: &ModelName,
+        sha256: Sha256,
+        place: &Place<'_>,
+    ) -> Option<(ModelName, Self)> {
+        let copies = installed(sha256, place).map(|copy| copy.name);
+        let names = std::iter::once(name.clone()).chain(copies.filter(|copy| copy != name));
+        let cards =
+            names.filter_map(|name| Some((name.clone(), Self::beside(&name, sha256, place)?)));
+        // The first of the least: of those with a comparison the model's own, then of the others.
+        cards.min_by_key(|(_, card)| card.gate.is_none())
     }
 
     fn beside(name: &ModelName, sha256: Sha256, place: &Place<'_>) -> Option<Self> {
@@ -55,12 +70,18 @@ impl Card {
 }
 
 impl Gate {
-    /// The one of two that holds, of comparing the same two files: that of more questions, and of as many the
-    /// later one.
+    /// The one of two that holds, of comparing the same two files: the later one, unless the other asked more of
+    /// the same sets, or found against the model what the later one did not ask again.
     pub(crate) fn or_of_more(self, known: Option<Self>) -> Self {
-        known
-            .filter(|known| known.questions > self.questions)
-            .unwrap_or(self)
+        let holds = |known: &Self| {
+            let asked_more = known.covers(&self) && known.questions > self.questions;
+            asked_more || !known.passed && !self.covers(known)
+        };
+        known.filter(holds).unwrap_or(self)
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        other.sets.iter().all(|set| self.sets.contains(set))
     }
 }
 
@@ -116,4 +137,39 @@ fn check_one(name: &ModelName, place: &Place<'_>) -> Result<Option<ModelName>, F
         )),
     };
     Err(refused.status(ExitStatus::Gate))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use super::*;
+
+    fn gate(passed: bool, questions: u32, sets: &[&str]) -> Gate {
+        Gate {
+            against: ModelName::new("source").unwrap(),
+            against_sha256: "07".repeat(32).parse().unwrap(),
+            passed,
+            questions,
+            sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+            reasons: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_replaced_by_who_asked_the_same_and_no_less() {
+        let holds = |later: &Gate, known: &Gate| later.clone().or_of_more(Some(known.clone()));
+        let (small, large) = (gate(true, 240, &["BBQ"]), gate(false, 720, &["BBQ"]));
+        assert_eq!(holds(&small, &large), large);
+        assert_eq!(holds(&large, &small), large);
+        assert_eq!(holds(&small, &gate(false, 240, &["BBQ"])), small);
+        // What passed elsewhere says nothing of what fails here, however much of it there was.
+        let elsewhere = gate(true, 720, &["Winogender"]);
+        let fails = gate(false, 240, &["BBQ"]);
+        assert_eq!(holds(&fails, &elsewhere), fails);
+        assert_eq!(holds(&elsewhere, &fails), fails);
+        let both = gate(true, 960, &["BBQ", "Winogender"]);
+        assert_eq!(holds(&both, &fails), both);
+        assert_eq!(small.clone().or_of_more(None), small);
+    }
 }

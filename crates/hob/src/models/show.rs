@@ -150,8 +150,8 @@ fn description(header: &Header) -> Vec<(&'static str, String)> {
 /// Where a model's fairness card lies, and what came of comparing it.
 fn card(installed: Option<&Installed>, place: &Place<'_>) -> Option<(PathBuf, Option<Gate>)> {
     let Installed { name, manifest } = installed?;
-    let card = gate::Card::of(name, manifest.sha256, place)?;
-    Some((place.store.fairness_path(name), card.gate))
+    let (beside, card) = gate::Card::found(name, manifest.sha256, place)?;
+    Some((place.store.fairness_path(&beside), card.gate))
 }
 
 /// That for people.

@@ -33,7 +33,8 @@ pub fn offload(header: &Header, plan: &Plan, settings: &EngineSettings) -> Optio
         layers,
         layer_bytes: weights
             .saturating_add(uneven)
-            .saturating_add(plan.needed.kv.div_ceil(layers.into())),
+            // Which layers a device gets depends on how many, and those without a window have most.
+            .saturating_add(plan.needed.kv_layer),
         base_bytes: ends.saturating_add(results).saturating_add(plan.embeddings),
     })
 }

@@ -193,7 +193,12 @@ impl Ledger {
     }
 
     fn found(&mut self, found: &Found) -> Result<(), Violation> {
-        let offload = self.offload.take().ok_or(Violation::OutOfTurn)?;
+        // It is said before the model is parsed.
+        let offload = self
+            .offload
+            .take()
+            .filter(|_| !self.ready && self.percent == 0);
+        let offload = offload.ok_or(Violation::OutOfTurn)?;
         let sane = match found {
             Found::NotBuilt | Found::NoDevice { .. } => true,
             Found::Device(device) => is_name(&device.name) && device.layers <= offload.layers,

@@ -49,8 +49,9 @@ const LOOKING: &[i64] = &[
 ];
 
 /// What devices are asked for: a mask of the request's number, and what must be left of it. Those of a driver
-/// have its letter in their second byte, and a direction and a size in the two above. None is a terminal's, which have the letter T
-/// and neither: nvgpu's have that letter, too.
+/// have its letter in their second byte, and a direction and a size in the two above. A terminal's have the
+/// letter T, and most of them neither: an engine for Jetson's nvgpu, whose have that letter, too, could ask a
+/// terminal for the few others, had it one.
 const REQUESTS: &[(u64, u64, &str)] = &[
     (
         0xff00,
@@ -70,11 +71,13 @@ const REQUESTS: &[(u64, u64, &str)] = &[
     (0xff00, letter(b'H'), "Jetson: nvhost"),
     (0xff00, letter(b'G'), "Jetson: nvgpu"),
     (0xff00, letter(b'A'), "Jetson: nvgpu's address spaces"),
+    #[cfg(feature = "cuda")]
     (
         0x4000_ff00,
         0x4000_0000 | letter(b'T'),
         "Jetson: nvgpu's groups of channels, written",
     ),
+    #[cfg(feature = "cuda")]
     (0x8000_ff00, 0x8000_0000 | letter(b'T'), "the same, read"),
 ];
 
@@ -98,9 +101,15 @@ pub(super) fn refused() -> Vec<(libc::c_int, i64, Rules)> {
         flags(libc::O_PATH, libc::O_PATH),
     ];
     let looking = LOOKING.iter().map(|call| (libc::EACCES, *call, Vec::new()));
-    std::iter::once((libc::EACCES, libc::SYS_openat, not_a_node))
-        .chain(looking)
-        .collect()
+    // A thread may say where it runs itself, and not where other processes of this user do.
+    let others = vec![vec![(0, DWORD, SeccompCmpOp::Ne, 0)]];
+    [
+        (libc::EACCES, libc::SYS_openat, not_a_node),
+        (libc::EPERM, libc::SYS_sched_setaffinity, others),
+    ]
+    .into_iter()
+    .chain(looking)
+    .collect()
 }
 
 /// What is no death beside what every engine may do.

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::render::bytes;
 
 /// Of less text, too little would be known.
-const CORPUS_BYTES_MIN: u64 = 8 << 10;
+const SAMPLE_BYTES_MIN: u64 = 8 << 10;
 /// Tokens that are read at once, as llama.cpp's tool has it.
 const WINDOW: u32 = 512;
 
@@ -51,10 +51,11 @@ impl Shop {
         if !of_use || recipe.weighing == Weighing::None || self.corpus.files().is_empty() {
             return Ok(None);
         }
-        if self.corpus.bytes() < CORPUS_BYTES_MIN {
+        let text: String = self.excerpts.iter().map(|e| e.text.as_str()).collect();
+        if (text.len() as u64) < SAMPLE_BYTES_MIN {
             self.meter.say(&format!(
-                "the corpus is too short ({}) to tell which weights matter: all are rounded alike",
-                bytes(self.corpus.bytes())
+                "excerpts of the corpus are too short ({}) to tell which weights matter: all are rounded alike",
+                bytes(text.len() as u64)
             ));
             return Ok(None);
         }
@@ -66,7 +67,6 @@ impl Shop {
             ));
             return Ok(None);
         }
-        let text: String = self.excerpts.iter().map(|e| e.text.as_str()).collect();
         let window = source.document.header().n_ctx_train.min(WINDOW);
         self.meter.share("finding which weights matter", 1);
         let (meter, mut begun) = (&mut self.meter, false);
