@@ -116,7 +116,7 @@ impl Vocabulary<'_> {
 
     /// Ordinary tokens in the order in which the tokenizer learned them, which is roughly that of how
     /// common they were.
-    fn learned(&self) -> Vec<Token> {
+    pub fn learned(&self) -> Vec<Token> {
         let normal = (0..)
             .zip(&self.kinds)
             .filter(|(_, kind)| **kind == Kind::Normal);
