@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hob_api::ErrorCode;
 use hob_api::home::{HomeAnswer, Outcome};
 use hob_api::provider::{Provider, ProviderList};
 use hob_e2e::{Daemon, Setup, eventually, ran_as_root};
+use hyper::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 const OTHER: u32 = 54_321;
 
@@ -251,6 +254,11 @@ async fn a_user_who_asks_for_much_at_once_keeps_no_other_waiting() {
             tokio::spawn(async move {
                 while !enough.load(Ordering::SeqCst) {
                     let reply = client.post("/hob/v1/home", &body).await;
+                    // Its last connections may count still, on a busy machine.
+                    if reply.status == StatusCode::TOO_MANY_REQUESTS {
+                        sleep(Duration::from_millis(10)).await;
+                        continue;
+                    }
                     assert_eq!(reply.status, 200, "{}", reply.text());
                     ended.fetch_add(1, Ordering::SeqCst);
                 }

@@ -31,8 +31,11 @@ fn corpus() -> PathBuf {
 }
 
 fn shrink(setup: &Setup, arguments: &[&str]) -> Command {
-    let mut command = setup.command(&binary("hob"));
+    // nohup(1) ignores the signal for whatever it starts, these tests too, and hob keeps to that.
+    let mut command = setup.command(Path::new("/usr/bin/env"));
     command
+        .arg("--default-signal=HUP")
+        .arg(binary("hob"))
         .args(["models", "shrink", TEST_MODEL])
         .args(arguments)
         .env("HOB_ENGINE_THREADS", "1")
@@ -288,7 +291,7 @@ fn begun(setup: &Setup) -> std::process::Child {
 #[test]
 fn ctrl_c_and_its_like_leave_nothing() {
     let setup = Setup::own();
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let run = begun(&setup);
         kill_process(Pid::from_child(&run), signal).unwrap();
         let output = run.wait_with_output().unwrap();

@@ -13,6 +13,7 @@
 //! socket is descriptor 0; standard output is not used, standard error is the log.
 
 pub mod cpu;
+pub mod digest;
 pub mod drafts;
 pub mod embed;
 pub mod gpu;

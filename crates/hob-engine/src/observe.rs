@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hob_ipc::EngineEvent;
 use hob_ipc::importance::{MATRICES_MAX, Matrix, NUMBERS_MAX, Observe, Observed};
 use hob_ipc::importance::{WINDOW_TOKENS_MIN, numbers};
+use hob_ipc::{EngineEvent, shared};
 use llama_cpp_2::llama_backend::LlamaBackend;
 
 use crate::gpu::Computing;
@@ -178,11 +177,8 @@ pub fn importance(memory: OwnedFd, matrices: &[Matrix]) -> io::Result<Vec<(Strin
     let mut all = Vec::with_capacity(matrices.len());
     for matrix in matrices {
         let length = usize::try_from(matrix.numbers()).map_err(io::Error::other)?;
-        let mut bytes = vec![0; length * size_of::<f32>()];
-        memory.read_exact_at(&mut bytes, at)?;
-        at += bytes.len() as u64;
-        let (words, _) = bytes.as_chunks();
-        let means: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        let means = shared::floats(&memory, length, at)?;
+        at += size_of_val(&means[..]) as u64;
         if !means.iter().all(|mean| mean.is_finite()) {
             return Err(io::ErrorKind::InvalidData.into());
         }

@@ -6,6 +6,7 @@
 
 use hob_ipc::passages::{DIVERGENCE_MAX, WINDOW_TOKENS_MIN};
 
+use crate::digest;
 use crate::prompt::Token;
 use crate::score::Next;
 use crate::serve::{Failure, Row};
@@ -121,22 +122,14 @@ impl Passages {
         self.tokens.len()
     }
 
-    /// A digest of where passages end and of their tokens (FNV-1a, 64 bits). It tells apart by chance; it
-    /// is no proof against somebody who looks for another text of the same.
+    /// A digest of where passages end and of their tokens.
     pub fn digest(&self) -> u64 {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
         let tokens = self
             .tokens
             .iter()
             .map(|token| u64::from(token.cast_unsigned()));
         let ends = self.passages.iter().map(|passage| passage.end as u64);
-        tokens
-            .chain(ends)
-            .flat_map(u64::to_le_bytes)
-            .fold(OFFSET, |sum, byte| {
-                (sum ^ u64::from(byte)).wrapping_mul(PRIME)
-            })
+        digest::fnv(tokens.chain(ends).flat_map(u64::to_le_bytes))
     }
 
     /// How many rows of a passage are scored; `None` if there is no such passage.

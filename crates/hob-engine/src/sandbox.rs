@@ -112,17 +112,8 @@ pub fn close(
     openable: Option<Openable<'_>>,
 ) -> Result<Vec<String>, LayerError> {
     let mut layers = Layers::new(policy);
-    layers.add("one-thread", || limits::one_thread().map(|()| None))?;
-    layers.add("no-new-privs", || {
-        set_no_new_privs(true)
-            .map(|()| None)
-            .map_err(|error| LayerError::new("no-new-privs", error))
-    })?;
-    if openable.is_some() && policy == SandboxPolicy::Degraded {
-        layers.in_force.push(landlock::deny(openable)?);
-    } else {
-        layers.add("landlock", || landlock::deny(openable).map(Some))?;
-    }
+    layers.give_up_privileges()?;
+    layers.landlock(openable.is_some(), || landlock::deny(openable))?;
     layers.add("seccomp", || {
         let purpose = match openable {
             None => Purpose::Serve,
@@ -144,6 +135,29 @@ impl Layers {
             policy,
             in_force: Vec::new(),
         }
+    }
+
+    /// What comes before whatever else closes the process, while it has one thread.
+    fn give_up_privileges(&mut self) -> Result<(), LayerError> {
+        self.add("one-thread", || limits::one_thread().map(|()| None))?;
+        self.add("no-new-privs", || {
+            set_no_new_privs(true)
+                .map(|()| None)
+                .map_err(|error| LayerError::new("no-new-privs", error))
+        })
+    }
+
+    /// Landlock, by which name `put` gives it; `always` if it must be in force under `Degraded`, too.
+    fn landlock(
+        &mut self,
+        always: bool,
+        put: impl FnOnce() -> Result<String, LayerError>,
+    ) -> Result<(), LayerError> {
+        if always && self.policy == SandboxPolicy::Degraded {
+            self.in_force.push(put()?);
+            return Ok(());
+        }
+        self.add("landlock", || put().map(Some))
     }
 
     /// Puts a layer in force and notes it, under its own name or the one that `put` gives it.

@@ -38,7 +38,7 @@ pub enum HandshakeError {
     #[error("the first message can't be read: {0}")]
     Frame(#[from] FrameError),
     /// A message that begins nothing.
-    #[error("the first message is none that begins")]
+    #[error("the first message must be Load, Quantize or Observe")]
     NotFirst,
     /// Other descriptors than the message needs.
     #[error("the first message came with {found} descriptors instead of {needed}")]

@@ -401,7 +401,7 @@ fn a_wrong_first_message_is_refused() {
     assert!(handshake_failure(&Command::Load(load()), 0).contains("0 descriptors"));
     assert!(handshake_failure(&Command::Load(load()), 2).contains("2 descriptors"));
     let cancel = Command::Cancel { id: RequestId(1) };
-    assert!(handshake_failure(&cancel, 1).contains("neither Load"));
+    assert!(handshake_failure(&cancel, 1).contains("must be Load"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod driver;
 
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use driver::Engine;
@@ -33,16 +33,7 @@ fn log_probability(path: &Path, change: impl FnOnce(&Document, &mut Rewrite)) ->
         Ok::<(), Infallible>(())
     });
     written.unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    let mut engine = Engine::spawn(env!("CARGO_BIN_EXE_hob-engine"));
-    engine.send_with(&Command::Load(driver::load()), &[file]);
-    loop {
-        match engine.next_work() {
-            Some(EngineEvent::Ready(_)) => break,
-            Some(EngineEvent::Sandboxed { .. } | EngineEvent::Loading { .. }) => {}
-            event => panic!("unexpected {event:?}"),
-        }
-    }
+    let mut engine = Engine::of_file(env!("CARGO_BIN_EXE_hob-engine"), file);
     engine.send(&Command::Score(Box::new(Score {
         id: RequestId(1),
         parts: vec![ScorePart {

@@ -190,17 +190,8 @@ fn what_the_corpus_needs_is_kept_whole() {
 #[test]
 fn an_engine_tells_tokens_and_answers_on() {
     let pair = byte_pairs();
-    let mut engine = Engine::spawn(env!("CARGO_BIN_EXE_hob-engine"));
-    let mut file = pair.file.try_clone().unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    engine.send_with(&Command::Load(driver::load()), &[file]);
-    loop {
-        match engine.next_work() {
-            Some(EngineEvent::Ready(_)) => break,
-            Some(EngineEvent::Sandboxed { .. } | EngineEvent::Loading { .. }) => {}
-            event => panic!("unexpected {event:?}"),
-        }
-    }
+    let file = pair.file.try_clone().unwrap();
+    let mut engine = Engine::of_file(env!("CARGO_BIN_EXE_hob-engine"), file);
     let longest = "x".repeat(TEXT_BYTES_MAX);
     // The last has a byte that this vocabulary never had a token for.
     for (id, (text, is_exact)) in (1..).zip([

@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use hob_ipc::message::{FailureCode, LoadFailure};
 use hob_ipc::residual::Control;
+use hob_ipc::shared;
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
@@ -19,6 +19,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
 use super::{DECODE_STOPPED, Llama, LoadError, N_BATCH};
+use crate::digest;
 use crate::prompt::Token;
 use crate::raw;
 use crate::raw::residual::{Hook, LastRows, hooked};
@@ -43,19 +44,16 @@ impl Steering {
             return Err(refused(format!("the model has no layer {}", control.layer)));
         }
         let width = usize::try_from(model.n_embd()).unwrap_or(0);
-        let mut bytes = vec![0; width * size_of::<f32>()];
         let length = rustix::fs::fstat(&memory).map(|memory| memory.st_size);
-        if length.ok().and_then(|length| usize::try_from(length).ok()) != Some(bytes.len()) {
+        if length.ok().and_then(|length| usize::try_from(length).ok())
+            != Some(width * size_of::<f32>())
+        {
             return Err(refused(format!(
                 "the control vector is not {width} numbers"
             )));
         }
-        // Read and not mapped: nobody can change a copy.
-        File::from(memory)
-            .read_exact_at(&mut bytes, 0)
+        let vector = shared::floats(&File::from(memory), width, 0)
             .map_err(|error| refused(format!("the control vector can't be read: {error}")))?;
-        let (words, _) = bytes.as_chunks();
-        let vector: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
         if !vector.iter().all(|number| number.is_finite()) {
             return Err(refused(
                 "the control vector has numbers that are none".to_owned(),
@@ -77,13 +75,10 @@ impl Steering {
         }
     }
 
-    /// A digest of it (FNV-1a, 64 bits), for what is computed with it.
+    /// A digest of it, for what is computed with it.
     pub(super) fn digest(&self) -> u64 {
         let numbers = self.vector.iter().flat_map(|number| number.to_le_bytes());
-        let bytes = self.layer.to_le_bytes().into_iter().chain(numbers);
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+        digest::fnv(self.layer.to_le_bytes().into_iter().chain(numbers))
     }
 }
 

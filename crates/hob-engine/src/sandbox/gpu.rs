@@ -18,10 +18,9 @@
 use std::path::PathBuf;
 
 use hob_ipc::message::SandboxPolicy;
-use rustix::thread::set_no_new_privs;
 
 use super::seccomp::{self, Purpose};
-use super::{LayerError, Layers, landlock, limits};
+use super::{LayerError, Layers, landlock};
 
 /// What drivers read when they start, as far as it is there: libraries, who has which device, what kind the
 /// machine is.
@@ -54,18 +53,10 @@ const READ: &[&str] = &[
 /// else tells a node from a file that this user may write.
 pub fn enter(policy: SandboxPolicy, nodes: &[PathBuf]) -> Result<Vec<String>, LayerError> {
     let mut layers = Layers::new(policy);
-    layers.add("one-thread", || limits::one_thread().map(|()| None))?;
-    layers.add("no-new-privs", || {
-        set_no_new_privs(true)
-            .map(|()| None)
-            .map_err(|error| LayerError::new("no-new-privs", error))
+    layers.give_up_privileges()?;
+    layers.landlock(true, || {
+        landlock::deny_but(nodes, READ).map(|layer| format!("{layer}-gpu"))
     })?;
-    let landlock = || landlock::deny_but(nodes, READ).map(|layer| format!("{layer}-gpu"));
-    if policy == SandboxPolicy::Degraded {
-        layers.in_force.push(landlock()?);
-    } else {
-        layers.add("landlock", || landlock().map(Some))?;
-    }
     Ok(layers.in_force)
 }
 

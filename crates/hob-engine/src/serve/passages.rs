@@ -4,12 +4,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 
-use hob_ipc::EngineEvent;
 use hob_ipc::message::FailureCode;
 use hob_ipc::passages::{Apart, Cut, OpenText, Piece, ROWS_MAX, ReadText, Scores};
 use hob_ipc::passages::{TextOpened, TextRead};
+use hob_ipc::{EngineEvent, shared};
 
 use super::{Failure, Model, Row, Server, Step, cancelled, sequence_id};
 use crate::inbox::Ends;
@@ -271,14 +270,10 @@ impl Exchange {
                 Ok(None)
             }
             Self::Compare(memory, at) => {
-                let mut bytes = vec![0; size_of_val(scores)];
-                // Read and not mapped: nobody can change a copy while it is looked at.
-                memory.read_exact_at(&mut bytes, *at).map_err(|error| {
+                let reference = shared::floats(memory, scores.len(), *at).map_err(|error| {
                     failure(format!("the reference's scores can't be read: {error}"))
                 })?;
-                *at += bytes.len() as u64;
-                let (words, _) = bytes.as_chunks();
-                let reference: Vec<f32> = words.iter().map(|w| f32::from_le_bytes(*w)).collect();
+                *at += size_of_val(scores) as u64;
                 passages::apart(&reference, scores).map(Some)
             }
             Self::Expect(_, sums) => {

@@ -10,7 +10,7 @@
 pub(crate) mod sequences;
 
 use std::fs::File;
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, Read, Seek as _, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -133,6 +133,20 @@ impl Drop for Engine {
 }
 
 impl Engine {
+    /// Starts `binary` with the model in `file`.
+    pub(crate) fn of_file(binary: impl AsRef<Path>, mut file: File) -> Self {
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut engine = Self::spawn(binary);
+        engine.send_with(&Command::Load(load()), &[file]);
+        loop {
+            match engine.next_work() {
+                Some(EngineEvent::Ready(_)) => return engine,
+                Some(EngineEvent::Sandboxed { .. } | EngineEvent::Loading { .. }) => {}
+                event => panic!("unexpected {event:?}"),
+            }
+        }
+    }
+
     /// Starts `binary` and sends nothing.
     pub(crate) fn spawn(binary: impl AsRef<Path>) -> Self {
         let (socket, theirs) = UnixStream::pair().unwrap();

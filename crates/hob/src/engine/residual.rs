@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
 use hob_ipc::residual::{self, ReadResidual, residual_bytes};
 use hob_ipc::{Command, EngineEvent, shared};
@@ -79,10 +78,8 @@ impl Engine {
             EngineEvent::ResidualRead(read) if read.id == asked => Some(Ok(read)),
             _ => None,
         })?;
-        let mut bytes = vec![0; usize::try_from(bytes).unwrap_or(0)];
-        memory.read_exact_at(&mut bytes, 0).map_err(lost)?;
-        let (words, _) = bytes.as_chunks();
-        let stream: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        let count = usize::try_from(bytes).unwrap_or(0) / size_of::<f32>();
+        let stream = shared::floats(&memory, count, 0).map_err(lost)?;
         let sane = (1..=N_CTX).contains(&read.tokens) && stream.iter().all(|x| x.is_finite());
         if sane {
             Ok(stream)

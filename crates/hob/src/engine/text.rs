@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::FileExt as _;
 
 use hob_ipc::passages::{self, Apart, Cut, OpenText, ReadText, Scores, TextOpened, TextRead};
 use hob_ipc::passages::{DIVERGENCE_MAX, ROWS_MAX};
@@ -119,10 +118,10 @@ impl Engine {
         expected: &mut [f64],
     ) -> Result<u32, EngineError> {
         let lost = |error: std::io::Error| EngineError::Lost(error.to_string());
-        let mut bytes = vec![0; expected.len() * size_of::<f32>()];
+        let bytes = passages::scores_bytes(1, self.vocabulary);
         let (mut rows, mut left) = (0, None);
         while left != Some(0) {
-            let memory = shared::fixed("hob-expected", bytes.len() as u64).map_err(lost)?;
+            let memory = shared::fixed("hob-expected", bytes).map_err(lost)?;
             let read = self.read_on(
                 passage,
                 rows,
@@ -130,12 +129,8 @@ impl Engine {
                 left,
                 Some((Scores::Expect, &memory)),
             )?;
-            memory.read_exact_at(&mut bytes, 0).map_err(lost)?;
-            let (words, _) = bytes.as_chunks();
-            let sums: Vec<f64> = words
-                .iter()
-                .map(|word| f32::from_le_bytes(*word).into())
-                .collect();
+            let sums = shared::floats(&memory, expected.len(), 0).map_err(lost)?;
+            let sums: Vec<f64> = sums.into_iter().map(f64::from).collect();
             if !are_probabilities(&sums, read.rows) {
                 return Err(EngineError::Absurd);
             }

@@ -283,7 +283,7 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
     use proptest::prelude::*;
@@ -292,7 +292,7 @@ mod tests {
 
     /// A group of one ambiguous and one disambiguated question: answer 1 is "unknown", and 0 is right where
     /// that can be told.
-    fn group(category: &str) -> Group<Facts> {
+    pub(in crate::fairness) fn group(category: &str) -> Group<Facts> {
         let facts = |ambiguous| Facts {
             ambiguous,
             right: usize::from(ambiguous),

@@ -296,23 +296,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
     use super::*;
-
-    /// One ambiguous and one disambiguated question; answer 1 is "unknown", and 0 is right where that can be
-    /// told.
-    fn group(category: &str) -> Group<Facts> {
-        let facts = |ambiguous| Facts {
-            ambiguous,
-            right: usize::from(ambiguous),
-            unknown: 1,
-            biased: 0,
-        };
-        Group {
-            key: category.to_owned(),
-            stratum: category.to_owned(),
-            questions: Vec::new(),
-            facts: vec![facts(true), facts(false)],
-        }
-    }
+    use crate::fairness::mitigate::tests::group;
 
     /// A model that chooses these answers to the two questions.
     fn chooses(answers: [usize; 2]) -> Vec<Scores> {
