@@ -21,6 +21,12 @@ pub struct Document {
 }
 
 impl Document {
+    /// Forgets what the file says of the model, which takes most of the memory; what is left tells where the
+    /// weights lie, as [`super::Rewrite::replace`] needs it.
+    pub fn forget_metadata(&mut self) {
+        self.pairs = Vec::new();
+    }
+
     /// Reads what stands at the start of `file`, which is `size` bytes long, into memory: at most one
     /// and a half times its bytes, of [`super::MAX_HEADER_BYTES`] at most.
     ///

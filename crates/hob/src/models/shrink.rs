@@ -30,16 +30,20 @@ use making::{begin, write_out, writes_the_same};
 use quant::Quant;
 use search::{Limits, Size};
 use trial::Trials;
+use weights::Stored;
 use yardstick::Yardstick;
 
+mod candidates;
 mod cutting;
 mod depth;
 mod descent;
 mod excerpts;
 mod expected;
+mod forecast;
 mod importance;
 mod layers;
 mod making;
+mod mixes;
 mod quant;
 mod report;
 mod search;
@@ -201,6 +205,14 @@ impl Source<'_> {
 }
 
 impl Choice {
+    /// Everything stays, and is stored so.
+    fn stored(quant: Quant) -> Self {
+        Self {
+            quant,
+            ..Self::default()
+        }
+    }
+
     /// What is done with a model of so many tokens and layers, for the lineage of what is made.
     fn steps(&self, all: usize, layers: u32) -> Vec<String> {
         let pruned = self.kept.iter();
@@ -218,6 +230,7 @@ impl Choice {
 pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), Failure> {
     let source = place.installed_name(&options.model)?;
     let limits = (options.max_size, options.max_loss);
+    let tries_types = options.quant.is_none();
     let recipe = Recipe {
         vocab: options.vocab,
         quant: options.quant.unwrap_or_default(),
@@ -225,7 +238,7 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         weighing: options.importance,
         depth: options.drop_layers,
         limits: (limits != (None, None)).then_some(limits),
-        tries_types: options.quant.is_none(),
+        tries_types,
     };
     let corpus = !options.corpus.is_empty();
     recipe.check(corpus)?;
@@ -245,6 +258,7 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
         excerpts: Vec::new(),
         importance: None,
         kept: None,
+        stored: Stored::new(),
     };
     let made = shop.make(&source, &out, &recipe, place);
     shop.meter.finish();
@@ -311,6 +325,8 @@ struct Shop {
     importance: Option<Importance>,
     /// What was measured before, where that is looked for.
     kept: Option<Kept<Vec<f64>>>,
+    /// What was stored in other types, for whatever is tried next.
+    stored: Stored,
 }
 
 /// A model that was made, beside what it was made of.
@@ -436,7 +452,7 @@ impl Shop {
             Depth::These(layers) => layers.clone(),
             _ => Vec::new(),
         };
-        let quant = recipe.quant;
+        let quant = recipe.quant.clone();
         let choice = Choice { kept, quant, out };
         if self.holds_out {
             let (choice, trials) = self.leave_out(source, &recipe.depth, choice)?;
@@ -448,7 +464,7 @@ impl Shop {
     /// The model of a choice, with weights stored anew where that is a part of it.
     fn rewrite(&mut self, source: &Source<'_>, choice: &Choice) -> Result<Rewrite, Failure> {
         let mut rewrite = source.copy();
-        self.store_anew(choice.quant, source, &mut rewrite)?;
+        self.store_anew(&choice.quant, source, &mut rewrite)?;
         source.prune(&mut rewrite, choice.kept.as_deref())?;
         source.leave_out(&mut rewrite, &choice.out)?;
         Ok(rewrite)

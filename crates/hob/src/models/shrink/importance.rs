@@ -9,7 +9,7 @@ use hob_ipc::quantize::Scheme;
 use hob_models::gguf::{Document, Tensor};
 
 use super::quant::{self, Quant};
-use super::{Choice, Recipe, Shop, Source, trial};
+use super::{Choice, Recipe, Shop, Source};
 use crate::engine::{Engine, Importance};
 use crate::failure::Failure;
 use crate::render::bytes;
@@ -43,10 +43,12 @@ impl Shop {
         recipe: &Recipe,
     ) -> Result<Option<Importance>, Failure> {
         let of_use = if recipe.limits.is_some() && recipe.tries_types {
-            let tried = trial::quants(source).into_iter();
-            tried.flatten().any(uses)
+            let tables = recipe.types(source).into_iter().flatten();
+            let roles = recipe.roles(source).into_iter();
+            let matrices = roles.filter_map(|role| role.coarsest());
+            tables.chain(matrices).any(uses)
         } else {
-            makes_use(recipe.quant)
+            makes_use(&recipe.quant)
         };
         if !of_use || recipe.weighing == Weighing::None || self.corpus.files().is_empty() {
             return Ok(None);
@@ -85,7 +87,10 @@ impl Shop {
 
     /// What is done by a choice, for a model's lineage.
     pub(super) fn steps(&self, choice: &Choice, all: usize, layers: u32) -> Vec<String> {
-        let known = self.importance.as_ref().filter(|_| makes_use(choice.quant));
+        let known = self
+            .importance
+            .as_ref()
+            .filter(|_| makes_use(&choice.quant));
         let weighed = known.map(|known| {
             let tokens = known.tokens();
             format!("weights rounded by what matters for {tokens} tokens of the corpus")
@@ -98,9 +103,8 @@ impl Shop {
     }
 }
 
-fn makes_use(quant: Quant) -> bool {
-    let schemes = [quant.weights, quant.embedding].into_iter().flatten();
-    schemes.into_iter().any(uses)
+fn makes_use(quant: &Quant) -> bool {
+    quant.schemes().any(uses)
 }
 
 /// Whether a scheme rounds by what matters (`ggml_quantize_chunk` of `ggml.c`).

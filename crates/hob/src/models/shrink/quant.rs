@@ -1,5 +1,7 @@
 //! Which weights are stored more coarsely, and whether that makes sense. Pure.
 
+use std::collections::BTreeMap;
+
 use hob_ipc::quantize::{Block, Scheme};
 use hob_models::gguf::{Document, Tensor};
 
@@ -7,53 +9,97 @@ use crate::failure::Failure;
 
 /// The tables with a row for each token.
 pub(super) const TABLES: [&str; 2] = ["token_embd.weight", "output.weight"];
+/// What a layer's matrices are called that may each be stored in a type of their own, by GGUF's names: of
+/// attention, of the feed-forward block, and of its experts. What else layers have is small, or llama.cpp
+/// leaves it as it is.
+const ROLES: [&str; 11] = [
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_qkv",
+    "attn_output",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+];
 /// Weights of fewer bits are not stored anew unless somebody insists: what was rounded away is gone, and
 /// rounding what is left once more loses more than storing the original so would.
 const BITS_ENOUGH: u64 = 8;
 
 /// What is stored more coarsely.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quant {
     /// All matrices.
     pub(super) weights: Option<Scheme>,
+    /// Those of all layers that are called so, after that.
+    pub(super) roles: Mix,
     /// The tables with a row for each token, after that.
     pub(super) embedding: Option<Scheme>,
 }
 
-/// `keep`, a scheme, `embedding=` and a scheme of one type, or the latter two with a comma.
+/// In which types matrices of the layers are stored, by what they are called.
+pub(super) type Mix = BTreeMap<&'static str, Scheme>;
+
+/// `keep`, or a scheme, `embedding=` and a type, and names of matrices and their types, with commas.
 pub(super) fn parse(text: &str) -> Result<Quant, String> {
     let mut quant = Quant::default();
     if text == "keep" {
         return Ok(quant);
     }
     for part in text.split(',') {
-        let (place, name) = match part.split_once('=') {
-            None => (&mut quant.weights, part),
-            Some(("embedding", name)) => (&mut quant.embedding, name),
-            Some((other, _)) => return Err(format!("{other}= is none: say embedding=TYPE")),
+        let before = match part.split_once('=') {
+            None => {
+                let scheme =
+                    Scheme::named(part).ok_or_else(|| format!("there is no type {part}"))?;
+                quant.weights.replace(scheme)
+            }
+            Some(("embedding", name)) => quant.embedding.replace(of_one_type(name)?),
+            Some((role, name)) => {
+                let known = ROLES.iter().find(|known| **known == role).ok_or_else(|| {
+                    format!(
+                        "{role}= is none: say embedding=TYPE, or one of {}",
+                        ROLES.join("=TYPE, ")
+                    )
+                })?;
+                quant.roles.insert(known, of_one_type(name)?)
+            }
         };
-        let scheme = Scheme::named(name).ok_or_else(|| format!("there is no type {name}"))?;
-        if place.replace(scheme).is_some() {
+        if before.is_some() {
             return Err(format!("{part} is one too many"));
         }
     }
-    match quant.embedding {
-        Some(scheme) if scheme.as_str() != scheme.block().name => Err(format!(
-            "{scheme} mixes types, and the embedding is one matrix: say {}",
-            names(tables_schemes())
-        )),
-        _ => Ok(quant),
-    }
+    Ok(quant)
 }
 
-/// Schemes that have one type.
-pub(super) fn tables_schemes() -> impl Iterator<Item = Scheme> {
-    let all = Scheme::ALL.into_iter();
-    all.filter(|scheme| scheme.as_str() == scheme.block().name)
+/// Schemes of which all matrices are stored in one type where somebody asks for that
+/// ([`hob_ipc::quantize::Quantize::uniform`]), one for each type, the finest first.
+pub(super) fn types() -> impl Iterator<Item = Scheme> {
+    let all = Scheme::ALL.iter().enumerate();
+    let last = all.filter(|(place, scheme)| {
+        let later = Scheme::ALL.iter().skip(place + 1);
+        later.clone().all(|other| other.block() != scheme.block())
+    });
+    last.map(|(_, scheme)| *scheme)
+}
+
+fn of_one_type(name: &str) -> Result<Scheme, String> {
+    let called = |scheme: &Scheme| scheme.block().name.eq_ignore_ascii_case(name);
+    types()
+        .find(called)
+        .ok_or_else(|| match Scheme::named(name) {
+            Some(scheme) => format!(
+                "{scheme} mixes types, and here one is needed: say {}",
+                names(types())
+            ),
+            None => format!("there is no type {name}"),
+        })
 }
 
 fn names(schemes: impl Iterator<Item = Scheme>) -> String {
-    let names: Vec<&str> = schemes.map(Scheme::as_str).collect();
+    let names: Vec<&str> = schemes.map(|scheme| scheme.block().name).collect();
     names.join(", ")
 }
 
@@ -61,35 +107,62 @@ fn names(schemes: impl Iterator<Item = Scheme>) -> String {
 pub(super) const LONG_HELP: &str = "How weights are stored: \"keep\", or one of llama.cpp's types, the \
     finest first: Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, \
     Q3_K_L, Q3_K_M, Q3_K_S. \"embedding=Q5_1\" stores the table of tokens alone so, which is up to half of \
-    a small model, and \"Q4_K_M,embedding=Q8_0\" both. Weights of fewer than 8 bits are not stored anew \
+    a small model, and \"Q4_K_M,embedding=Q8_0\" both. Matrices of the layers have a type of their own by \
+    name: \"attn_q=Q4_K,ffn_down=Q6_K\" (attn_q, attn_k, attn_v, attn_qkv, attn_output, ffn_gate, ffn_up, \
+    ffn_down, and with _exps those of experts). Weights of fewer than 8 bits are not stored anew \
     without --requantize";
 
 impl Quant {
     /// Whether all stays as it is.
-    pub(super) fn is_keep(self) -> bool {
-        self == Self::default()
+    pub(super) fn is_keep(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// All that is stored in some type.
+    pub(super) fn schemes(&self) -> impl Iterator<Item = Scheme> {
+        let tables = self.weights.into_iter().chain(self.embedding);
+        tables.chain(self.roles.values().copied())
     }
 
     /// What is done, for a model's lineage.
-    pub(super) fn steps(self) -> Vec<String> {
+    pub(super) fn steps(&self) -> Vec<String> {
         let weights = self
             .weights
             .map(|scheme| format!("weights stored as {scheme}"));
+        let mix = (!self.roles.is_empty()).then(|| described(&self.roles));
         let embedding = self.embedding;
-        let embedding = embedding.map(|scheme| format!("table of tokens stored as {scheme}"));
-        weights.into_iter().chain(embedding).collect()
+        let embedding =
+            embedding.map(|scheme| format!("table of tokens stored as {}", scheme.block().name));
+        weights.into_iter().chain(mix).chain(embedding).collect()
     }
 
     /// Whether this can be done with a model, and makes sense unless somebody insists. What should be
     /// known beforehand.
-    pub(super) fn check(self, document: &Document, insist: bool) -> Result<Vec<String>, Failure> {
+    pub(super) fn check(&self, document: &Document, insist: bool) -> Result<Vec<String>, Failure> {
         let mut remarks = Vec::new();
         if let Some(scheme) = self.weights {
-            let apart = self.embedding.is_some();
+            let named = |tensor: &Tensor| {
+                let table = self.embedding.is_some() && is_table(tensor);
+                table || role(tensor).is_some_and(|role| self.roles.contains_key(role))
+            };
             let matrices = document.tensors().iter().filter(|t| is_matrix(t));
-            let matrices = matrices.filter(|tensor| !(apart && is_table(tensor)));
-            check(scheme, matrices.collect(), insist)?;
-            remarks.extend(rows_remark(scheme, document));
+            let matrices = matrices.filter(|tensor| !named(tensor));
+            let matrices: Vec<&Tensor> = matrices.collect();
+            check(scheme, scheme.as_str(), &matrices, insist)?;
+            remarks.extend(rows_remark(scheme, document.tensors()));
+        }
+        for (name, scheme) in &self.roles {
+            let matrices = of_role(document, name);
+            if matrices.is_empty() {
+                return Err(
+                    Failure::usage(format!("no layer of the model has `{name}`"))
+                        .hint("`hob models show --json` tells what it has."),
+                );
+            }
+            remarks.extend(rows_remark(*scheme, matrices.iter().copied()));
+            let called = scheme.block().name;
+            is_smaller(*scheme, called, &matrices)?;
+            check(*scheme, called, &matrices, insist)?;
         }
         if let Some(scheme) = self.embedding {
             let tables: Vec<_> = document.tensors().iter().filter(|t| is_table(t)).collect();
@@ -98,19 +171,53 @@ impl Quant {
                 .iter()
                 .find(|table| !row(table).is_multiple_of(block.weights));
             if let Some(table) = odd {
-                let fit = tables_schemes().filter(|s| row(table).is_multiple_of(s.block().weights));
+                let fit = types().filter(|s| row(table).is_multiple_of(s.block().weights));
                 return Err(Failure::usage(format!(
-                    "the table of tokens cannot be stored as {scheme}: its rows of {} weights are not \
+                    "the table of tokens cannot be stored as {}: its rows of {} weights are not \
                      whole blocks of {}",
+                    block.name,
                     row(table),
                     block.weights
                 ))
                 .hint(format!("Choose one of {}.", names(fit))));
             }
-            check(scheme, tables, insist)?;
+            check(scheme, block.name, &tables, insist)?;
         }
         Ok(remarks)
     }
+}
+
+/// `layers' attn_q stored as Q4_K, ffn_down as Q6_K`.
+fn described(mix: &Mix) -> String {
+    let each = mix
+        .iter()
+        .map(|(role, scheme)| format!("{role} as {}", scheme.block().name));
+    let each: Vec<String> = each.collect();
+    format!("of the layers stored {}", each.join(", "))
+}
+
+/// What a layer's matrix is called, if it may be stored in a type of its own.
+pub(super) fn role(tensor: &Tensor) -> Option<&'static str> {
+    let (_, name) = tensor.name().strip_prefix("blk.")?.split_once('.')?;
+    let name = name.strip_suffix(".weight")?;
+    ROLES.iter().find(|role| **role == name).copied()
+}
+
+/// The matrices of all layers that are called so.
+pub(super) fn of_role<'d>(document: &'d Document, name: &str) -> Vec<&'d Tensor> {
+    let all = document.tensors().iter();
+    all.filter(|tensor| role(tensor) == Some(name)).collect()
+}
+
+/// The names of a model's matrices that may be stored in a type of their own.
+pub(super) fn roles(document: &Document) -> Vec<&'static str> {
+    let there = |role: &&str| !of_role(document, role).is_empty();
+    ROLES.into_iter().filter(there).collect()
+}
+
+/// Whether a matrix is stored with so few bits that storing it anew loses more than it should.
+pub(super) fn is_coarse(tensor: &Tensor) -> bool {
+    tensor.is_quantized() && tensor.bits() < BITS_ENOUGH
 }
 
 fn row(tensor: &Tensor) -> u64 {
@@ -135,15 +242,21 @@ fn stored(scheme: Scheme, tensor: &Tensor) -> Block {
     scheme.fallback().filter(|_| !fits).unwrap_or(block)
 }
 
-fn check(scheme: Scheme, tensors: Vec<&Tensor>, insist: bool) -> Result<(), Failure> {
+/// The bytes of a matrix that is stored so.
+pub(super) fn bytes_as(scheme: Scheme, tensor: &Tensor) -> u64 {
+    let block = stored(scheme, tensor);
+    tensor.elements() / block.weights * block.bytes
+}
+
+/// Whether it makes sense to store these in a type, which somebody called `name`.
+fn check(scheme: Scheme, name: &str, tensors: &[&Tensor], insist: bool) -> Result<(), Failure> {
     if insist {
         return Ok(());
     }
-    let coarse = |tensor: &&&Tensor| tensor.is_quantized() && tensor.bits() < BITS_ENOUGH;
-    if let Some(tensor) = tensors.iter().find(coarse) {
+    if let Some(tensor) = tensors.iter().find(|tensor| is_coarse(tensor)) {
         return Err(Failure::usage(format!(
             "`{}` is stored with {} bits a weight already ({}), and would lose more by being stored as \
-             {scheme} than the original would",
+             {name} than the original would",
             tensor.name(),
             tensor.bits(),
             tensor.type_name()
@@ -153,24 +266,27 @@ fn check(scheme: Scheme, tensors: Vec<&Tensor>, insist: bool) -> Result<(), Fail
              embedding=Q5_1) or insist with --requantize.",
         ));
     }
-    let smaller = |tensor: &&Tensor| {
-        let block = stored(scheme, tensor);
-        tensor.elements() / block.weights * block.bytes < tensor.bytes()
-    };
-    if tensors.into_iter().any(|tensor| smaller(&tensor)) {
+    is_smaller(scheme, name, tensors)
+}
+
+fn is_smaller(scheme: Scheme, name: &str, tensors: &[&Tensor]) -> Result<(), Failure> {
+    if tensors.iter().any(|t| bytes_as(scheme, t) < t.bytes()) {
         return Ok(());
     }
     Err(
-        Failure::usage(format!("stored as {scheme} nothing would be smaller"))
+        Failure::usage(format!("stored as {name} nothing would be smaller"))
             .hint("Choose a coarser type; `hob models show` tells which the model has."),
     )
 }
 
 /// That many rows are not whole blocks.
-fn rows_remark(scheme: Scheme, document: &Document) -> Option<String> {
+fn rows_remark<'t>(
+    scheme: Scheme,
+    tensors: impl IntoIterator<Item = &'t Tensor>,
+) -> Option<String> {
     let other = scheme.fallback()?;
     let block = scheme.block();
-    let matrices = document.tensors().iter().filter(|tensor| is_matrix(tensor));
+    let matrices = tensors.into_iter().filter(|tensor| is_matrix(tensor));
     let (mut odd, mut all) = (0, 0);
     for tensor in matrices {
         all += tensor.elements();
@@ -194,9 +310,8 @@ pub(super) fn sizes(document: &Document, scheme: Scheme, header_bytes: u64) -> (
     let (mut expected, mut most) = (header_bytes, header_bytes);
     for tensor in document.tensors() {
         let padding = 32;
-        let block = stored(scheme, tensor);
         let bytes = if is_matrix(tensor) {
-            tensor.elements() / block.weights * block.bytes
+            bytes_as(scheme, tensor)
         } else {
             tensor.bytes()
         };
@@ -213,7 +328,11 @@ mod tests {
     use super::*;
 
     fn quant(weights: Option<Scheme>, embedding: Option<Scheme>) -> Quant {
-        Quant { weights, embedding }
+        Quant {
+            weights,
+            embedding,
+            ..Quant::default()
+        }
     }
 
     #[test]
@@ -224,12 +343,23 @@ mod tests {
         assert_eq!(parse("embedding=Q8_0").unwrap(), quant(None, fine));
         let mixed = quant(Some(Scheme::Q4_K_M), fine);
         assert_eq!(parse("Q4_K_M,embedding=Q8_0").unwrap(), mixed);
+        let named = parse("ffn_down=q6_k,attn_q=Q4_K,embedding=Q5_K").unwrap();
+        assert_eq!(
+            named.steps(),
+            [
+                "of the layers stored attn_q as Q4_K, ffn_down as Q6_K",
+                "table of tokens stored as Q5_K"
+            ]
+        );
         for (wrong, reason) in [
             ("", "no type"),
             ("Q9", "no type Q9"),
             ("Q8_0,Q4_0", "too many"),
             ("head=Q8_0", "embedding="),
             ("embedding=Q4_K_M", "mixes"),
+            ("attn_q=Q4_K_M", "mixes"),
+            ("attn_q=Q9", "no type Q9"),
+            ("attn_q=Q4_K,attn_q=Q5_K", "too many"),
             ("keep,Q8_0", "no type keep"),
         ] {
             let error = parse(wrong).unwrap_err();
@@ -238,9 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn each_type_is_one_scheme_s() {
+        let all: Vec<&str> = types().map(|scheme| scheme.block().name).collect();
+        let known = Scheme::ALL.iter().map(|scheme| scheme.block().name);
+        let known: std::collections::BTreeSet<&str> = known.collect();
+        assert_eq!(all.len(), known.len(), "{all:?}");
+    }
+
+    #[test]
     fn help_names_every_type_that_there_is() {
         for scheme in Scheme::ALL {
             assert!(LONG_HELP.contains(scheme.as_str()), "{scheme}");
+        }
+        for role in ROLES.iter().filter(|role| !role.ends_with("_exps")) {
+            assert!(LONG_HELP.contains(role), "{role}");
         }
     }
 }

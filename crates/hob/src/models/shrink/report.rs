@@ -86,7 +86,7 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
             "lineage": manifest.lineage,
             "corpus": list(&files),
             "languages": list(&samples),
-            "tried": made.trials.iter().flat_map(|trials| &trials.tried).map(tried_json).collect::<Vec<_>>(),
+            "tried": made.trials.iter().flat_map(all_tried).collect::<Vec<_>>(),
             "path": place.store.model_path(&made.installed.name).display().to_string(),
         });
         return place.output.write(&crate::ask::to_json(&object)?);
@@ -132,11 +132,25 @@ pub(super) fn show(made: &Made, corpus: &Corpus, place: &mut Place<'_>) -> Resul
     place.output.write(&clean(&told.concat()))
 }
 
-fn tried_json(tried: &Tried) -> Value {
+fn all_tried(trials: &Trials) -> Vec<Value> {
+    let one = |tried| tried_json(tried, trials);
+    trials.tried.iter().map(one).collect()
+}
+
+fn tried_json(tried: &Tried, trials: &Trials) -> Value {
+    let kind = |scheme: Scheme| scheme.block().name;
+    let mix = trials.stops.get(tried.candidate.stop).map(|stop| &stop.mix);
+    let mix: BTreeMap<_, _> = mix
+        .into_iter()
+        .flatten()
+        .map(|(role, s)| (role, kind(*s)))
+        .collect();
     json!({
         "tokens": tried.candidate.tokens,
         "layers_left_out": tried.candidate.layers_out,
-        "embedding": tried.candidate.embedding.map(Scheme::as_str),
+        "embedding": tried.candidate.embedding.map(kind),
+        "matrices": mix,
+        "forecast": tried.candidate.forecast,
         "size_bytes": tried.candidate.bytes,
         "loss": tried.loss,
         "error_95": tried.error,
@@ -182,18 +196,37 @@ fn lost(trials: &Trials) -> String {
     if trials.tried.is_empty() {
         return told;
     }
-    let mut table = Table::new(["TRIED", "TOKENS", "THEIR TABLE", "LAYERS OUT", "LOSS, %"]);
+    let mut table = Table::new([
+        "TRIED",
+        "TOKENS",
+        "THEIR TABLE",
+        "MATRICES",
+        "LAYERS OUT",
+        "LOSS, %",
+    ]);
     for one in &trials.tried {
-        let kind = one.candidate.embedding.map_or("as before", Scheme::as_str);
+        let kind = one
+            .candidate
+            .embedding
+            .map_or("as before", |scheme| scheme.block().name);
+        let stop = trials
+            .stops
+            .get(one.candidate.stop)
+            .filter(|stop| !stop.mix.is_empty());
+        let bits = stop.map_or_else(
+            || "as before".to_owned(),
+            |stop| format!("{:.1} bits", stop.bits),
+        );
         table.add([
             bytes(one.candidate.bytes),
             one.candidate.tokens.to_string(),
             kind.to_owned(),
+            bits,
             one.candidate.layers_out.to_string(),
             percent(one.loss, one.error),
         ]);
     }
-    format!("{told}\n{}", table.text(&[0, 1, 3, 4]))
+    format!("{told}\n{}", table.text(&[0, 1, 4, 5]))
 }
 
 /// What each layer costs, the cheapest first.

@@ -1,14 +1,17 @@
 //! Which smaller model is the best within limits: what is tried, in which order, and what is chosen. Pure.
 //!
-//! What makes the difference is the table of tokens: how many rows it has, and how coarsely they are
-//! stored. Fewer rows and coarser ones lose the same way, more the smaller the table is, so that with a
-//! limit of loss the candidates are halved by size, and with one of size alone the largest table of each
-//! type that fits is measured.
+//! What makes the difference is how many tokens there are, and how coarsely their table and the layers'
+//! matrices are stored: thousands of combinations, of which a forecast tells which ones are worth
+//! measuring. With a limit of loss those are left of which none that is smaller promises as little loss, and
+//! they are halved by size; with one of size alone, a few of those that promise least loss are measured.
 
 use hob_ipc::quantize::Scheme;
 
 use crate::failure::Failure;
 use crate::render::bytes;
+
+/// With a limit of size alone, so many are measured at most.
+const MEASURED: usize = 6;
 
 /// What a smaller model must keep to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -83,16 +86,20 @@ pub(super) fn parse_loss(text: &str) -> Result<f64, String> {
 }
 
 /// Something to try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
     /// Tokens that stay.
     pub(super) tokens: usize,
     /// How their table is stored; `None` for as it is.
     pub(super) embedding: Option<Scheme>,
+    /// How the layers' matrices are stored: 0 for as they are, and the more the coarser.
+    pub(super) stop: usize,
     /// Layers that are left out.
     pub(super) layers_out: usize,
     /// The model's bytes; with another type of table, some hundred fewer perhaps.
     pub(super) bytes: u64,
+    /// The loss that it promises.
+    pub(super) forecast: f64,
 }
 
 /// A candidate that was measured.
@@ -122,7 +129,8 @@ impl Search {
     /// # Errors
     /// When none of them keeps to the limit of size.
     pub(super) fn new(limits: Limits, mut candidates: Vec<Candidate>) -> Result<Self, Failure> {
-        candidates.sort_by_key(|candidate| candidate.bytes);
+        // Of types of as many bits, the later one is llama.cpp's better one.
+        candidates.sort_by_key(|one| (one.bytes, std::cmp::Reverse(one.embedding)));
         let smallest = candidates.first().map_or(0, |candidate| candidate.bytes);
         if let Some(most) = limits.bytes {
             candidates.retain(|candidate| candidate.bytes <= most);
@@ -130,9 +138,10 @@ impl Search {
                 return Err(too_large(most, smallest, ""));
             }
         }
-        if limits.loss.is_none() {
-            candidates = largest_of_each(candidates);
-        }
+        let candidates = match limits.loss {
+            Some(_) => frontier(candidates),
+            None => promising(candidates),
+        };
         Ok(Self {
             limits,
             open: 0..candidates.len(),
@@ -217,18 +226,49 @@ pub(super) fn too_large(most: u64, smallest: u64, about: &str) -> Failure {
     .hint("Allow more with --max-size, or begin with a smaller model.")
 }
 
-/// Of each type the largest.
-fn largest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
+/// Of all, by size, those that promise less loss than any that is smaller.
+fn frontier(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
-    for candidate in candidates.into_iter().rev() {
+    for candidate in candidates {
         if kept
-            .iter()
-            .all(|other| other.embedding != candidate.embedding)
+            .last()
+            .is_none_or(|smaller| candidate.forecast < smaller.forecast)
         {
             kept.push(candidate);
         }
     }
-    kept.reverse();
+    kept
+}
+
+/// Those that promise least loss, by size: of each way to store a model the best vocabulary, and not all with
+/// one type of the table, as a forecast may be wrong of that.
+fn promising(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|one, other| one.forecast.total_cmp(&other.forecast));
+    let mut best: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        let alike = |other: &&Candidate| other.embedding == candidate.embedding;
+        if !best
+            .iter()
+            .any(|other| alike(&other) && other.stop == candidate.stop)
+        {
+            best.push(candidate);
+        }
+    }
+    let mut kept: Vec<Candidate> = Vec::new();
+    let mut rest = Vec::new();
+    for candidate in best {
+        let known = kept
+            .iter()
+            .any(|other| other.embedding == candidate.embedding);
+        if !known && kept.len() < MEASURED / 2 {
+            kept.push(candidate);
+        } else {
+            rest.push(candidate);
+        }
+    }
+    let more = MEASURED - kept.len();
+    kept.extend(rest.into_iter().take(more));
+    kept.sort_by_key(|candidate| candidate.bytes);
     kept
 }
 
@@ -240,6 +280,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     fn candidates(sizes: &[u64]) -> Vec<Candidate> {
         let types = [None, Some(Scheme::Q5_1), Some(Scheme::Q4_0)];
         let sizes = sizes.iter().zip(types.into_iter().cycle());
@@ -247,8 +288,10 @@ mod tests {
             .map(|(bytes, embedding)| Candidate {
                 tokens: usize::try_from(*bytes).unwrap(),
                 embedding,
+                stop: 0,
                 layers_out: 0,
                 bytes: *bytes,
+                forecast: 1.0 / *bytes as f64,
             })
             .collect()
     }

@@ -1,16 +1,18 @@
 //! Weights stored more coarsely, by llama.cpp in an engine of its own.
 //!
 //! Of what it writes, only the weights are taken; what the new file says of itself is hob's. A table of
-//! tokens is handed to it in a file without the other weights. Each row is stored by itself, so that rows
-//! can be left out afterwards as well as before.
+//! tokens, and matrices that have a type of their own, are handed to it in a file without the other weights.
+//! Each row is stored by itself, so that rows can be left out afterwards as well as before, and what was
+//! stored once is used again by whatever is tried next.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 
 use hob_ipc::quantize::Scheme;
-use hob_models::gguf::{Document, Rewrite, Scalar, Value};
-use hob_models::store::{Installing, OpenModel};
+use hob_models::gguf::{Document, Rewrite, Scalar, Tensor, Value};
+use hob_models::store::Installing;
 
 use super::quant::{self, Quant};
 use super::{Shop, Source, write_out};
@@ -25,8 +27,34 @@ const QUANTIZATION_VERSION: (&str, u32) = ("general.quantization_version", 2);
 /// What a stream of libstdc++ says when a write fails (`ios_base::failure`).
 const WRITE_FAILED: &str = "iostream error";
 
+/// Weights that were stored anew, by what they are and as what they are stored.
+pub(super) type Stored = BTreeMap<(Part, Scheme), Anew>;
+
+/// A part of a model's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// The tables with a row for each token.
+    Tables,
+    /// The layers' matrices that are called so.
+    Role(&'static str),
+}
+
+impl Part {
+    /// Whether a tensor is one of these and to be stored so: what is coarser already stays.
+    fn has(self, tensor: &Tensor, scheme: Scheme) -> bool {
+        match self {
+            Self::Tables => quant::is_table(tensor),
+            Self::Role(name) => {
+                quant::role(tensor) == Some(name)
+                    && quant::bytes_as(scheme, tensor) < tensor.bytes()
+            }
+        }
+    }
+}
+
 /// A model with its weights stored anew, in a file without a name.
-struct Anew {
+#[derive(Clone)]
+pub(super) struct Anew {
     document: Document,
     file: Arc<File>,
 }
@@ -35,7 +63,7 @@ impl Shop {
     /// Has weights stored anew, and puts them into `rewrite` in place of the model's own.
     pub(super) fn store_anew(
         &mut self,
-        quant: Quant,
+        quant: &Quant,
         source: &Source<'_>,
         rewrite: &mut Rewrite,
     ) -> Result<(), Failure> {
@@ -52,10 +80,12 @@ impl Shop {
             }
             rewrite.set(FILE_TYPE, Value::Scalar(Scalar::from(scheme.file_type())));
         }
-        if let Some(scheme) = quant.embedding {
-            let tables = self.tables(open, document, installing)?;
-            let anew = self.quantize(scheme, true, &tables.file, &tables.document, installing)?;
-            for tensor in tables.document.tensors() {
+        let roles = quant.roles.iter();
+        let roles = roles.map(|(role, scheme)| (Part::Role(role), *scheme));
+        let tables = quant.embedding.map(|scheme| (Part::Tables, scheme));
+        for (part, scheme) in roles.chain(tables) {
+            let anew = self.part_anew(part, scheme, source)?;
+            for tensor in anew.document.tensors() {
                 anew.put(tensor.name(), rewrite)?;
             }
         }
@@ -66,19 +96,38 @@ impl Shop {
         Ok(())
     }
 
-    /// A model that has nothing but the tables of tokens.
-    fn tables(
+    /// A part of the weights in some type, which takes no time where it was stored so before.
+    fn part_anew(
         &mut self,
-        open: &OpenModel,
-        document: &Document,
-        installing: &Installing,
+        part: Part,
+        scheme: Scheme,
+        source: &Source<'_>,
     ) -> Result<Anew, Failure> {
-        let mut rewrite = Rewrite::of(document);
-        rewrite.keep_tensors(quant::is_table);
-        let mut file = installing.unnamed(rewrite.size())?;
-        write_out(&rewrite, open, &self.interrupt, |bytes| {
+        if let Some(known) = self.stored.get(&(part, scheme)) {
+            return Ok(known.clone());
+        }
+        let alone = self.alone(part, scheme, source)?;
+        let anew = self.quantize(
+            scheme,
+            true,
+            &alone.file,
+            &alone.document,
+            source.installing,
+        )?;
+        if self.holds_out {
+            self.stored.insert((part, scheme), anew.clone());
+        }
+        Ok(anew)
+    }
+
+    /// A model that has nothing but this part of the weights.
+    fn alone(&mut self, part: Part, scheme: Scheme, source: &Source<'_>) -> Result<Anew, Failure> {
+        let mut rewrite = Rewrite::of(source.document);
+        rewrite.keep_tensors(|tensor| part.has(tensor, scheme));
+        let mut file = source.installing.unnamed(rewrite.size())?;
+        write_out(&rewrite, source.open, &self.interrupt, |bytes| {
             file.write_all(bytes)
-                .map_err(|error| Failure::io("the table of tokens cannot be written", &error))
+                .map_err(|error| Failure::io("the weights cannot be written", &error))
         })?;
         Anew::read(file)
     }
@@ -130,8 +179,10 @@ fn unwritten(error: EngineError, installing: &Installing, missing: u64) -> Failu
 impl Anew {
     fn read(file: File) -> Result<Self, Failure> {
         let size = file.metadata().map_or(0, |metadata| metadata.len());
-        let document = Document::read(&file, size)
+        let mut document = Document::read(&file, size)
             .map_err(|error| Failure::new(format!("what the engine wrote is no model: {error}")))?;
+        // A vocabulary is large, and of many parts that are kept the same.
+        document.forget_metadata();
         Ok(Self {
             document,
             file: Arc::new(file),

@@ -24,12 +24,12 @@ const PIECES_MIN: usize = 6;
 /// Where a text has not as many pieces, shorter ones are cut, but no shorter than this in bytes.
 const PIECES_GOOD: usize = 12;
 const PIECE_BYTES_MIN: usize = 512;
-/// Pieces that tell one layer from another. There are many layers to tell apart, and what they cost
+/// Pieces that tell one layer, or one type, from another. There are many to tell apart, and what they cost
 /// differs more than pieces do.
-const LAYER_PIECES: usize = 6;
+const LITTLE_PIECES: usize = 6;
 
 /// What the measurements that are kept mean. Goes up with every change of how models are made or measured.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Most bytes of what is kept of a model and a corpus: some thousand measurements.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
 
@@ -46,8 +46,8 @@ pub(super) struct Texts {
 pub(super) struct Yardstick {
     /// Models are chosen by this.
     pub(super) choosing: Texts,
-    /// Layers are told apart by this, some of the former.
-    pub(super) layers: Texts,
+    /// Layers and types are told apart by this, some of the former.
+    pub(super) little: Texts,
     /// What the chosen model loses is told of this.
     pub(super) telling: Texts,
 }
@@ -116,7 +116,7 @@ impl Yardstick {
         };
         let choosing = part(0);
         Ok(Self {
-            layers: choosing.few(LAYER_PIECES),
+            little: choosing.few(LITTLE_PIECES),
             choosing,
             telling: part(1),
         })
@@ -309,13 +309,13 @@ mod tests {
                 prop_assert!(whole < (PIECES_MIN + 5) * PIECE_BYTES_MIN);
                 return Ok(());
             };
-            let Yardstick { choosing, layers, telling } = found;
+            let Yardstick { choosing, little, telling } = found;
             for texts in [&choosing, &telling] {
                 prop_assert!((PIECES_MIN / 2..=PIECES_MAX).contains(&texts.pieces.len()));
                 prop_assert!(texts.counted() < texts.bytes());
             }
-            prop_assert!(layers.pieces.len() <= LAYER_PIECES);
-            prop_assert!(layers.pieces.iter().all(|piece| choosing.pieces.contains(piece)));
+            prop_assert!(little.pieces.len() <= LITTLE_PIECES);
+            prop_assert!(little.pieces.iter().all(|piece| choosing.pieces.contains(piece)));
             prop_assert!(!telling.pieces.iter().any(|piece| choosing.pieces.contains(piece)));
             for (before, rest) in choosing.pieces.iter().chain(&telling.pieces) {
                 prop_assert!(!rest.is_empty() && before.len() + rest.len() <= PIECE_BYTES);
@@ -333,16 +333,20 @@ mod tests {
         };
         let stored = Choice {
             quant: Quant {
-                weights: None,
                 embedding: Some(Scheme::Q5_1),
+                ..Quant::default()
             },
             ..Choice::default()
         };
+        let mixed = Choice::stored(Quant {
+            roles: [("attn_q", Scheme::Q5_1)].into(),
+            ..Quant::default()
+        });
         let short = |out: &[u32]| Choice {
             out: out.to_vec(),
             ..Choice::default()
         };
-        let choices = [same, pruned, stored, short(&[4]), short(&[4, 5])];
+        let choices = [same, pruned, stored, mixed, short(&[4]), short(&[4, 5])];
         let mut keys: Vec<String> = choices.iter().map(|c| key(c, false, &texts("a"))).collect();
         keys.push(key(&choices[0], false, &texts("b")));
         keys.push(key(&choices[2], true, &texts("a")));

@@ -1,0 +1,197 @@
+//! What a candidate may be expected to lose, by a few measurements on a little text. It tells which candidates
+//! are worth measuring; what is chosen, is chosen by their own.
+
+use hob_ipc::quantize::Scheme;
+
+use super::mixes::{Role, Stop, finer, way_down};
+use super::quant::Quant;
+use super::trial::Quest;
+use super::yardstick::loss;
+use super::{Choice, Shop};
+use crate::failure::Failure;
+
+/// Sizes of the vocabulary that are measured, as one of so many parts of all.
+const PARTS: [usize; 3] = [8, 4, 2];
+
+/// What is known of a model's parts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Forecast {
+    /// Vocabularies and what is lost with them, the smallest first; the last is all, and loses nothing.
+    tokens: Vec<(usize, f64)>,
+    /// What is lost with the table in the coarsest type, and that type.
+    table: Option<(Scheme, f64)>,
+    /// How the layers' matrices may be stored, from as they are.
+    pub(super) stops: Vec<Stop>,
+}
+
+impl Forecast {
+    /// Where only the number of tokens differs: the fewer, the more is lost.
+    pub(super) fn of_tokens(all: usize) -> Self {
+        Self {
+            tokens: vec![(0, 1.0), (all, 0.0)],
+            table: None,
+            stops: vec![Stop::default()],
+        }
+    }
+
+    /// Of a vocabulary of so many tokens, a table in such a type, and the matrices as at that stop.
+    pub(super) fn loss(&self, tokens: usize, table: Option<Scheme>, stop: usize) -> f64 {
+        let table = self.table.zip(table);
+        let table =
+            table.map(|((coarsest, loss), scheme)| finer(loss, bits(coarsest), bits(scheme)));
+        let matrices = self.stops.get(stop).map_or(0.0, |stop| stop.loss);
+        self.of_vocabulary(tokens) + table.unwrap_or(0.0) + matrices
+    }
+
+    /// Between what was measured, along a line.
+    #[allow(clippy::cast_precision_loss, reason = "numbers of tokens")]
+    fn of_vocabulary(&self, tokens: usize) -> f64 {
+        let after = self
+            .tokens
+            .iter()
+            .position(|(measured, _)| *measured >= tokens);
+        let Some(after) = after else {
+            return 0.0;
+        };
+        let before = after.saturating_sub(1);
+        let two = self.tokens.get(before).zip(self.tokens.get(before + 1));
+        two.map_or(0.0, |((low, lost), (high, kept))| {
+            let share = (tokens as f64 - *low as f64) / (*high as f64 - *low as f64);
+            (lost + (kept - lost) * share).max(0.0)
+        })
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a few hundred")]
+fn bits(scheme: Scheme) -> f64 {
+    let block = scheme.block();
+    block.bytes as f64 * 8.0 / block.weights as f64
+}
+
+/// Something whose loss is measured.
+enum Probe {
+    Tokens(usize),
+    Table(Scheme),
+    Role(Role),
+}
+
+impl Shop {
+    /// Measures what is needed to tell candidates apart.
+    pub(super) fn forecast(
+        &mut self,
+        quest: &Quest<'_>,
+        types: &[Option<Scheme>],
+        sizes: &[usize],
+    ) -> Result<Forecast, Failure> {
+        let all = quest.source.all();
+        let mut known = Forecast::of_tokens(all);
+        let probes = probes(quest, types, sizes);
+        if probes.is_empty() {
+            return Ok(known);
+        }
+        known.tokens = vec![(all, 0.0)];
+        let texts = &quest.yardstick.little;
+        self.meter
+            .say("measuring what vocabularies and types lose by themselves");
+        self.meter
+            .share("measuring parts", (probes.len() as u64 + 1) * texts.bytes());
+        let base = self.bits(quest.source, &Choice::default(), texts, None)?;
+        let mut roles = Vec::new();
+        for probe in probes {
+            let choice = match &probe {
+                Probe::Tokens(tokens) => {
+                    quest
+                        .source
+                        .choice_of(*tokens, Quant::default(), quest.demand)?
+                }
+                Probe::Table(scheme) => Choice::stored(Quant {
+                    embedding: Some(*scheme),
+                    ..Quant::default()
+                }),
+                Probe::Role(role) => Choice::stored(Quant {
+                    roles: role
+                        .coarsest()
+                        .into_iter()
+                        .map(|scheme| (role.name, scheme))
+                        .collect(),
+                    ..Quant::default()
+                }),
+            };
+            let found = self.bits(quest.source, &choice, texts, None)?;
+            let lost = loss(&base, &found)?.value;
+            match probe {
+                Probe::Tokens(tokens) => known.tokens.push((tokens, lost.max(0.0))),
+                Probe::Table(scheme) => known.table = Some((scheme, lost)),
+                Probe::Role(role) => roles.push(role.losing(lost)),
+            }
+        }
+        known.tokens.sort_by_key(|(tokens, _)| *tokens);
+        known.stops = way_down(&roles);
+        Ok(known)
+    }
+}
+
+/// What is to be measured: nothing where there is nothing to weigh against one another.
+fn probes(quest: &Quest<'_>, types: &[Option<Scheme>], sizes: &[usize]) -> Vec<Probe> {
+    let roles = quest.recipe.roles(quest.source);
+    let coarsest = types.iter().flatten().max_by(|one, other| {
+        let by_bits = bits(**other).total_cmp(&bits(**one));
+        by_bits.then(one.cmp(other))
+    });
+    let mut probes: Vec<Probe> = coarsest
+        .map(|scheme| Probe::Table(*scheme))
+        .into_iter()
+        .collect();
+    probes.extend(roles.into_iter().map(Probe::Role));
+    let (Some(least), true) = (sizes.first(), sizes.len() > 1 && !probes.is_empty()) else {
+        return if sizes.len() > 1 || probes.len() > 1 {
+            probes
+        } else {
+            Vec::new()
+        };
+    };
+    let parts = PARTS.map(|part| (quest.source.all() / part).max(*least));
+    let mut measured: Vec<usize> = parts
+        .into_iter()
+        .filter(|tokens| *tokens < quest.source.all())
+        .collect();
+    measured.dedup();
+    probes.extend(measured.into_iter().map(Probe::Tokens));
+    probes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(one: f64, other: f64) -> bool {
+        (one - other).abs() < 1e-12
+    }
+
+    #[test]
+    fn what_was_not_measured_follows_from_what_was() {
+        let forecast = Forecast {
+            tokens: vec![(100, 0.3), (400, 0.06), (800, 0.0)],
+            table: Some((Scheme::Q4_0, 0.04)),
+            stops: vec![
+                Stop::default(),
+                Stop {
+                    loss: 0.5,
+                    ..Stop::default()
+                },
+            ],
+        };
+        let loss = |tokens, table, stop| forecast.loss(tokens, table, stop);
+        assert!(near(loss(800, None, 0), 0.0));
+        assert!(near(loss(400, None, 0), 0.06));
+        assert!(near(loss(600, None, 0), 0.03));
+        assert!(near(loss(250, None, 0), 0.18));
+        // Beyond the smallest along the same line.
+        assert!(near(loss(0, None, 0), 0.38));
+        assert!(near(loss(800, Some(Scheme::Q4_0), 0), 0.04));
+        assert!(near(loss(800, Some(Scheme::Q5_0), 0), 0.01));
+        assert!(near(loss(400, Some(Scheme::Q5_0), 1), 0.57));
+        let plain = Forecast::of_tokens(800);
+        assert!(plain.loss(400, None, 0) > plain.loss(401, None, 0));
+    }
+}

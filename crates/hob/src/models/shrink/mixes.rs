@@ -1,0 +1,231 @@
+//! In which types the layers' matrices are stored, from as they are to as coarse as may be. Pure.
+//!
+//! Rounding to one bit fewer makes four times the noise (W. R. Bennett, "Spectra of quantized signals",
+//! 1948), and for small noise what is lost grows with it. So that is measured once for all matrices that do
+//! the same, in their coarsest type, where it is plainest, and of finer ones follows from it. Then the way
+//! down takes step after step what saves most for what it loses.
+
+use hob_ipc::quantize::Scheme;
+use hob_models::gguf::Document;
+
+use super::quant::{self, Mix};
+
+/// What is tried, the finest first. Of types of as many bits one: for rows that are not whole blocks of 256
+/// weights `IQ4_NL`, as llama.cpp has no `Q4_K` for them.
+const TYPES: [Scheme; 6] = [
+    Scheme::Q8_0,
+    Scheme::Q6_K,
+    Scheme::Q5_K_S,
+    Scheme::Q4_K_S,
+    Scheme::IQ4_NL,
+    Scheme::Q3_K_S,
+];
+/// By how much more is lost with a bit fewer.
+const NOISE_PER_BIT: f64 = 4.0;
+
+/// What is lost in a type, by what is lost in a coarser one.
+pub(super) fn finer(loss: f64, coarsest_bits: f64, bits: f64) -> f64 {
+    loss.max(0.0) * NOISE_PER_BIT.powf((coarsest_bits - bits).min(0.0))
+}
+
+/// The matrices of all layers that do the same.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    weights: u64,
+    bytes: u64,
+    /// The types that make them smaller, the finest first, and the bytes that they take in them. Not empty.
+    types: Vec<(Scheme, u64)>,
+    /// What is lost in the coarsest.
+    loss: f64,
+}
+
+impl Role {
+    /// Those of a model that may be stored more coarsely; none that are coarse already unless somebody insists.
+    pub(super) fn all(document: &Document, insist: bool) -> Vec<Self> {
+        let roles = quant::roles(document).into_iter();
+        roles
+            .filter_map(|name| Self::of(document, name, insist))
+            .collect()
+    }
+
+    fn of(document: &Document, name: &'static str, insist: bool) -> Option<Self> {
+        let matrices = quant::of_role(document, name);
+        if !insist && matrices.iter().any(|matrix| quant::is_coarse(matrix)) {
+            return None;
+        }
+        let bytes = matrices.iter().map(|matrix| matrix.bytes()).sum();
+        let mut types: Vec<(Scheme, u64)> = Vec::new();
+        for scheme in TYPES {
+            let stored = matrices
+                .iter()
+                .map(|matrix| quant::bytes_as(scheme, matrix).min(matrix.bytes()));
+            let stored = stored.sum();
+            if stored < types.last().map_or(bytes, |(_, finer)| *finer) {
+                types.push((scheme, stored));
+            }
+        }
+        (!types.is_empty()).then(|| Self {
+            name,
+            weights: matrices.iter().map(|matrix| matrix.elements()).sum(),
+            bytes,
+            types,
+            loss: 0.0,
+        })
+    }
+
+    /// The type that makes them smallest.
+    pub(super) fn coarsest(&self) -> Option<Scheme> {
+        self.types.last().map(|(scheme, _)| *scheme)
+    }
+
+    /// The same, when it is known what is lost in that type.
+    pub(super) fn losing(self, loss: f64) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// The bytes that it saves.
+    pub(super) fn saves(&self) -> u64 {
+        self.types.last().map_or(0, |(_, bytes)| self.bytes - bytes)
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "bytes and weights of a file")]
+    fn bits(&self, bytes: u64) -> f64 {
+        bytes as f64 * 8.0 / self.weights.max(1) as f64
+    }
+
+    /// What is lost with so many of the types' steps taken.
+    fn loss_after(&self, steps: usize) -> f64 {
+        let bytes_after = |steps: usize| self.bytes_after(steps);
+        match steps {
+            0 => 0.0,
+            _ => finer(
+                self.loss,
+                self.bits(bytes_after(self.types.len())),
+                self.bits(bytes_after(steps)),
+            ),
+        }
+    }
+
+    fn bytes_after(&self, steps: usize) -> u64 {
+        let taken = steps.checked_sub(1).and_then(|last| self.types.get(last));
+        taken.map_or(self.bytes, |(_, bytes)| *bytes)
+    }
+}
+
+/// A stop on the way down.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Stop {
+    pub(super) mix: Mix,
+    /// By how many bytes a model is smaller.
+    pub(super) saved: u64,
+    /// What is expected to be lost.
+    pub(super) loss: f64,
+    /// Bits of each of the weights that may be stored so, for people.
+    pub(super) bits: f64,
+}
+
+/// All stops on the way down, the first with everything as it is.
+pub(super) fn way_down(roles: &[Role]) -> Vec<Stop> {
+    let mut taken = vec![0; roles.len()];
+    let mut stops = vec![stop(roles, &taken)];
+    while let Some(next) = cheapest(roles, &taken) {
+        if let Some(steps) = taken.get_mut(next) {
+            *steps += 1;
+        }
+        stops.push(stop(roles, &taken));
+    }
+    stops
+}
+
+/// The role whose next step loses least for each byte that it saves.
+#[allow(clippy::cast_precision_loss, reason = "bytes of a file")]
+fn cheapest(roles: &[Role], taken: &[usize]) -> Option<usize> {
+    let price = |role: &Role, steps: usize| {
+        let saved = role.bytes_after(steps) - role.bytes_after(steps + 1);
+        (role.loss_after(steps + 1) - role.loss_after(steps)) / saved.max(1) as f64
+    };
+    let open = roles.iter().zip(taken).enumerate();
+    let open = open.filter(|(_, (role, steps))| **steps < role.types.len());
+    let priced = open.map(|(place, (role, steps))| (place, price(role, *steps)));
+    let least = priced.min_by(|one, other| one.1.total_cmp(&other.1));
+    least.map(|(place, _)| place)
+}
+
+fn stop(roles: &[Role], taken: &[usize]) -> Stop {
+    let mut stop = Stop::default();
+    let (mut bytes, mut weights) = (0, 0);
+    for (role, steps) in roles.iter().zip(taken) {
+        let after = role.bytes_after(*steps);
+        stop.saved += role.bytes - after;
+        stop.loss += role.loss_after(*steps);
+        (bytes, weights) = (bytes + after, weights + role.weights);
+        if let Some((scheme, _)) = steps.checked_sub(1).and_then(|last| role.types.get(last)) {
+            stop.mix.insert(role.name, *scheme);
+        }
+    }
+    stop.bits = bits(bytes, weights);
+    stop
+}
+
+#[allow(clippy::cast_precision_loss, reason = "bytes and weights of a file")]
+fn bits(bytes: u64, weights: u64) -> f64 {
+    bytes as f64 * 8.0 / weights.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn role(name: &'static str, weights: u64, loss: f64) -> Role {
+        let bytes = |scheme: &Scheme| {
+            let block = scheme.block();
+            (*scheme, weights / block.weights * block.bytes)
+        };
+        let types = [Scheme::Q8_0, Scheme::Q5_K_S, Scheme::Q4_K_S];
+        Role {
+            name,
+            weights,
+            bytes: weights * 2,
+            types: types.iter().map(bytes).collect(),
+            loss,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_way_saves_as_much_and_loses_less(
+            given in proptest::collection::vec((1u64..40, 0.0f64..0.1), 3),
+        ) {
+            let names = ["attn_q", "ffn_up", "ffn_down"];
+            let roles = given.iter().zip(names);
+            let roles: Vec<Role> = roles
+                .map(|((blocks, loss), name)| role(name, blocks * 256, *loss))
+                .collect();
+            let stops = way_down(&roles);
+            prop_assert_eq!(stops.len(), 10);
+            prop_assert_eq!(&stops[0], &Stop { bits: 16.0, ..Stop::default() });
+            for stop in &stops {
+                for taken in 0..64 {
+                    let other = super::stop(&roles, &[taken % 4, taken / 4 % 4, taken / 16]);
+                    prop_assert!(
+                        other.saved < stop.saved || other.loss >= stop.loss - 1e-12,
+                        "{stop:?} {other:?}"
+                    );
+                }
+            }
+            let falls = stops.windows(2).all(|two| two[0].saved < two[1].saved && two[0].bits > two[1].bits);
+            prop_assert!(falls);
+        }
+    }
+
+    #[test]
+    fn a_bit_fewer_loses_four_times_as_much() {
+        assert!((finer(0.08, 4.5, 5.5) - 0.02).abs() < 1e-12);
+        assert!((finer(0.08, 4.5, 4.5) - 0.08).abs() < 1e-12);
+        // What seems to gain by being rounded is luck.
+        assert!(finer(-0.1, 4.5, 5.5).abs() < 1e-12);
+    }
+}
