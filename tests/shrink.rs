@@ -18,6 +18,7 @@ mod search;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use hob_api::chat::ChatCompletion;
@@ -26,8 +27,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// What the small models are for: the project's own documents.
+fn document(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+/// The beginning of one, so that a model has read it soon.
 fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
+    static BEGINNING: LazyLock<PathBuf> = LazyLock::new(|| {
+        let text = fs::read_to_string(document("README.md")).unwrap();
+        let beginning: String = text.chars().take(6000).collect();
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shrink-corpus.txt");
+        fs::write(&path, beginning).unwrap();
+        path
+    });
+    BEGINNING.clone()
 }
 
 fn shrink(setup: &Setup, arguments: &[&str]) -> Command {
@@ -277,7 +290,7 @@ fn of_two_at_once_one_waits_for_nobody_and_leaves() {
 fn begun(setup: &Setup) -> std::process::Child {
     let long = setup.home().join("long.txt");
     let text = fs::read_to_string(corpus()).unwrap();
-    fs::write(&long, text.repeat(400)).unwrap();
+    fs::write(&long, text.repeat(2000)).unwrap();
     let run = shrink(setup, &["--corpus", long.to_str().unwrap()])
         .spawn()
         .unwrap();

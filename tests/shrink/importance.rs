@@ -6,11 +6,11 @@ use std::path::Path;
 use hob_e2e::{Setup, binary, refused};
 use serde_json::Value;
 
-use super::{corpus, files, run, shrink, untouched};
+use super::{document, files, run, shrink, untouched};
 
 /// A text of so many bytes, in the test's own folder.
 fn text(setup: &Setup, name: &str, begins: &str, bytes: usize) -> String {
-    let readme = fs::read_to_string(corpus()).unwrap();
+    let readme = fs::read_to_string(document("README.md")).unwrap();
     let mut text = format!("{begins}{readme}");
     let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap());

@@ -6,19 +6,17 @@ use std::process::Output;
 use hob_e2e::{Setup, binary, refused};
 use serde_json::Value;
 
-use super::{corpus, files, hob, run, untouched};
+use super::{document, files, hob, run, untouched};
 
 /// The texts that models are measured on, and the option before them.
 fn texts() -> Vec<String> {
-    let readme = corpus();
-    let more = ["ARCHITECTURE.md", "docs/http.md"].map(|name| readme.with_file_name(name));
-    let texts = [readme, more[0].clone(), more[1].clone()];
-    let texts = texts.map(|path| path.into_os_string().into_string().unwrap());
+    let texts = ["README.md", "ARCHITECTURE.md", "docs/http.md"];
+    let texts = texts.map(|name| document(name).into_os_string().into_string().unwrap());
     [vec!["--corpus".to_owned()], texts.to_vec()].concat()
 }
 
 /// A model with four layers, so that measuring each takes seconds; a poor one.
-fn shallow(setup: &Setup) {
+pub(super) fn shallow(setup: &Setup) {
     let out: Vec<String> = (1..27).map(|layer| format!("L{layer}")).collect();
     let output = run(
         setup,

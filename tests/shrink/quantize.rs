@@ -194,3 +194,43 @@ fn an_engine_that_can_not_is_told_of() {
         assert_eq!(files(&setup), untouched());
     }
 }
+
+#[test]
+fn matrices_of_one_kind_are_stored_in_a_type_of_their_own() {
+    let setup = Setup::own();
+    let keep = ["--vocab", "keep", "--quant"];
+    for (quant, reason) in [
+        ("attn_q=Q4_0", "5 bits a weight already"),
+        ("attn_qkv=Q4_0", "no layer of the model has `attn_qkv`"),
+        ("attn_q=Q4_K_M", "mixes types"),
+        ("blk.0.attn_q=Q4_0", "attn_q=TYPE"),
+    ] {
+        let said = refused(&run(&setup, &[&keep[..], &[quant]].concat()));
+        assert!(said.contains(reason), "{quant}: {said}");
+    }
+    // Finer than they are is not smaller, whoever insists.
+    let said = refused(&run(
+        &setup,
+        &[&keep[..], &["attn_q=Q8_0", "--requantize"]].concat(),
+    ));
+    assert!(said.contains("nothing would be smaller"), "{said}");
+
+    let made = made(
+        &setup,
+        &[&keep[..], &["attn_q=Q4_0,ffn_down=IQ4_NL", "--requantize"]].concat(),
+    );
+    let blocks = |weights: u64| weights / 32 * 18;
+    assert_eq!(
+        bytes_of(&made, "Q4_0", "types_bytes"),
+        Some(blocks(30 * 576 * 576))
+    );
+    assert_eq!(
+        bytes_of(&made, "IQ4_NL", "types_bytes"),
+        Some(blocks(30 * 576 * 1536))
+    );
+    let before = bytes_of(&made, "Q4_1", "types_bytes_before").unwrap();
+    let gone = 30 * (576 * 576 + 576 * 1536) / 32 * 20;
+    assert_eq!(bytes_of(&made, "Q4_1", "types_bytes"), Some(before - gone));
+    let step = "of the layers stored attn_q as Q4_0, ffn_down as IQ4_NL";
+    assert_eq!(made["lineage"]["steps"][0], step);
+}

@@ -2,18 +2,17 @@
 
 use std::process::Output;
 
-use hob_e2e::{Setup, TEST_MODEL, refused};
+use hob_e2e::{Setup, TEST_MODEL, binary, refused};
 use serde_json::Value;
 
-use super::{corpus, files, hob, run, untouched};
+use super::layers::shallow;
+use super::{corpus, document, files, hob, run, untouched};
 
 /// What is tried differs by vocabularies alone, which is quick.
 fn limited(setup: &Setup, limits: &[&str]) -> Output {
-    let readme = corpus();
-    let more = ["ARCHITECTURE.md", "docs/http.md"].map(|name| readme.with_file_name(name));
-    let texts = [&readme, &more[0], &more[1]].map(|path| path.to_str().unwrap());
-    let corpus = [&["--corpus"][..], &texts].concat();
-    run(setup, &[&corpus[..], &["--quant", "keep"], limits].concat())
+    let text = document("ARCHITECTURE.md");
+    let always = ["--corpus", text.to_str().unwrap(), "--quant", "keep"];
+    run(setup, &[&always[..], limits].concat())
 }
 
 #[test]
@@ -87,4 +86,72 @@ fn what_keeps_to_no_limit_is_not_made() {
     assert!(refused(&run(&setup, &nothing)).contains("nothing is to become smaller"));
     let none = refused(&run(&setup, &["--vocab", "keep", "--max-size", "80%"]));
     assert!(none.contains("--corpus"), "{none}");
+}
+
+/// What a run on the model `fine` made.
+fn of_fine(setup: &Setup, arguments: &[&str]) -> (Value, String) {
+    let text = document("ARCHITECTURE.md");
+    let mut command = setup.command(&binary("hob"));
+    command
+        .args(["models", "shrink", "fine", "--json", "--vocab", "keep"])
+        .args(["--corpus", text.to_str().unwrap()])
+        .args(arguments)
+        .env("HOB_ENGINE_THREADS", "1");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), said)
+}
+
+#[test]
+fn of_a_fine_model_each_kind_of_matrix_gets_a_type() {
+    let setup = Setup::own();
+    shallow(&setup);
+    let mut fine = setup.command(&binary("hob"));
+    fine.args(["models", "shrink", "shallow", "--vocab", "keep", "--quant"])
+        .args(["Q8_0", "--requantize", "--out", "fine"]);
+    let fine = fine.output().unwrap();
+    assert!(fine.status.success(), "{fine:?}");
+
+    // Neither the table nor the layers can be made so small that the other could stay as it is.
+    let within = ["--max-size", "56%", "--out"];
+    let (made, _) = of_fine(&setup, &[&within[..], &["small"]].concat());
+    let size = |key: &str| made[key].as_u64().unwrap();
+    assert!(
+        size("size_bytes") * 100 <= size("size_bytes_before") * 56,
+        "{made}"
+    );
+    let tried = made["tried"].as_array().unwrap();
+    assert!((1..=6).contains(&tried.len()), "{made}");
+    for one in tried {
+        assert!(!one["embedding"].is_null(), "{one}");
+        assert!(!one["matrices"].as_object().unwrap().is_empty(), "{one}");
+        // What it was expected to be long is what it is, but for padding and a key.
+        assert!(one["size_bytes"].as_u64().unwrap() <= size("size_bytes_before") * 56 / 100);
+    }
+    // The one that loses least of these, and it is as long as was said.
+    let loss = |one: &&Value| one["loss"].as_f64().unwrap();
+    let best = tried
+        .iter()
+        .min_by(|a, b| loss(a).total_cmp(&loss(b)))
+        .unwrap();
+    assert!(
+        best["size_bytes"]
+            .as_u64()
+            .unwrap()
+            .abs_diff(size("size_bytes"))
+            <= 512,
+        "{made}"
+    );
+    let steps = made["lineage"]["steps"].to_string();
+    for (role, kind) in best["matrices"].as_object().unwrap() {
+        let step = format!("{role} as {}", kind.as_str().unwrap());
+        assert!(steps.contains(&step), "{step}: {steps}");
+    }
+    hob(&setup, &["models", "verify", "small"]);
+
+    // What was measured is known, and the same is found.
+    let (again, said) = of_fine(&setup, &[&within[..], &["again"]].concat());
+    assert!(said.contains("measured before"), "{said}");
+    assert_eq!(again["sha256"], made["sha256"]);
 }

@@ -70,6 +70,23 @@ impl Vocabulary<'_> {
         self.fixed.len()
     }
 
+    /// Whether so many tokens may stay.
+    ///
+    /// # Errors
+    /// [`SurgeryError::TooFew`], or [`SurgeryError::Nothing`] if that is all of them.
+    pub fn may_keep(&self, budget: Budget) -> Result<(), SurgeryError> {
+        match budget {
+            Budget::Tokens(wanted) if wanted < self.fixed.len() => Err(SurgeryError::TooFew {
+                wanted,
+                least: self.fixed.len(),
+            }),
+            Budget::Tokens(wanted) if wanted >= self.len() => {
+                Err(SurgeryError::Nothing { all: self.len() })
+            }
+            Budget::Tokens(_) | Budget::Auto => Ok(()),
+        }
+    }
+
     /// The tokens that stay, rising, of which some text needs each as much as `demand` says: those that
     /// always stay, then the most needed, then others in the order in which the model's tokenizer learned
     /// them. If nobody named a number, all that came up stay before any that did not.
@@ -77,17 +94,12 @@ impl Vocabulary<'_> {
     /// # Errors
     /// [`SurgeryError::TooFew`], or [`SurgeryError::Nothing`] if that is all of them.
     pub fn choose(&self, demand: &Demand, budget: Budget) -> Result<Vec<Token>, SurgeryError> {
+        self.may_keep(budget)?;
         let all = self.len();
         let most = match budget {
             Budget::Auto => all,
             Budget::Tokens(most) => most,
         };
-        if most < self.fixed.len() {
-            return Err(SurgeryError::TooFew {
-                wanted: most,
-                least: self.fixed.len(),
-            });
-        }
         let mut kept = Kept {
             vocabulary: self,
             tokens: self.fixed.clone(),

@@ -367,7 +367,11 @@ impl Shop {
         }
         let vocabulary = match recipe.vocab {
             Vocab::Keep => None,
-            Vocab::Prune(_) => Some(Vocabulary::read(&document)?),
+            Vocab::Prune(budget) => {
+                let vocabulary = Vocabulary::read(&document)?;
+                vocabulary.may_keep(budget)?;
+                Some(vocabulary)
+            }
         };
         let layers = recipe.depth.layers(&document, |why| self.meter.say(why))?;
         let told = descent::of(&open, manifest.lineage.as_ref());

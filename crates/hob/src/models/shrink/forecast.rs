@@ -75,6 +75,30 @@ enum Probe {
     Role(Role),
 }
 
+impl Probe {
+    /// The source with nothing else changed.
+    fn choice(&self, quest: &Quest<'_>) -> Result<Choice, Failure> {
+        let quant = match self {
+            Self::Tokens(tokens) => {
+                let source = quest.source;
+                return source.choice_of(*tokens, Quant::default(), quest.demand);
+            }
+            Self::Table(scheme) => Quant {
+                embedding: Some(*scheme),
+                ..Quant::default()
+            },
+            Self::Role(role) => {
+                let coarsest = role.coarsest().into_iter();
+                Quant {
+                    roles: coarsest.map(|scheme| (role.name, scheme)).collect(),
+                    ..Quant::default()
+                }
+            }
+        };
+        Ok(Choice::stored(quant))
+    }
+}
+
 impl Shop {
     /// Measures what is needed to tell candidates apart.
     pub(super) fn forecast(
@@ -93,30 +117,20 @@ impl Shop {
         let texts = &quest.yardstick.little;
         self.meter
             .say("measuring what vocabularies and types lose by themselves");
+        let mut measured = Vec::new();
+        for probe in probes {
+            let choice = probe.choice(quest)?;
+            if self.known(&choice, texts).is_none() {
+                self.prepare(&choice.quant, quest.source)?;
+            }
+            measured.push((probe, choice));
+        }
+        let readings = measured.len() as u64 + 1;
         self.meter
-            .share("measuring parts", (probes.len() as u64 + 1) * texts.bytes());
+            .share("measuring parts", readings * texts.bytes());
         let base = self.bits(quest.source, &Choice::default(), texts, None)?;
         let mut roles = Vec::new();
-        for probe in probes {
-            let choice = match &probe {
-                Probe::Tokens(tokens) => {
-                    quest
-                        .source
-                        .choice_of(*tokens, Quant::default(), quest.demand)?
-                }
-                Probe::Table(scheme) => Choice::stored(Quant {
-                    embedding: Some(*scheme),
-                    ..Quant::default()
-                }),
-                Probe::Role(role) => Choice::stored(Quant {
-                    roles: role
-                        .coarsest()
-                        .into_iter()
-                        .map(|scheme| (role.name, scheme))
-                        .collect(),
-                    ..Quant::default()
-                }),
-            };
+        for (probe, choice) in measured {
             let found = self.bits(quest.source, &choice, texts, None)?;
             let lost = loss(&base, &found)?.value;
             match probe {

@@ -52,6 +52,14 @@ impl Part {
     }
 }
 
+/// The parts that have a type of their own.
+fn parts(quant: &Quant) -> impl Iterator<Item = (Part, Scheme)> {
+    let roles = quant.roles.iter();
+    let roles = roles.map(|(role, scheme)| (Part::Role(role), *scheme));
+    let tables = quant.embedding.map(|scheme| (Part::Tables, scheme));
+    roles.chain(tables)
+}
+
 /// A model with its weights stored anew, in a file without a name.
 #[derive(Clone)]
 pub(super) struct Anew {
@@ -80,10 +88,7 @@ impl Shop {
             }
             rewrite.set(FILE_TYPE, Value::Scalar(Scalar::from(scheme.file_type())));
         }
-        let roles = quant.roles.iter();
-        let roles = roles.map(|(role, scheme)| (Part::Role(role), *scheme));
-        let tables = quant.embedding.map(|scheme| (Part::Tables, scheme));
-        for (part, scheme) in roles.chain(tables) {
+        for (part, scheme) in parts(quant) {
             let anew = self.part_anew(part, scheme, source)?;
             for tensor in anew.document.tensors() {
                 anew.put(tensor.name(), rewrite)?;
@@ -92,6 +97,14 @@ impl Shop {
         if !quant.is_keep() {
             let (key, version) = QUANTIZATION_VERSION;
             rewrite.set(key, Value::Scalar(Scalar::from(version)));
+        }
+        Ok(())
+    }
+
+    /// Has parts of the weights stored, so that a model that is tried with them is soon written.
+    pub(super) fn prepare(&mut self, quant: &Quant, source: &Source<'_>) -> Result<(), Failure> {
+        for (part, scheme) in parts(quant) {
+            self.part_anew(part, scheme, source)?;
         }
         Ok(())
     }
