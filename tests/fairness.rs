@@ -222,11 +222,25 @@ fn an_audit_tells_of_all_sets_and_is_kept() {
     let shown: Value = serde_json::from_slice(&shown).unwrap();
     assert_eq!(shown["fairness"]["gate"], Value::Null);
     // What is known is not asked again: nobody would answer.
-    let again = fairness(&setup, &["audit", "--groups", "4"], &questions)
+    let page = setup.home().join("fairness.html");
+    let again = ["audit", "--groups", "4", "--html", page.to_str().unwrap()];
+    let again = fairness(&setup, &again, &questions)
         .env("HOB_ENGINE_PATH", "/nowhere/hob-engine")
         .output()
         .unwrap();
     assert!(again.status.success(), "{again:?}");
+    assert!(text(&again.stderr).contains("The page is "), "{again:?}");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.ends_with("</html>\n"), "{page}");
+    for expected in [TEST_MODEL, "22 questions", "no others", "Winogender", "Shoes", "<svg"] {
+        assert!(page.contains(expected), "{expected}: {page}");
+    }
+    for foreign in ["http:", "https:", "src=", "href=", "<script", "NaN"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    let nowhere = ["audit", "--html", "/nowhere/fairness.html"];
+    let refused = run(&setup, &nowhere, &questions);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let shown = text(&again.stdout);
     for expected in [
         "22 questions",

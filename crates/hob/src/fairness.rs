@@ -18,6 +18,7 @@ pub(crate) mod findings;
 mod kept;
 mod measure;
 mod mitigate;
+mod page;
 mod question;
 mod sets;
 mod steering;
@@ -25,7 +26,7 @@ mod verdict;
 mod winobias;
 mod winogender;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueHint};
 use hob_models::locations;
@@ -71,6 +72,9 @@ pub(crate) enum FairnessCommand {
         /// Compare with this installed model, and tell by the exit code (8) if MODEL may not take its place
         #[arg(long, value_name = "MODEL")]
         against: Option<String>,
+        /// Write a page with all of it, for any browser; it needs nothing else
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        html: Option<PathBuf>,
         /// Where the questions are, and how many are asked.
         #[command(flatten)]
         questions: Questions,
@@ -154,8 +158,12 @@ pub(crate) fn run(
         FairnessCommand::Audit {
             model,
             against,
+            html,
             questions,
-        } => audit(model.as_deref(), against.as_deref(), &questions, &mut place),
+        } => {
+            let models = (model.as_deref(), against.as_deref());
+            audit(models, html.as_deref(), &questions, &mut place)
+        }
         FairnessCommand::Mitigate {
             model,
             control_vector,
@@ -264,8 +272,8 @@ fn measure(
 }
 
 fn audit(
-    model: Option<&str>,
-    against: Option<&str>,
+    (model, against): (Option<&str>, Option<&str>),
+    html: Option<&Path>,
     questions: &Questions,
     place: &mut Place<'_>,
 ) -> Result<ExitStatus, Failure> {
@@ -275,6 +283,9 @@ fn audit(
         return Err(Failure::usage(format!(
             "{name} can't be compared with itself"
         )));
+    }
+    if let Some(path) = html {
+        crate::page::check_place(path)?;
     }
     let_others_go_first();
     let asked = Asked::draw(questions)?;
@@ -289,6 +300,9 @@ fn audit(
     };
     let card = Card::new(&asked, &measured, base.as_ref());
     card.show(place)?;
+    if let Some(path) = html {
+        crate::page::write(path, &page::page(&card), place.output)?;
+    }
     if !card.complete {
         return Ok(stopped(place));
     }

@@ -29,6 +29,7 @@ mod kept;
 mod lines;
 mod models;
 mod output;
+mod page;
 mod pins;
 mod plan;
 mod providers;

@@ -32,14 +32,14 @@ pub(super) struct Card {
     /// Its file.
     pub(super) model_sha256: Sha256,
     data_sha256: Sha256,
-    scope: &'static str,
-    extent: Extent,
+    pub(super) scope: &'static str,
+    pub(super) extent: Extent,
     /// Whether all was measured.
     pub(super) complete: bool,
-    questions: usize,
-    sets: Vec<SetCard>,
-    changes: Vec<SetChange>,
-    flipped: Option<Share>,
+    pub(super) questions: usize,
+    pub(super) sets: Vec<SetCard>,
+    pub(super) changes: Vec<SetChange>,
+    pub(super) flipped: Option<Share>,
     /// Whether the model may take another's place.
     pub(super) gate: Option<Gate>,
 }
@@ -84,27 +84,34 @@ impl Card {
     }
 
     fn text(&self) -> String {
-        let mut text = String::new();
-        let measured: usize = self.sets.iter().map(|set| set.questions).sum();
-        let part = if self.complete {
-            String::new()
-        } else {
-            format!("PARTIAL: {measured} of {} questions. ", self.questions)
-        };
-        // Writing to a string can't fail.
-        let _ = writeln!(
-            text,
-            "Fairness of {}\n{part}{measured} questions, answers listed in {} orders. In percent, with \
-             intervals of 95 %.\n* marks what models are judged by. {}",
-            self.model, self.extent.orders, self.scope
+        let mut text = format!(
+            "Fairness of {}\n{}\n* marks what models are judged by. {}\n",
+            self.model,
+            self.about(),
+            self.scope
         );
         for set in &self.sets {
+            // Writing to a string can't fail.
             let _ = write!(text, "\n{}", set_text(set));
         }
         if let Some(flipped) = self.flipped {
             let _ = write!(text, "\n{}", self.changes_text(flipped));
         }
         text
+    }
+
+    /// How much was asked.
+    pub(super) fn about(&self) -> String {
+        let measured: usize = self.sets.iter().map(|set| set.questions).sum();
+        let part = if self.complete {
+            String::new()
+        } else {
+            format!("PARTIAL: {measured} of {} questions. ", self.questions)
+        };
+        format!(
+            "{part}{measured} questions, answers listed in {} orders. In percent, with intervals of 95 %.",
+            self.extent.orders
+        )
     }
 
     fn changes_text(&self, flipped: Share) -> String {
@@ -124,7 +131,13 @@ impl Card {
                 table.add(row);
             }
         }
-        let verdict = match &self.gate {
+        let verdict = self.verdict(flipped);
+        format!("{}{verdict}\n", table.text(&[2, 3]))
+    }
+
+    /// Whether the model may take the other's place, of so many questions that are answered otherwise.
+    pub(super) fn verdict(&self, flipped: Share) -> String {
+        match &self.gate {
             None => "Not judged: not all was measured.".to_owned(),
             Some(gate) if gate.passed => format!(
                 "PASSED: beside {}, no bias rose beyond its interval, and {} of all questions are \
@@ -137,8 +150,7 @@ impl Card {
                 gate.against,
                 gate.reasons.join("; ")
             ),
-        };
-        format!("{}{verdict}\n", table.text(&[2, 3]))
+        }
     }
 }
 
@@ -193,12 +205,12 @@ fn set_text(set: &SetCard) -> String {
 }
 
 /// What the rows of a table are; the one that is judged by has a star.
-fn scoring(scored: &Scored) -> String {
+pub(super) fn scoring(scored: &Scored) -> String {
     let star = if scored.counts { "* " } else { "  " };
     format!("{star}{}", scored.scoring.title())
 }
 
-fn value(told: &Told) -> String {
+pub(super) fn value(told: &Told) -> String {
     figure(told.figure, told.is_bias)
 }
 
@@ -221,7 +233,7 @@ pub(super) fn figure(found: Option<Figure>, sign: bool) -> String {
     }
 }
 
-fn share(share: Share) -> String {
+pub(super) fn share(share: Share) -> String {
     let percent = 100.0 * share.value().unwrap_or(0.0);
     format!("{} of {} ({percent:.1} %)", share.part, share.of)
 }

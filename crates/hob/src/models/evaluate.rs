@@ -6,7 +6,7 @@
 //! the same vocabulary, as llama.cpp's `llama-perplexity` counts them. All models see the same text.
 //! `home` has what is said at a home read by them, and `fairness` shows what audits found.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use hob_models::ModelName;
@@ -84,7 +84,7 @@ pub(super) fn run(
     let names = models.iter().map(|model| place.installed_name(model));
     let names = names.collect::<Result<Vec<_>, _>>()?;
     if let Some(page) = &options.html {
-        check_place(page)?;
+        crate::page::check_place(page)?;
     }
     let work = Work {
         reference: reference(&names, against, options, place)?,
@@ -100,13 +100,7 @@ pub(super) fn run(
     let measured = measured.collect::<Result<Vec<_>, _>>()?;
     card::show(&measured, &work, place)?;
     if let Some(path) = &options.html {
-        let page = page::page(&measured, &work);
-        std::fs::write(path, page).map_err(|error| {
-            Failure::io(&format!("{} can't be written", path.display()), &error)
-        })?;
-        place
-            .output
-            .remark(&format!("The page is {}.", path.display()));
+        crate::page::write(path, &page::page(&measured, &work), place.output)?;
     }
     Ok(())
 }
@@ -118,20 +112,6 @@ impl EvaluateOptions {
         let count = |given: Option<u16>| given.map_or(usual, usize::from);
         (count(self.pieces), count(self.windows))
     }
-}
-
-/// Refuses a place where no page can be written, before the work and not behind it.
-fn check_place(page: &Path) -> Result<(), Failure> {
-    let folder = page
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let there = folder.is_none_or(Path::is_dir);
-    let file = std::fs::metadata(page).map_or(true, |found| found.is_file());
-    if there && file && page.file_name().is_some() {
-        return Ok(());
-    }
-    let problem = format!("{} can't be written", page.display());
-    Err(Failure::usage(problem).hint("Name a file in a folder that exists."))
 }
 
 /// The reference, if there is one: all that are compared with it have its vocabulary.

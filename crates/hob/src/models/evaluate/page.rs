@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::card::{self, Row};
 use super::measure::{Measured, Work};
+use crate::page::{self, cell, escape, paragraph};
 
 /// The plot's size and margins in SVG units.
 const WIDTH: f64 = 720.0;
@@ -16,22 +17,6 @@ const RIGHT: f64 = 32.0;
 const RADIUS: (f64, f64) = (4.0, 18.0);
 /// Lines of the grid each way.
 const TICKS: u32 = 4;
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1c2024;--soft:#5c6670;--line:#d9dee3;--paper:#fff;--dot:#2a6fdb}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#9aa4ae;--line:#39424b;--paper:#14181c;\
---dot:#7fb0ff}}\
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:2rem auto;\
-max-width:60rem;padding:0 1rem}\
-h1{font-size:1.4rem}.wide{overflow-x:auto}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-th,td{padding:.25rem .8rem;border-bottom:1px solid var(--line);text-align:left;white-space:pre}\
-tbody th{font-weight:normal;color:var(--soft)}td{text-align:right}\
-p{color:var(--soft);overflow-wrap:anywhere}code{color:var(--ink);font-size:.9em}\
-svg{max-width:100%;min-width:34rem;height:auto}\
-@media(max-width:45rem){th,td{padding:.25rem .4rem}tbody th{white-space:pre-wrap;min-width:8rem}}\
-svg text{fill:var(--soft);font-size:12px}svg .name{fill:var(--ink)}\
-svg .grid{stroke:var(--line)}svg circle{fill:var(--dot);fill-opacity:.55;stroke:var(--dot)}";
 
 /// The whole page.
 pub(super) fn page(measured: &[Measured], work: &Work) -> String {
@@ -52,48 +37,15 @@ pub(super) fn page(measured: &[Measured], work: &Work) -> String {
     let notes = notes
         .iter()
         .map(|note| format!("<p>{}</p>\n", paragraph(note)));
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>Models measured by hob</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <h1>Models measured by hob</h1>\n{plot}<div class=\"wide\"><table>\n\
-         <thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n{notes}\
-         </body>\n</html>\n",
+    let body = format!(
+        "{plot}<div class=\"wide\"><table>\n<thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n\
+         {rows}</tbody>\n</table></div>\n{notes}",
         plot = plot(measured),
         heads = heads.collect::<String>(),
         rows = rows.collect::<String>(),
         notes = notes.collect::<String>(),
-    )
-}
-
-fn cell(tag: &str, text: &str) -> String {
-    format!("<{tag}>{}</{tag}>", escape(text))
-}
-
-/// A sentence, with what is to be typed as code.
-fn paragraph(text: &str) -> String {
-    let parts = text.split('`').enumerate();
-    let parts = parts.map(|(at, part)| match at % 2 {
-        0 => escape(part),
-        _ => cell("code", part),
-    });
-    parts.collect()
-}
-
-/// Text as HTML shows it, in elements and in quoted attributes.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
+    );
+    page::document("Models measured by hob", &body)
 }
 
 /// One axis: from its least value to its greatest, along so many units.
@@ -231,24 +183,6 @@ mod tests {
         for tag in ["svg", "table", "tbody", "html", "body"] {
             assert!(page.contains(&format!("</{tag}>")), "{tag}");
         }
-    }
-
-    #[test]
-    fn text_stays_text() {
-        assert_eq!(
-            escape("<img src=x onerror='a&b'>\""),
-            "&lt;img src=x onerror=&#39;a&amp;b&#39;&gt;&quot;"
-        );
-    }
-
-    #[test]
-    fn what_is_to_be_typed_is_code() {
-        let shown = paragraph("`hob <x>` asks `a`, and so on.");
-        assert_eq!(
-            shown,
-            "<code>hob &lt;x&gt;</code> asks <code>a</code>, and so on."
-        );
-        assert_eq!(paragraph("plain"), "plain");
     }
 
     #[test]
