@@ -12,7 +12,7 @@ use hob_api::chat::Class;
 use hob_ipc::RequestId;
 use hob_ipc::embedding::Embed;
 use hob_ipc::message::{Generate, Pin, PinId};
-use hob_ipc::passages::{OpenText, ReadText};
+use hob_ipc::passages::{OpenText, OpenTokens, ReadText};
 use hob_ipc::residual::ReadResidual;
 use hob_ipc::score::Score;
 use hob_ipc::tokens::Tokenize;
@@ -36,6 +36,8 @@ pub enum Inbound {
     Tokenize(Tokenize),
     /// Open a text: its bytes, if they could be read and are one.
     OpenText(OpenText, io::Result<String>),
+    /// Open a text that is tokens already.
+    OpenTokens(OpenTokens),
     /// Read on in it; with the memory for scores, if one came along.
     ReadText(ReadText, Option<OwnedFd>),
     /// Read the residual stream into this memory.

@@ -4,6 +4,7 @@
 //! figures can be compared. Of the divergence between two models each row's is computed from all scores
 //! in 64-bit sums; that tool keeps the reference's scores in 16 bits.
 
+use hob_ipc::message::FailureCode;
 use hob_ipc::passages::{DIVERGENCE_MAX, WINDOW_TOKENS_MIN};
 
 use crate::digest;
@@ -209,6 +210,20 @@ pub fn expect(scores: &[f32], sums: &mut [f64]) -> Result<(), Failure> {
         *sum += f64::from((score - highest).exp()) * scale;
     }
     Ok(())
+}
+
+/// The scores of some of all tokens, in the order in which these are given, and how probable all others are
+/// together.
+///
+/// # Errors
+/// [`hob_ipc::message::FailureCode::Decode`] if the scores are no numbers, and
+/// [`hob_ipc::message::FailureCode::Text`] if there is no such token.
+pub fn of_kept(scores: &[f32], kept: &[Token]) -> Result<(Vec<f32>, f64), Failure> {
+    let score = |token: &Token| scores.get(usize::try_from(*token).ok()?).copied();
+    let own: Option<Vec<f32>> = kept.iter().map(score).collect();
+    let own = own.ok_or_else(|| Failure::new(FailureCode::Text, "there is no such token"))?;
+    let share = (Next::new(&own)?.log_sum() - Next::new(scores)?.log_sum()).exp();
+    Ok((own, (1.0 - share).clamp(0.0, 1.0)))
 }
 
 #[cfg(test)]

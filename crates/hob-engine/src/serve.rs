@@ -365,6 +365,7 @@ impl<M: Model> Server<'_, M> {
             }
             Inbound::Tokenize(request) => self.tell_tokens(&request),
             Inbound::OpenText(request, text) => self.open_text(request, text),
+            Inbound::OpenTokens(request) => self.open_tokens(request),
             Inbound::ReadText(request, memory) => {
                 self.pause_reading();
                 self.read_text(request, memory)

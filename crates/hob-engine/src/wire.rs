@@ -284,6 +284,7 @@ fn inbound(command: Command, descriptor: Option<OwnedFd>) -> Result<Inbound, Rea
             let text = text(memory, request.bytes);
             Inbound::OpenText(request, text)
         }
+        (Command::OpenTokens(request), _) => Inbound::OpenTokens(request),
         (Command::ReadText(request), memory) => Inbound::ReadText(request, memory),
         (Command::Cancel { id }, _) => Inbound::Cancel(id),
         (Command::Pin(pin), memory) => {

@@ -12,8 +12,10 @@ use std::path::Path;
 use driver::{Engine, complete, load, sliding_model, test_model};
 use hob_api::chat::Class;
 use hob_ipc::message::{FailureCode, Prompt};
-use hob_ipc::passages::{self, Cut, OpenText, Piece, ReadText, Scores, TextOpened, TextRead};
+use hob_ipc::passages::{self, Cut, OpenText, OpenTokens, Piece, ReadText, Scores};
+use hob_ipc::passages::{TOKEN_PASSAGES_MAX, TOKENS_MAX, TextOpened, TextRead, TokenPassage};
 use hob_ipc::score::{Score, ScorePart};
+use hob_ipc::tokens::Tokenize;
 use hob_ipc::{Command, EngineEvent, RequestId, shared};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hob-engine");
@@ -253,6 +255,120 @@ fn tokens_are_expected_as_often_as_their_probabilities_say() {
         sorted.sort_by(|a, b| b.total_cmp(a));
         assert!(sorted[..200].iter().sum::<f32>() > 15.0);
     }
+}
+
+fn open_tokens(
+    engine: &mut Engine,
+    passages: Vec<TokenPassage>,
+    kept: Vec<i32>,
+) -> Result<TextOpened, FailureCode> {
+    let id = RequestId(3);
+    engine.send(&Command::OpenTokens(OpenTokens { id, passages, kept }));
+    answer(engine, |event| match event {
+        EngineEvent::TextOpened(opened) => Some(*opened),
+        _ => None,
+    })
+}
+
+fn tokens(engine: &mut Engine, text: &str) -> Vec<i32> {
+    engine.send(&Command::Tokenize(Tokenize {
+        id: RequestId(4),
+        text: text.to_owned(),
+    }));
+    let told = answer(engine, |event| match event {
+        EngineEvent::Tokenized(told) => Some(told.tokens.clone()),
+        _ => None,
+    });
+    told.unwrap()
+}
+
+#[test]
+fn tokens_are_read_as_their_text_is() {
+    for (model, vocabulary) in [(test_model(), SMOL), (sliding_model(), GEMMA)] {
+        let mut engine = start(&model);
+        let tokens = tokens(&mut engine, TEXT);
+        let (before, scored) = (tokens.len() - 31, 31);
+        let piece = TokenPassage {
+            before: u32::try_from(before).unwrap(),
+            tokens: tokens.clone(),
+        };
+        // As many bytes go before as those tokens stand for: words, so that the rest is cut the same.
+        let opened = open_tokens(&mut engine, vec![piece.clone()], Vec::new()).unwrap();
+        let (sum, count, bytes) = whole(&mut engine, 0, 256);
+        assert_eq!(count, scored);
+        let bytes = usize::try_from(bytes).unwrap();
+        let text = Piece {
+            before: u32::try_from(TEXT.len() - bytes).unwrap(),
+            scored: u32::try_from(bytes).unwrap(),
+        };
+        let of_text = open(&mut engine, TEXT, Cut::Pieces(vec![text])).unwrap();
+        assert_eq!(of_text.digest, opened.digest);
+        assert!(near(whole(&mut engine, 0, 256).0, sum));
+
+        // Where a model that has all tokens is compared, nothing is apart and there are no others.
+        let mut all: Vec<i32> = (0..vocabulary.cast_signed()).collect();
+        let mut reference = start(&model);
+        open_tokens(&mut reference, vec![piece.clone()], all.clone()).unwrap();
+        open_tokens(&mut engine, vec![piece.clone()], Vec::new()).unwrap();
+        let memory = shared::fixed("test", passages::scores_bytes(9, vocabulary)).unwrap();
+        let written = read_with(&mut reference, (0, 0, 9), Scores::Write, &[&memory]).unwrap();
+        assert!(written.others.unwrap() < 1e-9, "{written:?}");
+        let read = read_with(&mut engine, (0, 0, 9), Scores::Compare, &[&memory]).unwrap();
+        assert!(
+            read.apart.unwrap().divergence < 1e-9 && read.others.is_none(),
+            "{read:?}"
+        );
+        assert_eq!(read.apart.unwrap().agree, 9);
+
+        // Were a token taken for another one, it would show.
+        all.reverse();
+        open_tokens(&mut reference, vec![piece], all).unwrap();
+        read_with(&mut reference, (0, 0, 9), Scores::Write, &[&memory]).unwrap();
+        let read = read_with(&mut engine, (0, 0, 9), Scores::Compare, &[&memory]).unwrap();
+        assert!(read.apart.unwrap().divergence > 9.0, "{read:?}");
+    }
+}
+
+#[test]
+fn tokens_that_are_none_are_refused_and_the_engine_goes_on() {
+    let mut engine = start(&test_model());
+    let passage = |before, tokens: &[i32]| TokenPassage {
+        before,
+        tokens: tokens.to_vec(),
+    };
+    for passages in [
+        Vec::new(),
+        vec![passage(0, &[100, 200])],
+        vec![passage(2, &[100, 200])],
+        vec![passage(u32::MAX, &[100, 200])],
+        vec![passage(1, &[100; 10_000])],
+        vec![passage(1, &[])],
+        vec![passage(1, &[100, 200]); TOKEN_PASSAGES_MAX + 1],
+        vec![passage(1, &[100; TOKENS_MAX / TOKEN_PASSAGES_MAX + 1]); TOKEN_PASSAGES_MAX],
+    ] {
+        let refused = open_tokens(&mut engine, passages.clone(), Vec::new());
+        assert_eq!(refused, Err(FailureCode::Text), "{passages:?}");
+    }
+    let valid = vec![passage(1, &[100, 200])];
+    let refused = open_tokens(&mut engine, valid.clone(), vec![1; TOKENS_MAX + 1]);
+    assert_eq!(refused, Err(FailureCode::Text));
+    for token in [-1, i32::MIN, 49_152, i32::MAX] {
+        let tokens = vec![passage(1, &[token, 200, 300])];
+        open_tokens(&mut engine, tokens, Vec::new()).unwrap();
+        assert!(read(&mut engine, 0, 0, 2).is_err(), "{token}");
+        // Scores of tokens that there are not can't be written.
+        open_tokens(&mut engine, valid.clone(), vec![1, token]).unwrap();
+        let memory = shared::fixed("test", passages::scores_bytes(1, 2)).unwrap();
+        let refused = read_with(&mut engine, (0, 0, 1), Scores::Write, &[&memory]);
+        assert_eq!(refused, Err(FailureCode::Text), "{token}");
+    }
+    open_tokens(&mut engine, valid, vec![1, 7]).unwrap();
+    let memory = shared::fixed("test", passages::scores_bytes(1, 2)).unwrap();
+    let written = read_with(&mut engine, (0, 0, 1), Scores::Write, &[&memory]).unwrap();
+    assert!(
+        (0.5..=1.0).contains(&written.others.unwrap()),
+        "{written:?}"
+    );
 }
 
 #[test]

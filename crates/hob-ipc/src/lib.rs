@@ -17,6 +17,7 @@
 //!  │◄── Tokenized {id, …}                            │   one each, in their order
 //!  │ OpenText {id, bytes} + its fd, ReadText {id, …} ►│   the same, for how a text is foreseen
 //!  │◄── TextOpened {id, …}, TextRead {id, …}         │   or Failed {id}
+//!  │ OpenTokens {id, …} ───────────────────────────►│   the same, of tokens instead of a text
 //!  │ ReadResidual {id, …} + memory for it ─────────►│   the same, for what layers hand on
 //!  │◄── ResidualRead {id, …}                         │   or Failed {id}
 //!  │◄── Finished {id}  or  Failed {id}               │   exactly one, also after Cancel
@@ -55,4 +56,4 @@ pub use frame::{Decoder, FrameError, encode};
 pub use message::{Command, EngineEvent, RequestId};
 
 /// Changes with every change of the messages.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;

@@ -11,7 +11,7 @@ use crate::gpu::{Found, Offload};
 use crate::importance::{Observe, Observed};
 use crate::kernels::Level;
 use crate::memory::{KvType, Weights};
-use crate::passages::{OpenText, ReadText, Scores, TextOpened, TextRead};
+use crate::passages::{OpenText, OpenTokens, ReadText, Scores, TextOpened, TextRead};
 use crate::quantize::Quantize;
 use crate::residual::{Control, ReadResidual, ResidualRead};
 use crate::score::{Score, ScoreFailure, Scored};
@@ -73,6 +73,8 @@ pub enum Command {
     Tokenize(Tokenize),
     /// Open a text whose descriptor comes with this message.
     OpenText(OpenText),
+    /// Open a text that is tokens already.
+    OpenTokens(OpenTokens),
     /// Read on in the open text. Where scores are handed over, a descriptor comes with this message.
     ReadText(ReadText),
     /// Read the residual stream, into the memory whose descriptor comes with this message.
@@ -120,6 +122,7 @@ impl Command {
             | Self::Embed(_)
             | Self::Score(_)
             | Self::Tokenize(_)
+            | Self::OpenTokens(_)
             | Self::Cancel { .. }
             | Self::Unpin { .. }
             | Self::LimitCache { .. } => false,

@@ -16,6 +16,10 @@ pub const TEXT_BYTES_MAX: u64 = 16 << 20;
 pub const PIECES_MAX: usize = 16 << 10;
 /// Least tokens of a window: half of them are looked at, but for the last.
 pub const WINDOW_TOKENS_MIN: u32 = 4;
+/// Most passages of tokens that are handed over at once.
+pub const TOKEN_PASSAGES_MAX: usize = 1 << 10;
+/// Most tokens of these together, and most that are kept of a vocabulary: all fit a frame.
+pub const TOKENS_MAX: usize = 1 << 18;
 /// Most rows of one step.
 pub const ROWS_MAX: u32 = 256;
 /// Most nats of one row's divergence that are told; more is told as this.
@@ -56,6 +60,30 @@ pub struct Piece {
     pub before: u32,
     /// Bytes of what is scored, at least 1.
     pub scored: u32,
+}
+
+/// A request to open a text of which another engine made the tokens, in place of the one before. Its
+/// passages begin with the token that begins a text where the model wants one. Answered by
+/// [`crate::EngineEvent::TextOpened`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTokens {
+    /// Its number.
+    pub id: RequestId,
+    /// Its passages, 1 to [`TOKEN_PASSAGES_MAX`], of at most [`TOKENS_MAX`] tokens together.
+    pub passages: Vec<TokenPassage>,
+    /// The numbers that the tokens of another model, which has no others, have here, in that model's order; at
+    /// most [`TOKENS_MAX`]. With them, the scores that are written are those of these tokens alone. Empty for all
+    /// tokens.
+    pub kept: Vec<i32>,
+}
+
+/// A passage of tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenPassage {
+    /// How many go before what is scored, at least 1 and fewer than there are.
+    pub before: u32,
+    /// The tokens.
+    pub tokens: Vec<i32>,
 }
 
 /// An open text.
@@ -118,6 +146,8 @@ pub struct TextRead {
     pub bytes: u64,
     /// With [`Scores::Compare`]: how far it is from what the other model expected.
     pub apart: Option<Apart>,
+    /// With [`Scores::Write`] where not all tokens are kept: the sum over rows of how probable the others are.
+    pub others: Option<f64>,
 }
 
 /// How far what a model expects is from what a reference does, summed over rows.
@@ -153,5 +183,22 @@ mod tests {
         });
         assert!(encode(&command, COMMAND_BYTES_MAX).is_ok());
         assert!(command.brings_descriptor());
+    }
+
+    #[test]
+    fn as_many_tokens_as_there_may_be_fit_a_frame() {
+        // No vocabulary has so many tokens that their numbers are longer.
+        let longest = 999_999;
+        let passage = TokenPassage {
+            before: u32::MAX,
+            tokens: vec![longest; TOKENS_MAX / TOKEN_PASSAGES_MAX],
+        };
+        let command = Command::OpenTokens(OpenTokens {
+            id: RequestId(u64::MAX),
+            passages: vec![passage; TOKEN_PASSAGES_MAX],
+            kept: vec![longest; TOKENS_MAX],
+        });
+        assert!(encode(&command, COMMAND_BYTES_MAX).is_ok());
+        assert!(!command.brings_descriptor());
     }
 }

@@ -121,6 +121,8 @@ pub(crate) struct Engine {
     vocabulary: u32,
     /// Bytes of the open text.
     text_bytes: u64,
+    /// Whether scores of it are written for the tokens of another model alone.
+    writes_kept: bool,
 }
 
 impl Drop for Engine {
@@ -192,6 +194,7 @@ impl Engine {
             requests: 0,
             vocabulary,
             text_bytes: 0,
+            writes_kept: false,
         };
         let socket = &engine.socket;
         let limited = socket.set_read_timeout(Some(TICK));

@@ -105,7 +105,7 @@ pub(crate) enum ModelsCommand {
         /// Installed models; the others are compared with the first
         #[arg(required = true)]
         models: Vec<String>,
-        /// An installed model with the same vocabulary: how far from it are the others, token by token?
+        /// An installed model that has all tokens of the others: how far from it are they, token by token?
         #[arg(long, value_name = "MODEL")]
         against: Option<String>,
         #[command(flatten)]

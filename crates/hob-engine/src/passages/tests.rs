@@ -108,6 +108,18 @@ fn what_one_model_rules_out_is_far_and_finite_and_no_number_is_refused() {
     assert!(apart(&[never, never], &[0.0, 0.0]).is_err());
 }
 
+#[test]
+fn what_is_kept_and_what_the_others_get() {
+    // Probabilities of 1, 2, 3 and 4 tenths.
+    let scores = [1.0f32, 2.0, 3.0, 4.0].map(f32::ln);
+    let (kept, others) = of_kept(&scores, &[3, 0]).unwrap();
+    assert_eq!(kept, [scores[3], scores[0]]);
+    assert!((others - 0.5).abs() < 1e-6, "{others}");
+    assert!(of_kept(&scores, &[0, 1, 2, 3]).unwrap().1 < 1e-6);
+    assert!(of_kept(&scores, &[4]).is_err() && of_kept(&scores, &[-1]).is_err());
+    assert!(of_kept(&[f32::NAN; 4], &[0]).is_err());
+}
+
 proptest! {
     #[test]
     fn each_token_is_read_once_in_order_and_scored_once(

@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use hob_ipc::message::FailureCode;
-use hob_ipc::passages::{Apart, Cut, OpenText, Piece, ROWS_MAX, ReadText, Scores};
-use hob_ipc::passages::{TextOpened, TextRead};
-use hob_ipc::{EngineEvent, shared};
+use hob_ipc::passages::{Apart, Cut, OpenText, OpenTokens, Piece, ROWS_MAX, ReadText, Scores};
+use hob_ipc::passages::{TOKEN_PASSAGES_MAX, TOKENS_MAX, TextOpened, TextRead, TokenPassage};
+use hob_ipc::{EngineEvent, RequestId, shared};
 
 use super::{Failure, Model, Row, Server, Step, cancelled, sequence_id};
 use crate::inbox::Ends;
 use crate::passages::{self, Passages, PieceTokens};
+use crate::prompt::Token;
 use crate::raw;
 use crate::score::Next;
 use crate::slots;
@@ -21,6 +22,8 @@ use crate::slots;
 #[derive(Debug)]
 pub(super) struct Text {
     passages: Passages,
+    /// The tokens whose scores are written, in their order; empty for all.
+    kept: Vec<Token>,
     /// The passage under way. Whatever else is done ends it, as that may take its sequence.
     at: Option<At>,
 }
@@ -64,13 +67,45 @@ impl<M: Model> Server<'_, M> {
         request: OpenText,
         text: io::Result<String>,
     ) -> io::Result<()> {
-        let id = request.id;
         self.pulse.set_working(true);
         self.pulse.advance();
-        self.text = None;
         let opened = text
             .map_err(|error| failure(format!("the text can't be read: {error}")))
             .and_then(|text| self.cut(&text, request.cut));
+        self.opened(request.id, opened, Vec::new())
+    }
+
+    pub(super) fn open_tokens(&mut self, request: OpenTokens) -> io::Result<()> {
+        let OpenTokens { id, passages, kept } = request;
+        let tokens: usize = passages.iter().map(|passage| passage.tokens.len()).sum();
+        let opened = if passages.len() > TOKEN_PASSAGES_MAX || tokens.max(kept.len()) > TOKENS_MAX {
+            Err(failure("there are too many tokens, or passages of them"))
+        } else {
+            self.taken(passages)
+        };
+        self.opened(id, opened, kept)
+    }
+
+    /// Passages of tokens that were made elsewhere. One that the vocabulary lacks fails when it is read.
+    fn taken(&self, passages: Vec<TokenPassage>) -> Result<Passages, Failure> {
+        let begins = self.model.text("")?.first().copied();
+        let pieces = passages.into_iter().map(|TokenPassage { before, tokens }| {
+            let (before, scored) = tokens.split_at(tokens.len().min(before as usize));
+            let first = begins.filter(|_| !before.is_empty());
+            let before = first.into_iter().chain(before.iter().copied());
+            (before.collect(), scored.to_vec())
+        });
+        Passages::pieces(pieces, self.limits.n_ctx).map_err(failure)
+    }
+
+    /// Tells what became of opening a text, and keeps it in place of the one before.
+    fn opened(
+        &mut self,
+        id: RequestId,
+        opened: Result<Passages, Failure>,
+        kept: Vec<Token>,
+    ) -> io::Result<()> {
+        self.text = None;
         match opened {
             Ok(passages) => {
                 let opened = TextOpened {
@@ -79,7 +114,8 @@ impl<M: Model> Server<'_, M> {
                     tokens: slots::count(passages.tokens()),
                     digest: passages.digest(),
                 };
-                self.text = Some(Text { passages, at: None });
+                let at = None;
+                self.text = Some(Text { passages, kept, at });
                 self.pulse.advance();
                 self.events.send(EngineEvent::TextOpened(opened))
             }
@@ -148,6 +184,7 @@ impl<M: Model> Server<'_, M> {
             log_probability: 0.0,
             bytes: 0,
             apart: matches!(exchange, Exchange::Compare(..)).then(Apart::default),
+            others: None,
         };
         let text = self
             .text
@@ -233,7 +270,15 @@ impl<M: Model> Server<'_, M> {
             let token = token.ok_or_else(|| failure("there is no such row of the text"))?;
             let scores = self.model.scores(number)?;
             read.log_probability += Next::new(scores)?.log_probability(&[token]);
-            if let Some((divergence, agree)) = exchange.take(scores)?
+            let kept = text.map_or(&[][..], |text| &text.kept);
+            let apart = if kept.is_empty() || !matches!(exchange, Exchange::Write(..)) {
+                exchange.take(scores)?
+            } else {
+                let (scores, others) = passages::of_kept(scores, kept)?;
+                *read.others.get_or_insert_default() += others;
+                exchange.take(&scores)?
+            };
+            if let Some((divergence, agree)) = apart
                 && let Some(apart) = &mut read.apart
             {
                 apart.divergence += divergence;

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 
-use hob_ipc::passages::{self, Apart, Cut, OpenText, ReadText, Scores, TextOpened, TextRead};
+use hob_ipc::passages::{self, Apart, Cut, OpenText, OpenTokens, ReadText, Scores};
 use hob_ipc::passages::{DIVERGENCE_MAX, ROWS_MAX};
+use hob_ipc::passages::{TextOpened, TextRead, TokenPassage};
 use hob_ipc::score::LOG_PROBABILITY_MIN;
-use hob_ipc::{Command, EngineEvent, shared};
+use hob_ipc::{Command, EngineEvent, RequestId, shared};
 
 use super::{Engine, EngineError, N_CTX};
 
@@ -29,6 +30,8 @@ pub(crate) struct Foreseen {
     pub(crate) bytes: u64,
     /// How far it is from the reference, if it was compared with one.
     pub(crate) apart: Apart,
+    /// The sum over tokens of how probable it found those that another model lacks, if it was asked about one.
+    pub(crate) others: f64,
 }
 
 impl Engine {
@@ -48,11 +51,38 @@ impl Engine {
             cut,
         });
         self.send_with(&command, &[memory.as_fd()])?;
+        self.text_bytes = bytes;
+        self.writes_kept = false;
+        self.opened(asked)
+    }
+
+    /// Opens a text of so many bytes whose tokens are known, in place of the one before. With `kept`, the
+    /// numbers that all tokens of another model have here, it can be the reference of that one.
+    ///
+    /// # Errors
+    /// [`EngineError`], also for passages that are longer than the context.
+    pub(crate) fn open_tokens(
+        &mut self,
+        passages: Vec<TokenPassage>,
+        kept: &[u32],
+        text_bytes: u64,
+    ) -> Result<TextOpened, EngineError> {
+        let asked = self.next_request();
+        self.send(&Command::OpenTokens(OpenTokens {
+            id: asked,
+            passages,
+            kept: kept.iter().map(|token| token.cast_signed()).collect(),
+        }))?;
+        self.text_bytes = text_bytes;
+        self.writes_kept = !kept.is_empty();
+        self.opened(asked)
+    }
+
+    fn opened(&mut self, asked: RequestId) -> Result<TextOpened, EngineError> {
         let opened = self.answer(asked, |event| match event {
             EngineEvent::TextOpened(opened) if opened.id == asked => Some(Ok(opened)),
             _ => None,
         })?;
-        self.text_bytes = bytes;
         if (1..=opened.tokens).contains(&opened.passages) {
             Ok(opened)
         } else {
@@ -75,9 +105,9 @@ impl Engine {
         Ok(all)
     }
 
-    /// Reads a passage of the text that is open in both engines, which must be of the same vocabulary and
-    /// read the same tokens: what the reference made of it, and what this one did, and how far it is from
-    /// that. `scored` is how many tokens of the passage are scored.
+    /// Reads a passage of the text that is open in both engines, which must read the same tokens, and have one
+    /// vocabulary, or the reference opened it for this one's: what the reference made of it, and what this one
+    /// did, and how far it is from that. `scored` is how many tokens of the passage are scored.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -170,7 +200,8 @@ impl Engine {
             EngineEvent::TextRead(read) if read.id == asked => Some(Ok(read)),
             _ => None,
         })?;
-        if is_sane(&read, rows, left, self.text_bytes, scores) {
+        let kept = scores == Scores::Write && self.writes_kept;
+        if is_sane(&read, rows, left, self.text_bytes, scores) && tells_others(&read, kept) {
             Ok(read)
         } else {
             Err(EngineError::Absurd)
@@ -187,6 +218,7 @@ impl Foreseen {
             self.apart.divergence += apart.divergence;
             self.apart.agree += apart.agree;
         }
+        self.others += read.others.unwrap_or(0.0);
     }
 }
 
@@ -218,10 +250,15 @@ fn are_probabilities(sums: &[f64], rows: u32) -> bool {
     sane && (sums.iter().sum::<f64>() / rows - 1.0).abs() < 0.001
 }
 
+/// Whether what is told of tokens that are not kept can be, if there are such.
+fn tells_others(read: &TextRead, kept: bool) -> bool {
+    // The range does not hold what is no number.
+    let possible = |others| (0.0..=f64::from(read.rows)).contains(&others);
+    read.others.is_some() == kept && read.others.is_none_or(possible)
+}
+
 #[cfg(test)]
 mod tests {
-    use hob_ipc::RequestId;
-
     use super::*;
 
     const READ: TextRead = TextRead {
@@ -231,6 +268,7 @@ mod tests {
         log_probability: -30.0,
         bytes: 40,
         apart: None,
+        others: None,
     };
 
     fn sane(read: TextRead, left: Option<u32>) -> bool {
@@ -268,6 +306,10 @@ mod tests {
         assert!(!apart(f64::NAN, 1));
         assert!(!apart(10_001.0, 1));
         assert!(!is_sane(&READ, 10, None, 40, Scores::Compare));
+        let others = |others, kept| tells_others(&TextRead { others, ..READ }, kept);
+        assert!(others(None, false) && others(Some(10.0), true));
+        assert!(!others(None, true) && !others(Some(0.0), false));
+        assert!(!others(Some(10.1), true) && !others(Some(f64::NAN), true));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Pieces of the text tell bits for each byte, which models of different vocabularies can be compared by:
 //! each piece is cut in two, the first part is what goes before, and of the rest it is counted how
 //! surprised the model is. Windows of tokens tell perplexity, and how far a model is from a reference of
-//! the same vocabulary, as llama.cpp's `llama-perplexity` counts them. All models see the same text.
+//! the same vocabulary, as llama.cpp's `llama-perplexity` counts them; `kept` tells that of a reference which
+//! has more tokens. All models see the same text.
 //! `home` has what is said at a home read by them, and `fairness` shows what audits found.
 
 use std::path::PathBuf;
@@ -15,12 +16,14 @@ use super::Place;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use home::Home;
+use kept::{Fewer, Vocabularies};
 use measure::Work;
 use text::Texts;
 
 mod card;
 mod fairness;
 mod home;
+mod kept;
 mod measure;
 mod page;
 mod text;
@@ -68,9 +71,9 @@ pub(crate) struct EvaluateOptions {
 pub(super) enum Against {
     /// None's.
     Nobody,
-    /// An installed model's, whose vocabulary all must have.
+    /// An installed model's, which must have all tokens of the others.
     Model(String),
-    /// The first one's, if the others have its vocabulary.
+    /// The first one's, if it has all tokens of the others.
     First,
 }
 
@@ -86,8 +89,10 @@ pub(super) fn run(
     if let Some(page) = &options.html {
         crate::page::check_place(page)?;
     }
+    let (reference, kept) = reference(&names, against, options, place)?.unzip();
     let work = Work {
-        reference: reference(&names, against, options, place)?,
+        reference,
+        kept: kept.unwrap_or_default(),
         texts: Texts::read(&options.text, options.counts())?,
         answers: if options.quick { 1 } else { ANSWERS },
         load: card::load(),
@@ -114,13 +119,14 @@ impl EvaluateOptions {
     }
 }
 
-/// The reference, if there is one: all that are compared with it have its vocabulary.
+/// The reference, if there is one: all that are compared with it have its tokens and no others. With the
+/// numbers that the tokens of those have there which have fewer.
 fn reference(
     names: &[ModelName],
     against: &Against,
     options: &EvaluateOptions,
     place: &Place<'_>,
-) -> Result<Option<ModelName>, Failure> {
+) -> Result<Option<(ModelName, Fewer)>, Failure> {
     let reference = match against {
         Against::Nobody => return Ok(None),
         Against::First if options.text.is_empty() || options.windows == Some(0) => return Ok(None),
@@ -132,19 +138,21 @@ fn reference(
         return Err(Failure::usage(problem).hint("Give a text with --text FILE."));
     }
     let theirs = text::vocabulary(&reference, place)?;
+    let mut fewer = Vec::new();
     for name in names.iter().filter(|name| **name != reference) {
-        let own = text::vocabulary(name, place)?;
-        if own != theirs {
-            if *against == Against::First {
-                return Ok(None);
+        match Vocabularies::of(&theirs, &text::vocabulary(name, place)?) {
+            Vocabularies::Same => {}
+            Vocabularies::Kept(numbers) => fewer.push((name.clone(), numbers)),
+            Vocabularies::Other if *against == Against::First => return Ok(None),
+            Vocabularies::Other => {
+                let problem = format!(
+                    "{name} has another vocabulary than {reference}, so that what they expect next can't be \
+                     compared token by token"
+                );
+                return Err(Failure::usage(problem)
+                    .hint("Leave --against out: bits per byte compare models of any vocabulary."));
             }
-            let problem = format!(
-                "{name} has another vocabulary than {reference}, so that what they expect next can't be \
-                 compared token by token"
-            );
-            return Err(Failure::usage(problem)
-                .hint("Leave --against out: bits per byte compare models of any vocabulary."));
         }
     }
-    Ok(Some(reference))
+    Ok(Some((reference, fewer)))
 }

@@ -108,6 +108,7 @@ impl Ledger {
             | Command::Quantize(_)
             | Command::Observe(_)
             | Command::OpenText(_)
+            | Command::OpenTokens(_)
             | Command::ReadText(_)
             | Command::ReadResidual(_)
             | Command::Cancel { .. }

@@ -89,6 +89,7 @@ fn main() -> anyhow::Result<()> {
             Command::Unpin { .. }
             | Command::LimitCache { .. }
             | Command::OpenText(_)
+            | Command::OpenTokens(_)
             | Command::ReadText(_)
             | Command::ReadResidual(_) => {}
             Command::Cancel { id } => {

@@ -101,16 +101,18 @@ pub(super) fn rows(measured: &[Measured], work: &Work) -> Vec<Row> {
     let ratio = format!("  % more than {}", first.name);
     row(&ratio, &|one| signed(perplexity_apart(first, one)));
     if let Some(reference) = &work.reference {
-        let windows = |one: &Measured, of: fn(&Apart) -> &Vec<Piece>| {
-            let apart = one.windows.as_ref()?.apart.as_ref()?;
-            estimate::rate(of(apart))
-        };
+        let windows =
+            |one: &Measured, of: fn(&Apart) -> &Vec<Piece>| estimate::rate(of(apart(one)?));
         row(&format!("divergence from {reference}"), &|one| {
             plain(windows(one, |apart| &apart.divergence))
         });
         row(&format!("% of tokens foreseen as by {reference}"), &|one| {
             percent(windows(one, |apart| &apart.agree))
         });
+        row(
+            &format!("% that {reference} gives to tokens that are gone"),
+            &|one| percent(others(one)),
+        );
     }
     row("reads, tokens/s", &|one| {
         format!("{:.0}", one.speed.prefill)
@@ -166,6 +168,17 @@ pub(super) fn notes(measured: &[Measured], work: &Work) -> Vec<String> {
             None => notes.push(format!("The text, or a context, has no {WINDOW} tokens: no perplexity.")),
         }
     }
+    if let Some(reference) = &work.reference {
+        let fewer = |one: &Measured| {
+            let (name, count) = (&one.name, one.kept.as_ref()?.others.len() as u64);
+            Some(format!(
+                "{name} has some of {reference}'s tokens: how far it is from it is told of {} that they spell, \
+                 cut as {name} cuts them, and as if there were no other tokens.",
+                counted(count, "piece")
+            ))
+        };
+        notes.extend(measured.iter().filter_map(fewer));
+    }
     if measured.len() > 1 {
         notes.push(format!("A difference with{BEYOND} is beyond its interval."));
     }
@@ -196,7 +209,7 @@ fn object(measured: &[Measured], work: &Work) -> Value {
 
 fn model(first: &Measured, one: &Measured, work: &Work) -> Value {
     let windows = one.windows.as_ref();
-    let apart = windows.and_then(|windows| windows.apart.as_ref());
+    let apart = apart(one);
     let languages = one.languages.iter().map(|(language, bytes, tokens)| {
         json!({ "language": language, "bytes": bytes, "tokens": tokens })
     });
@@ -215,6 +228,8 @@ fn model(first: &Measured, one: &Measured, work: &Work) -> Value {
             "perplexity": number(estimate::rate(&apart.reference).map(exponential)),
             "divergence": number(estimate::rate(&apart.divergence)),
             "agreement": number(estimate::rate(&apart.agree)),
+            "pieces": one.kept.as_ref().map(|kept| kept.others.len()),
+            "other_tokens": number(others(one)),
         })),
         "prefill_per_second": one.speed.prefill,
         "decode_per_second": one.speed.decode,
@@ -234,6 +249,20 @@ pub(super) fn bits(one: &Measured) -> Option<Estimate> {
 fn bits_apart(first: &Measured, one: &Measured) -> Option<Estimate> {
     (first.name != one.name).then_some(())?;
     estimate::difference(&first.pieces, &one.pieces)
+}
+
+/// How far it is from the reference.
+fn apart(one: &Measured) -> Option<&Apart> {
+    let windows = one
+        .windows
+        .as_ref()
+        .and_then(|windows| windows.apart.as_ref());
+    windows.or(one.kept.as_ref().map(|kept| &kept.apart))
+}
+
+/// How probable the reference finds tokens that it lacks.
+fn others(one: &Measured) -> Option<Estimate> {
+    estimate::rate(&one.kept.as_ref()?.others)
 }
 
 /// Of the mean of nats; the error grows with the slope there.
@@ -310,6 +339,7 @@ pub(super) mod tests {
 
     use hob_models::ModelName;
 
+    use super::super::kept::Kept;
     use super::*;
     use crate::engine::{Footprint, Pace};
 
@@ -346,6 +376,7 @@ pub(super) mod tests {
                     agree: each(0.8),
                 }),
             }),
+            kept: None,
             home: None,
             fairness: None,
         }
@@ -354,6 +385,7 @@ pub(super) mod tests {
     pub(in super::super) fn work() -> Work {
         Work {
             reference: Some(ModelName::new("base").unwrap()),
+            kept: Vec::new(),
             texts: super::super::text::Texts::default(),
             answers: 3,
             load: None,
@@ -397,6 +429,30 @@ pub(super) mod tests {
         let object = object(&models, &work());
         assert_eq!(object["models"][1]["perplexity_percent_more"], Value::Null);
         assert!(object["models"][1]["difference"]["value"].as_f64().unwrap() > 0.19);
+    }
+
+    #[test]
+    fn a_model_with_fewer_tokens_is_told_of_those_that_both_have() {
+        let mut fewer = measured("fewer", 1.2);
+        let apart = fewer
+            .windows
+            .as_mut()
+            .and_then(|windows| windows.apart.take());
+        let others = apart.as_ref().unwrap().divergence.clone();
+        fewer.kept = Some(Kept {
+            apart: apart.unwrap(),
+            others,
+        });
+        let models = [measured("base", 1.0), fewer];
+        let rows = rows(&models, &work());
+        assert!(cell(&rows, "divergence from base", 1).starts_with("0.3500 ±"));
+        assert_eq!(cell(&rows, "% that base gives", 0), "");
+        assert!(cell(&rows, "% that base gives", 1).starts_with("35.00 ±"));
+        let notes = notes(&models, &work()).join(" ");
+        assert!(notes.contains("fewer has some of base's tokens"), "{notes}");
+        let object = object(&models, &work());
+        assert_eq!(object["models"][0]["against"]["pieces"], Value::Null);
+        assert_eq!(object["models"][1]["against"]["pieces"], 9);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::super::estimate::Piece;
 use super::super::progress::Meter;
 use super::super::samples::SAMPLES;
 use super::home::{Home, Readings};
+use super::kept::{self, Fewer, Kept};
 use super::text::Texts;
 use crate::engine::{Engine, EngineError, Footprint, Foreseen, Pace};
 use crate::failure::Failure;
@@ -31,8 +32,10 @@ const WORTH_TELLING: Duration = Duration::from_secs(10);
 /// What is to be done with each model.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// The model whose expectations are compared with, of the same vocabulary.
+    /// The model whose expectations are compared with, which has all tokens of the others.
     pub(super) reference: Option<ModelName>,
+    /// Those that have fewer than the reference, and the numbers that their tokens have there.
+    pub(super) kept: Fewer,
     /// What is read.
     pub(super) texts: Texts,
     /// Answers that speed is measured by, at least 1.
@@ -63,6 +66,8 @@ pub(super) struct Measured {
     pub(super) tokens: u64,
     /// Perplexity; none of a text shorter than a window.
     pub(super) windows: Option<Windows>,
+    /// How far it is from a reference that has more tokens.
+    pub(super) kept: Option<Kept>,
     /// How what is said at a home was read, if that was asked for.
     pub(super) home: Option<Readings>,
     /// What an audit of this file found, if there was one.
@@ -92,7 +97,7 @@ pub(super) struct Apart {
 }
 
 /// An amount for each token.
-fn per_token(tokens: u32, amount: f64) -> Piece {
+pub(super) fn per_token(tokens: u32, amount: f64) -> Piece {
     Piece {
         bytes: f64::from(tokens),
         bits: amount,
@@ -142,12 +147,14 @@ impl Work {
             pieces: Vec::new(),
             tokens: 0,
             windows: None,
+            kept: None,
             home: None,
             fairness: Findings::of(name, open.sha256, place),
         };
         if !self.texts.pieces.is_empty() {
             self.read_pieces(&mut engine, &mut measured, meter)?;
             measured.windows = self.read_windows(&mut engine, name, place, meter)?;
+            measured.kept = self.read_kept(&mut engine, name, place, meter)?;
         }
         Ok(measured)
     }
@@ -204,26 +211,74 @@ impl Work {
             meter.advance(u64::from(piece.before + piece.scored));
             if number == 0 {
                 let whole = begun.elapsed() * opened.passages;
-                self.announce(whole, opened.tokens, meter);
+                self.announce(&measured.name, whole, opened.tokens, meter);
             }
         }
         Ok(())
     }
 
     /// Says how long it all takes, by how long the pieces do.
-    fn announce(&self, pieces: Duration, tokens: u32, meter: &Meter) {
+    fn announce(&self, name: &ModelName, pieces: Duration, tokens: u32, meter: &Meter) {
         let Texts { text, whole, .. } = &self.texts;
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let (share, most) = (
             whole.len() as f64 / text.len().max(1) as f64,
             self.texts.windows as f64 * f64::from(WINDOW) / f64::from(tokens.max(1)),
         );
-        // A model that is compared is read twice, once by the reference.
-        let times = if self.reference.is_some() { 2.0 } else { 1.0 };
-        let whole = pieces.mul_f64(1.0 + share.min(most) * times);
+        // What is compared is read twice, once by the reference: windows, or all pieces once more.
+        let windows = share.min(most);
+        let times = match (&self.reference, self.numbers(name)) {
+            (_, Some(_)) => 3.0 + windows,
+            (Some(_), None) => 1.0 + windows * 2.0,
+            (None, None) => 1.0 + windows,
+        };
+        let whole = pieces.mul_f64(times);
         if whole > WORTH_TELLING {
             meter.say(&format!("this takes about {}", span(whole.as_secs())));
         }
+    }
+
+    /// The numbers that the model's tokens have in the reference, if that has more.
+    fn numbers(&self, name: &ModelName) -> Option<&[u32]> {
+        let kept = self.kept.iter().find(|(fewer, _)| fewer == name);
+        kept.map(|(_, numbers)| numbers.as_slice())
+    }
+
+    /// Compares a model that has fewer tokens than the reference with it.
+    fn read_kept(
+        &self,
+        engine: &mut Engine,
+        name: &ModelName,
+        place: &Place<'_>,
+        meter: &mut Meter,
+    ) -> Result<Option<Kept>, Failure> {
+        let Some((reference, numbers)) = self.reference.as_ref().zip(self.numbers(name)) else {
+            return Ok(None);
+        };
+        let mut reference = self.load(reference, place, meter)?;
+        meter.share(
+            "comparing pieces of the text",
+            self.texts.pieces.len() as u64,
+        );
+        let advance = || {
+            meter.advance(1);
+            self.interrupt.check()
+        };
+        kept::compare(&self.texts, numbers, engine, &mut reference, advance).map(Some)
+    }
+
+    fn load(
+        &self,
+        name: &ModelName,
+        place: &Place<'_>,
+        meter: &mut Meter,
+    ) -> Result<Engine, Failure> {
+        let open = place.open(name, meter)?;
+        Ok(Engine::load(
+            &open.file,
+            open.header.vocabulary,
+            &self.interrupt,
+        )?)
     }
 
     fn read_windows(
@@ -245,12 +300,11 @@ impl Work {
         };
         // Beside itself it would differ in nothing, and take twice the memory.
         let reference = self.reference.as_ref();
-        let reference = reference.filter(|reference| *reference != name);
+        let reference = reference.filter(|other| *other != name && self.numbers(name).is_none());
         let mut reference = match reference {
             None => None,
             Some(reference) => {
-                let open = place.open(reference, meter)?;
-                let mut engine = Engine::load(&open.file, open.header.vocabulary, &self.interrupt)?;
+                let mut engine = self.load(reference, place, meter)?;
                 let theirs = engine.open_text(&self.texts.whole, cut)?;
                 if (theirs.digest, theirs.passages) != (opened.digest, opened.passages) {
                     let problem =
@@ -303,7 +357,8 @@ impl Windows {
 }
 
 impl Apart {
-    fn take(&mut self, theirs: &Foreseen, own: &Foreseen) {
+    /// Adds a passage, as the reference found it and as the model did.
+    pub(super) fn take(&mut self, theirs: &Foreseen, own: &Foreseen) {
         let tokens = own.tokens;
         self.reference
             .push(per_token(tokens, -theirs.log_probability));

@@ -74,6 +74,16 @@ impl Texts {
         Ok(all)
     }
 
+    /// Each piece, with what goes before.
+    pub(super) fn each(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.text.as_str();
+        self.pieces.iter().map_while(move |piece| {
+            let (now, later) = rest.split_at_checked((piece.before + piece.scored) as usize)?;
+            rest = later;
+            Some(now)
+        })
+    }
+
     fn push(&mut self, text: &str) {
         let (before, scored) = part(text);
         // Both are parts of a piece, and so short.
@@ -151,6 +161,8 @@ mod tests {
         assert_eq!(found.pieces.len(), 10);
         assert_eq!(found.whole, content);
         assert!(found.text.starts_with("0 ") && found.text.contains("\n360 "));
+        assert_eq!(found.each().count(), 10);
+        assert_eq!(found.each().collect::<String>(), found.text);
         let bytes = found.pieces.iter().map(|p| (p.before + p.scored) as usize);
         assert_eq!(bytes.sum::<usize>(), found.text.len());
     }
