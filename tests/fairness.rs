@@ -232,7 +232,14 @@ fn an_audit_tells_of_all_sets_and_is_kept() {
     assert!(text(&again.stderr).contains("The page is "), "{again:?}");
     let page = fs::read_to_string(page).unwrap();
     assert!(page.ends_with("</html>\n"), "{page}");
-    for expected in [TEST_MODEL, "22 questions", "no others", "Winogender", "Shoes", "<svg"] {
+    for expected in [
+        TEST_MODEL,
+        "22 questions",
+        "no others",
+        "Winogender",
+        "Shoes",
+        "<svg",
+    ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }
     for foreign in ["http:", "https:", "src=", "href=", "<script", "NaN"] {
