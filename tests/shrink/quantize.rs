@@ -231,6 +231,6 @@ fn matrices_of_one_kind_are_stored_in_a_type_of_their_own() {
     let before = bytes_of(&made, "Q4_1", "types_bytes_before").unwrap();
     let gone = 30 * (576 * 576 + 576 * 1536) / 32 * 20;
     assert_eq!(bytes_of(&made, "Q4_1", "types_bytes"), Some(before - gone));
-    let step = "of the layers stored attn_q as Q4_0, ffn_down as IQ4_NL";
+    let step = "matrices of the layers stored anew: attn_q as Q4_0, ffn_down as IQ4_NL";
     assert_eq!(made["lineage"]["steps"][0], step);
 }

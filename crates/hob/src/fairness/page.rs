@@ -34,7 +34,7 @@ pub(super) fn page(card: &Card) -> String {
     if !card.changes.is_empty() {
         body += "<h2>Beside the other model</h2>\n";
         let rows = card.changes.iter().map(of_change).collect::<String>();
-        body += &table(&["", "rises by", ""], &rows);
+        body += &table(&["", "rises by, points", ""], &rows);
     }
     body += "<p>A dot is a figure, and the line through it is the interval that holds it with 95 %. Shares go \
              from 0 to 100 %; bias from -100 to 100 %, and is 0 at best.</p>\n";
@@ -78,7 +78,7 @@ fn of_change(change: &SetChange) -> String {
         let what = if rise.is_bias { "bias " } else { "" };
         let shown = figure(rise.figure, true);
         let label = format!("{}: {what}{}", change.set, rise.title);
-        line(&label, &shown, &picture(rise.figure, true))
+        line(&label, &shown, "")
     });
     let flipped = line(
         &format!("{}: answered otherwise", change.set),

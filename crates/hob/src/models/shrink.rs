@@ -12,7 +12,7 @@ use clap::{Args, ValueHint};
 use hob_models::ModelName;
 use hob_models::gguf::{Descent, Document, Rewrite};
 use hob_models::store::{Installed, Installing, Lineage, OpenModel, StoreError};
-use hob_models::surgery::{self, Budget, Layers, SurgeryError, Vocabulary};
+use hob_models::surgery::{self, Layers, SurgeryError, Vocabulary};
 
 use super::Place;
 use super::corpus::Corpus;
@@ -28,6 +28,7 @@ use excerpts::Excerpt;
 use importance::Weighing;
 use making::{begin, write_out, writes_the_same};
 use quant::Quant;
+use recipe::{Recipe, Vocab};
 use search::{Limits, Size};
 use trial::Trials;
 use weights::Stored;
@@ -45,6 +46,7 @@ mod layers;
 mod making;
 mod mixes;
 mod quant;
+mod recipe;
 mod report;
 mod search;
 mod trial;
@@ -64,17 +66,17 @@ pub(crate) struct ShrinkOptions {
 
     /// How many tokens stay: "auto" (all that the corpus needs, and a quarter at least), a number, or
     /// "keep" for all
-    #[arg(long, value_name = "auto|N|keep", default_value = "auto", value_parser = parse_vocab)]
+    #[arg(long, value_name = "auto|N|keep", default_value = "auto", value_parser = recipe::parse_vocab)]
     vocab: Vocab,
 
-    /// How weights are stored: "keep", a type of llama.cpp's, or "embedding=TYPE" for the table of tokens
-    /// alone
+    /// How weights are stored: "keep", a type of llama.cpp's, "embedding=TYPE" for the table of tokens alone,
+    /// or as "NAME=TYPE" the layers' matrices of a name
     #[arg(long, value_name = "TYPE|keep", value_parser = quant::parse)]
     #[arg(long_help = quant::LONG_HELP)]
     quant: Option<Quant>,
 
-    /// Try vocabularies and types of their table, and make the one that loses least within this size, such
-    /// as 80MB or 50%
+    /// Try vocabularies, types of their table and of the layers' matrices, and make the one that loses least
+    /// within this size, such as 80MB or 50%
     #[arg(long, value_name = "SIZE", value_parser = search::parse_size)]
     max_size: Option<Size>,
 
@@ -101,7 +103,8 @@ pub(crate) struct ShrinkOptions {
     #[arg(allow_negative_numbers = true, long_help = depth::LONG_HELP)]
     drop_layers: Depth,
 
-    /// Store weights anew that have fewer than 8 bits already, whatever is lost
+    /// Store weights anew that have fewer than 8 bits already, whatever is lost; or, within limits, try that,
+    /// too
     #[arg(long)]
     requantize: bool,
 
@@ -114,36 +117,6 @@ pub(crate) struct ShrinkOptions {
     /// What to call it [default: the model's name with -small]
     #[arg(long, value_name = "NAME")]
     out: Option<ModelName>,
-}
-
-/// Which tokens stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Vocab {
-    Keep,
-    Prune(Budget),
-}
-
-fn parse_vocab(text: &str) -> Result<Vocab, String> {
-    match (text, text.parse()) {
-        ("keep", _) => Ok(Vocab::Keep),
-        ("auto", _) => Ok(Vocab::Prune(Budget::Auto)),
-        (_, Ok(tokens)) if tokens > 0 => Ok(Vocab::Prune(Budget::Tokens(tokens))),
-        _ => Err("say auto, keep, or a number of tokens".to_owned()),
-    }
-}
-
-/// What is asked for.
-#[derive(Clone, Debug)]
-struct Recipe {
-    vocab: Vocab,
-    quant: Quant,
-    requantize: bool,
-    weighing: Weighing,
-    depth: Depth,
-    /// Whether, and within what, vocabularies and types are tried.
-    limits: Option<(Option<Size>, Option<f64>)>,
-    /// Whether types of the table of tokens are tried, too.
-    tries_types: bool,
 }
 
 /// What is made; the same model by default.
@@ -265,51 +238,6 @@ pub(super) fn run(options: ShrinkOptions, place: &mut Place<'_>) -> Result<(), F
     report::show(&made?, &shop.corpus, place)
 }
 
-impl Recipe {
-    /// Whether models are measured before one is made.
-    fn measures(&self, corpus: bool) -> bool {
-        let without = match &self.depth {
-            Depth::Keep => false,
-            Depth::These(_) => corpus,
-            Depth::Count(_) | Depth::Auto => true,
-        };
-        self.limits.is_some() || without
-    }
-
-    /// Whether what is asked for fits together, with a corpus or without.
-    fn check(&self, corpus: bool) -> Result<(), Failure> {
-        let limited = self.limits.is_some();
-        if limited && !self.quant.is_keep() {
-            return Err(
-                Failure::usage("within limits, types are tried and not named").hint(
-                    "Leave --quant out, say --quant keep, or leave --max-size and --max-loss out.",
-                ),
-            );
-        }
-        if self.measures(corpus) && !corpus {
-            return Err(Failure::usage("no text is given to measure a loss on")
-                .hint("Give --corpus FILE, some hundred kilobytes or more."));
-        }
-        if self.depth == Depth::Auto && !limited {
-            return Err(Failure::usage(
-                "without a limit, nothing tells how many layers to leave out",
-            )
-            .hint("Say how many with --drop-layers, or give --max-size or --max-loss."));
-        }
-        let tries_types = limited && self.tries_types;
-        let same = self.vocab == Vocab::Keep && self.quant.is_keep() && self.depth == Depth::Keep;
-        if same && !tries_types {
-            return Err(Failure::usage("nothing is to become smaller")
-                .hint("Say what with --vocab or --quant, or leave both out for --vocab auto."));
-        }
-        if self.vocab != Vocab::Keep && !corpus {
-            return Err(Failure::usage("no text is given to choose tokens by")
-                .hint("Give --corpus FILE, or say --vocab keep."));
-        }
-        Ok(())
-    }
-}
-
 /// What the work needs from its beginning to its end.
 struct Shop {
     meter: Meter,
@@ -357,22 +285,11 @@ impl Shop {
         let mut installing = begin(source, out, manifest.licence.clone(), place)?;
         let open = place.open(source, &mut self.meter)?;
         self.interrupt.check()?;
-        let document =
-            Document::read(&open.file, open.size_bytes).map_err(|error| StoreError::Gguf {
-                name: source.clone(),
-                source: error,
-            })?;
+        let document = read(&open)?;
         for remark in recipe.quant.check(&document, recipe.requantize)? {
             self.meter.say(&remark);
         }
-        let vocabulary = match recipe.vocab {
-            Vocab::Keep => None,
-            Vocab::Prune(budget) => {
-                let vocabulary = Vocabulary::read(&document)?;
-                vocabulary.may_keep(budget)?;
-                Some(vocabulary)
-            }
-        };
+        let vocabulary = recipe.vocab.of(&document)?;
         let layers = recipe.depth.layers(&document, |why| self.meter.say(why))?;
         let told = descent::of(&open, manifest.lineage.as_ref());
         let made_of = Source {
@@ -392,6 +309,11 @@ impl Shop {
         self.importance = self.weigh(&made_of, recipe)?;
         let (choice, trials) = self.choose(&made_of, recipe, limits, &before)?;
         let rewrite = self.rewrite(&made_of, &choice)?;
+        if let Some(most) = limits.and_then(|limits| limits.bytes) {
+            search::keeps_to(most, rewrite.size())?;
+        }
+        // What it has of these it holds itself.
+        self.stored.clear();
         self.write(&rewrite, &open, &mut installing)?;
         let (header, after, again) = self.check(&rewrite, &open, &installing)?;
         writes_the_same([&before, &after], again == corpus)?;
@@ -456,7 +378,7 @@ impl Shop {
             Depth::These(layers) => layers.clone(),
             _ => Vec::new(),
         };
-        let quant = recipe.quant.clone();
+        let quant = recipe.quant.clone().settled(source.document);
         let choice = Choice { kept, quant, out };
         if self.holds_out {
             let (choice, trials) = self.leave_out(source, &recipe.depth, choice)?;
@@ -491,6 +413,13 @@ impl Shop {
         }
         Ok(())
     }
+}
+
+fn read(open: &OpenModel) -> Result<Document, StoreError> {
+    Document::read(&open.file, open.size_bytes).map_err(|error| StoreError::Gguf {
+        name: open.name.clone(),
+        source: error,
+    })
 }
 
 impl From<SurgeryError> for Failure {

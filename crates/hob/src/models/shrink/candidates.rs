@@ -7,9 +7,10 @@ use hob_ipc::quantize::Scheme;
 use hob_models::gguf::Tensor;
 use hob_models::surgery::{self, Budget, Demand, Vocabulary};
 
+use super::depth::Depth;
 use super::forecast::Forecast;
 use super::mixes::Role;
-use super::quant::{self, Quant};
+use super::quant::{self, Mix, Quant};
 use super::search::{self, Candidate, Limits};
 use super::trial::Quest;
 use super::{Choice, Recipe, Shop, Source, Vocab};
@@ -44,7 +45,9 @@ impl Shop {
         let (source, out) = (quest.source, quest.out());
         let mut found = Vec::new();
         let gone = source.weight(&out);
-        let saved = |stop: usize| known.stops.get(stop).map_or(0, |stop| stop.saved);
+        let stops = known.stops.iter();
+        let saved: Vec<u64> = stops.map(|stop| source.saved_by(&stop.mix, &out)).collect();
+        let saved = |stop: usize| saved.get(stop).copied().unwrap_or(0);
         let most_saved = among.stops.clone().map(saved).max().unwrap_or(0);
         for (place, tokens) in quest.sizes(limits).into_iter().enumerate() {
             self.interrupt.check()?;
@@ -57,15 +60,12 @@ impl Shop {
             source.prune(&mut rewrite, source.kept(tokens, quest.demand)?.as_deref())?;
             source.leave_out(&mut rewrite, &out)?;
             let whole = rewrite.size();
-            let left = source.left(&out);
             for (embedding, stop) in among.each() {
                 let as_now = tokens == source.all() && embedding.is_none() && stop == 0;
                 if as_now && out.is_empty() {
                     continue;
                 }
                 let table = embedding.map_or(0, |scheme| source.saved(scheme, tokens));
-                // Matrices of layers that are gone can't be smaller.
-                let matrices = share(saved(stop), left);
                 let slack = if embedding.is_some() || stop > 0 {
                     SLACK
                 } else {
@@ -76,18 +76,13 @@ impl Shop {
                     embedding,
                     stop,
                     layers_out: out.len(),
-                    bytes: (whole + slack).saturating_sub(table + matrices),
+                    bytes: (whole + slack).saturating_sub(table + saved(stop)),
                     forecast: known.loss(tokens, embedding, stop),
                 });
             }
         }
         Ok(found)
     }
-}
-
-/// What a part of the layers has of all of them.
-fn share(bytes: u64, (layers, all): (u64, u64)) -> u64 {
-    bytes / all.max(1) * layers
 }
 
 impl Among {
@@ -136,12 +131,26 @@ impl Recipe {
         let Some((size, loss)) = self.limits else {
             return Ok(None);
         };
+        self.varies(source)?;
         let most = size.map(|size| size.of(source.open.size_bytes));
         let least = self.least(source);
         if let Some(most) = most.filter(|most| *most < least) {
             return Err(search::too_large(most, least, "at least "));
         }
         Ok(Some(Limits { bytes: most, loss }))
+    }
+
+    /// Whether there is anything to try.
+    fn varies(&self, source: &Source<'_>) -> Result<(), Failure> {
+        let tokens = self.vocab != Vocab::Keep;
+        let types = self.types(source).len() > 1 || !self.roles(source).is_empty();
+        if tokens || types || self.depth != Depth::Keep {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "nothing is to become smaller: all weights have fewer than 8 bits already",
+        )
+        .hint("Leave --vocab out, or insist with --requantize."))
     }
 
     /// What the smallest model that may be made takes at least.
@@ -251,10 +260,23 @@ impl Source<'_> {
         layers.iter().filter_map(bytes).sum()
     }
 
-    /// How many layers are left without these, and of how many.
-    fn left(&self, out: &[u32]) -> (u64, u64) {
-        let all = u64::from(self.document.header().n_layer);
-        (all.saturating_sub(out.len() as u64), all)
+    /// By how much the layers' matrices are shorter if stored so, without those of layers that are gone.
+    fn saved_by(&self, mix: &Mix, out: &[u32]) -> u64 {
+        let gone = |tensor: &Tensor| quant::layer(tensor).is_some_and(|layer| out.contains(&layer));
+        let stay = self
+            .document
+            .tensors()
+            .iter()
+            .filter(|tensor| !gone(tensor));
+        let saved = stay.filter_map(|tensor| {
+            let scheme = mix.get(quant::role(tensor)?)?;
+            Some(
+                tensor
+                    .bytes()
+                    .saturating_sub(quant::bytes_as(*scheme, tensor)),
+            )
+        });
+        saved.sum()
     }
 
     /// What the weights of a model with so many tokens take, in the coarsest of these types of the table,

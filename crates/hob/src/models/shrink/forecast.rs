@@ -13,6 +13,10 @@ use crate::failure::Failure;
 /// Sizes of the vocabulary that are measured, as one of so many parts of all.
 const PARTS: [usize; 3] = [8, 4, 2];
 
+/// What is lost at least, for a forecast: what little text seems to gain by is luck, and of two candidates the
+/// smaller one never promises as little.
+const LOSS_MIN: f64 = 0.0005;
+
 /// What is known of a model's parts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forecast {
@@ -132,17 +136,28 @@ impl Shop {
         let mut roles = Vec::new();
         for (probe, choice) in measured {
             let found = self.bits(quest.source, &choice, texts, None)?;
-            let lost = loss(&base, &found)?.value;
+            let lost = loss(&base, &found)?.value.max(LOSS_MIN);
             match probe {
-                Probe::Tokens(tokens) => known.tokens.push((tokens, lost.max(0.0))),
+                Probe::Tokens(tokens) => known.tokens.push((tokens, lost)),
                 Probe::Table(scheme) => known.table = Some((scheme, lost)),
                 Probe::Role(role) => roles.push(role.losing(lost)),
             }
         }
-        known.tokens.sort_by_key(|(tokens, _)| *tokens);
+        falling(&mut known.tokens);
         known.stops = way_down(&roles);
         Ok(known)
     }
+}
+
+/// Sorts what vocabularies lose by their size, none less than one that is larger.
+fn falling(tokens: &mut [(usize, f64)]) {
+    tokens.sort_by_key(|(tokens, _)| std::cmp::Reverse(*tokens));
+    let mut least = 0.0;
+    for (_, lost) in &mut *tokens {
+        *lost = lost.max(least);
+        least = *lost + LOSS_MIN;
+    }
+    tokens.reverse();
 }
 
 /// What is to be measured: nothing where there is nothing to weigh against one another.
@@ -158,11 +173,7 @@ fn probes(quest: &Quest<'_>, types: &[Option<Scheme>], sizes: &[usize]) -> Vec<P
         .collect();
     probes.extend(roles.into_iter().map(Probe::Role));
     let (Some(least), true) = (sizes.first(), sizes.len() > 1 && !probes.is_empty()) else {
-        return if sizes.len() > 1 || probes.len() > 1 {
-            probes
-        } else {
-            Vec::new()
-        };
+        return probes;
     };
     let parts = PARTS.map(|part| (quest.source.all() / part).max(*least));
     let mut measured: Vec<usize> = parts
@@ -207,5 +218,11 @@ mod tests {
         assert!(near(loss(400, Some(Scheme::Q5_0), 1), 0.57));
         let plain = Forecast::of_tokens(800);
         assert!(plain.loss(400, None, 0) > plain.loss(401, None, 0));
+        let mut lucky = [(800, 0.0), (200, 0.02), (400, 0.0005), (100, 0.01)];
+        falling(&mut lucky);
+        assert!(
+            lucky.is_sorted_by(|one, other| one.0 < other.0 && one.1 > other.1),
+            "{lucky:?}"
+        );
     }
 }

@@ -136,6 +136,17 @@ impl Quant {
         weights.into_iter().chain(mix).chain(embedding).collect()
     }
 
+    /// The same with the types that matrices by name really get.
+    pub(super) fn settled(mut self, document: &Document) -> Self {
+        for (role, scheme) in &mut self.roles {
+            let first = of_role(document, role).into_iter().next();
+            *scheme = first
+                .and_then(|matrix| settled(*scheme, matrix))
+                .unwrap_or(*scheme);
+        }
+        self
+    }
+
     /// Whether this can be done with a model, and makes sense unless somebody insists. What should be
     /// known beforehand.
     pub(super) fn check(&self, document: &Document, insist: bool) -> Result<Vec<String>, Failure> {
@@ -156,8 +167,17 @@ impl Quant {
             if matrices.is_empty() {
                 return Err(
                     Failure::usage(format!("no layer of the model has `{name}`"))
-                        .hint("`hob models show --json` tells what it has."),
+                        .hint(format!("Its layers have {}.", roles(document).join(", "))),
                 );
+            }
+            if matrices
+                .iter()
+                .any(|matrix| settled(*scheme, matrix).is_none())
+            {
+                return Err(Failure::usage(format!(
+                    "`{name}` cannot be stored as {}: its rows are not whole blocks",
+                    scheme.block().name
+                )));
             }
             remarks.extend(rows_remark(*scheme, matrices.iter().copied()));
             let called = scheme.block().name;
@@ -181,19 +201,20 @@ impl Quant {
                 ))
                 .hint(format!("Choose one of {}.", names(fit))));
             }
+            is_smaller(scheme, block.name, &tables)?;
             check(scheme, block.name, &tables, insist)?;
         }
         Ok(remarks)
     }
 }
 
-/// `layers' attn_q stored as Q4_K, ffn_down as Q6_K`.
+/// `matrices of the layers stored anew: attn_q as Q4_K, ffn_down as Q6_K`.
 fn described(mix: &Mix) -> String {
     let each = mix
         .iter()
         .map(|(role, scheme)| format!("{role} as {}", scheme.block().name));
     let each: Vec<String> = each.collect();
-    format!("of the layers stored {}", each.join(", "))
+    format!("matrices of the layers stored anew: {}", each.join(", "))
 }
 
 /// What a layer's matrix is called, if it may be stored in a type of its own.
@@ -201,6 +222,12 @@ pub(super) fn role(tensor: &Tensor) -> Option<&'static str> {
     let (_, name) = tensor.name().strip_prefix("blk.")?.split_once('.')?;
     let name = name.strip_suffix(".weight")?;
     ROLES.iter().find(|role| **role == name).copied()
+}
+
+/// The number of the layer that a tensor is of.
+pub(super) fn layer(tensor: &Tensor) -> Option<u32> {
+    let (number, _) = tensor.name().strip_prefix("blk.")?.split_once('.')?;
+    number.parse().ok()
 }
 
 /// The matrices of all layers that are called so.
@@ -240,6 +267,13 @@ fn stored(scheme: Scheme, tensor: &Tensor) -> Block {
     let block = scheme.block();
     let fits = row(tensor).is_multiple_of(block.weights);
     scheme.fallback().filter(|_| !fits).unwrap_or(block)
+}
+
+/// The type that a matrix gets where this one is asked for; `None` if its rows are whole blocks of none.
+pub(super) fn settled(scheme: Scheme, tensor: &Tensor) -> Option<Scheme> {
+    let block = stored(scheme, tensor);
+    let fits = row(tensor).is_multiple_of(block.weights);
+    types().find(|other| fits && other.block() == block)
 }
 
 /// The bytes of a matrix that is stored so.
@@ -347,7 +381,7 @@ mod tests {
         assert_eq!(
             named.steps(),
             [
-                "of the layers stored attn_q as Q4_K, ffn_down as Q6_K",
+                "matrices of the layers stored anew: attn_q as Q4_K, ffn_down as Q6_K",
                 "table of tokens stored as Q5_K"
             ]
         );

@@ -226,6 +226,17 @@ pub(super) fn too_large(most: u64, smallest: u64, about: &str) -> Failure {
     .hint("Allow more with --max-size, or begin with a smaller model.")
 }
 
+/// Whether a model is as small as was asked for, as its size was a forecast until it was put together.
+pub(super) fn keeps_to(most: u64, size: u64) -> Result<(), Failure> {
+    if size <= most {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the model that was chosen has {size} bytes, more than the {most} allowed, and was thrown away"
+    ))
+    .hint("Allow a little less with --max-size, so that another one is chosen."))
+}
+
 /// Of all, by size, those that promise less loss than any that is smaller.
 fn frontier(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::new();
@@ -243,7 +254,10 @@ fn frontier(candidates: Vec<Candidate>) -> Vec<Candidate> {
 /// Those that promise least loss, by size: of each way to store a model the best vocabulary, and not all with
 /// one type of the table, as a forecast may be wrong of that.
 fn promising(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    candidates.sort_by(|one, other| one.forecast.total_cmp(&other.forecast));
+    candidates.sort_by(|one, other| {
+        let forecasts = one.forecast.total_cmp(&other.forecast);
+        forecasts.then(other.bytes.cmp(&one.bytes))
+    });
     let mut best: Vec<Candidate> = Vec::new();
     for candidate in candidates {
         let alike = |other: &&Candidate| other.embedding == candidate.embedding;
@@ -358,6 +372,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn of_what_promises_as_much_the_largest_is_measured() {
+        let mut alike = candidates(&[100, 200, 300, 400, 500, 600]);
+        for one in &mut alike {
+            one.forecast = 0.5;
+        }
+        let search = Search::new(Limits::default(), alike).unwrap();
+        let measured: Vec<u64> = search.candidates.iter().map(|one| one.bytes).collect();
+        assert_eq!(measured, [400, 500, 600]);
     }
 
     #[test]

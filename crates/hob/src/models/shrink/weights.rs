@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hob_ipc::quantize::Scheme;
 use hob_models::gguf::{Document, Rewrite, Scalar, Tensor, Value};
-use hob_models::store::Installing;
+use hob_models::store::{Installing, StoreError};
 
 use super::quant::{self, Quant};
 use super::{Shop, Source, write_out};
@@ -42,13 +42,11 @@ pub(super) enum Part {
 impl Part {
     /// Whether a tensor is one of these and to be stored so: what is coarser already stays.
     fn has(self, tensor: &Tensor, scheme: Scheme) -> bool {
-        match self {
+        let is_one = match self {
             Self::Tables => quant::is_table(tensor),
-            Self::Role(name) => {
-                quant::role(tensor) == Some(name)
-                    && quant::bytes_as(scheme, tensor) < tensor.bytes()
-            }
-        }
+            Self::Role(name) => quant::role(tensor) == Some(name),
+        };
+        is_one && quant::bytes_as(scheme, tensor) < tensor.bytes()
     }
 }
 
@@ -75,14 +73,9 @@ impl Shop {
         source: &Source<'_>,
         rewrite: &mut Rewrite,
     ) -> Result<(), Failure> {
-        let Source {
-            open,
-            document,
-            installing,
-            ..
-        } = *source;
+        let Source { open, document, .. } = *source;
         if let Some(scheme) = quant.weights {
-            let anew = self.quantize(scheme, false, &open.file, document, installing)?;
+            let anew = self.quantize(scheme, false, (&open.file, document), source)?;
             for tensor in document.tensors() {
                 anew.put(tensor.name(), rewrite)?;
             }
@@ -120,24 +113,29 @@ impl Shop {
             return Ok(known.clone());
         }
         let alone = self.alone(part, scheme, source)?;
-        let anew = self.quantize(
-            scheme,
-            true,
-            &alone.file,
-            &alone.document,
-            source.installing,
-        )?;
+        let anew = self.quantize(scheme, true, (&alone.file, &alone.document), source)?;
         if self.holds_out {
             self.stored.insert((part, scheme), anew.clone());
         }
         Ok(anew)
     }
 
+    /// A file without a name for so many bytes. Where there is no room, what was kept for later goes first.
+    pub(super) fn unnamed(&mut self, source: &Source<'_>, bytes: u64) -> Result<File, StoreError> {
+        match source.installing.unnamed(bytes) {
+            Err(StoreError::NoSpace { .. }) if !self.stored.is_empty() => {
+                self.stored.clear();
+                source.installing.unnamed(bytes)
+            }
+            other => other,
+        }
+    }
+
     /// A model that has nothing but this part of the weights.
     fn alone(&mut self, part: Part, scheme: Scheme, source: &Source<'_>) -> Result<Anew, Failure> {
         let mut rewrite = Rewrite::of(source.document);
         rewrite.keep_tensors(|tensor| part.has(tensor, scheme));
-        let mut file = source.installing.unnamed(rewrite.size())?;
+        let mut file = self.unnamed(source, rewrite.size())?;
         write_out(&rewrite, source.open, &self.interrupt, |bytes| {
             file.write_all(bytes)
                 .map_err(|error| Failure::io("the weights cannot be written", &error))
@@ -149,14 +147,13 @@ impl Shop {
         &mut self,
         scheme: Scheme,
         uniform: bool,
-        source: &File,
-        document: &Document,
-        installing: &Installing,
+        (from, document): (&File, &Document),
+        source: &Source<'_>,
     ) -> Result<Anew, Failure> {
-        let source_bytes = source.metadata().map_or(0, |metadata| metadata.len());
+        let source_bytes = from.metadata().map_or(0, |metadata| metadata.len());
         let head = source_bytes.saturating_sub(document.header().weights_bytes);
         let (expected, bytes_max) = quant::sizes(document, scheme, head);
-        let target = installing.unnamed(expected)?;
+        let target = self.unnamed(source, expected)?;
         let order = Order {
             scheme,
             uniform,
@@ -165,12 +162,12 @@ impl Shop {
         };
         self.meter.stage("storing weights anew", expected);
         let (meter, mut seen) = (&mut self.meter, 0);
-        let done = Engine::quantize(source, &target, order, &self.interrupt, |bytes| {
+        let done = Engine::quantize(from, &target, order, &self.interrupt, |bytes| {
             let bytes = bytes.min(expected);
             meter.advance(bytes.saturating_sub(seen));
             seen = bytes.max(seen);
         });
-        done.map_err(|error| unwritten(error, installing, expected - seen))?;
+        done.map_err(|error| unwritten(error, source.installing, expected - seen))?;
         Anew::read(target)
     }
 }

@@ -221,7 +221,7 @@ impl Shop {
             return Ok((None, tokens));
         }
         let rewrite = self.rewrite(source, choice)?;
-        let mut file = source.installing.unnamed(rewrite.size())?;
+        let mut file = self.unnamed(source, rewrite.size())?;
         if what.is_some() {
             self.meter.stage("writing", rewrite.size());
         }
