@@ -44,12 +44,16 @@ fn corpus() -> PathBuf {
 }
 
 fn shrink(setup: &Setup, arguments: &[&str]) -> Command {
+    shrink_of(setup, TEST_MODEL, arguments)
+}
+
+fn shrink_of(setup: &Setup, model: &str, arguments: &[&str]) -> Command {
     // nohup(1) ignores the signal for whatever it starts, these tests too, and hob keeps to that.
     let mut command = setup.command(Path::new("/usr/bin/env"));
     command
         .arg("--default-signal=HUP")
         .arg(binary("hob"))
-        .args(["models", "shrink", TEST_MODEL])
+        .args(["models", "shrink", model])
         .args(arguments)
         .env("HOB_ENGINE_THREADS", "1")
         .stdin(Stdio::null())

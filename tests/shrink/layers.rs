@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Output;
 
-use hob_e2e::{Setup, binary, refused};
+use hob_e2e::{Setup, refused};
 use serde_json::Value;
 
-use super::{document, files, hob, run, untouched};
+use super::{document, files, hob, run, shrink_of, untouched};
 
 /// The texts that models are measured on, and the option before them.
 fn texts() -> Vec<String> {
@@ -33,13 +33,8 @@ pub(super) fn shallow(setup: &Setup) {
 }
 
 fn shrink(setup: &Setup, arguments: &[&str]) -> Output {
-    let mut command = setup.command(&binary("hob"));
-    command
-        .args(["models", "shrink", "shallow", "--vocab", "keep"])
-        .args(arguments)
-        .args(texts())
-        .env("HOB_ENGINE_THREADS", "1");
-    command.output().unwrap()
+    let mut command = shrink_of(setup, "shallow", &["--vocab", "keep"]);
+    command.args(arguments).args(texts()).output().unwrap()
 }
 
 fn made(output: &Output) -> Value {

@@ -3,17 +3,25 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use hob_e2e::{Setup, TEST_MODEL, binary, refused};
+use hob_e2e::{Setup, TEST_MODEL, refused};
 use serde_json::Value;
 
 use super::layers::shallow;
-use super::{corpus, document, files, hob, run, untouched};
+use super::{corpus, document, files, hob, run, shrink_of, untouched};
 
 /// What is tried differs by vocabularies alone, which is quick.
 fn limited(setup: &Setup, limits: &[&str]) -> Output {
     let text = document("ARCHITECTURE.md");
     let always = ["--corpus", text.to_str().unwrap(), "--quant", "keep"];
     run(setup, &[&always[..], limits].concat())
+}
+
+/// All tokens of a model stay.
+fn of_all_tokens(setup: &Setup, model: &str, arguments: &[&str]) -> Output {
+    let text = document("ARCHITECTURE.md");
+    let always = ["--vocab", "keep", "--corpus", text.to_str().unwrap()];
+    let mut command = shrink_of(setup, model, &always);
+    command.args(arguments).output().unwrap()
 }
 
 #[test]
@@ -45,17 +53,7 @@ fn the_largest_vocabulary_within_a_size_is_made_and_measured() {
 fn where_only_the_table_can_be_coarser_its_types_are_tried() {
     let setup = Setup::own();
     shallow(&setup);
-    let text = document("ARCHITECTURE.md");
-    let within = |limit: &[&str]| {
-        let mut command = setup.command(&binary("hob"));
-        command
-            .args(["models", "shrink", "shallow", "--json", "--vocab", "keep"])
-            .args(["--corpus", text.to_str().unwrap()])
-            .args(limit)
-            .env("HOB_ENGINE_THREADS", "1");
-        command.output().unwrap()
-    };
-    let output = within(&["--max-loss", "50%"]);
+    let output = of_all_tokens(&setup, "shallow", &["--json", "--max-loss", "50%"]);
     assert!(output.status.success(), "{output:?}");
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     let tried = made["tried"].as_array().unwrap();
@@ -65,11 +63,11 @@ fn where_only_the_table_can_be_coarser_its_types_are_tried() {
         .collect();
     assert!(types.len() > 1, "{made}");
     // What is coarse by now can't be made smaller, and that is known at once.
-    let mut again = setup.command(&binary("hob"));
-    again
-        .args(["models", "shrink", "shallow-small", "--vocab", "keep"])
-        .args(["--corpus", text.to_str().unwrap(), "--max-loss", "1%"]);
-    let said = refused(&again.output().unwrap());
+    let said = refused(&of_all_tokens(
+        &setup,
+        "shallow-small",
+        &["--max-loss", "1%"],
+    ));
     assert!(
         said.contains("fewer than 8 bits already") && !said.contains("KiB of"),
         "{said}"
@@ -126,14 +124,7 @@ fn what_keeps_to_no_limit_is_not_made() {
 
 /// What a run on the model `fine` made.
 fn of_fine(setup: &Setup, arguments: &[&str]) -> (Value, String) {
-    let text = document("ARCHITECTURE.md");
-    let mut command = setup.command(&binary("hob"));
-    command
-        .args(["models", "shrink", "fine", "--json", "--vocab", "keep"])
-        .args(["--corpus", text.to_str().unwrap()])
-        .args(arguments)
-        .env("HOB_ENGINE_THREADS", "1");
-    let output = command.output().unwrap();
+    let output = of_all_tokens(setup, "fine", &[&["--json"], arguments].concat());
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     (serde_json::from_slice(&output.stdout).unwrap(), said)
@@ -143,10 +134,16 @@ fn of_fine(setup: &Setup, arguments: &[&str]) -> (Value, String) {
 fn of_a_fine_model_each_kind_of_matrix_gets_a_type() {
     let setup = Setup::own();
     shallow(&setup);
-    let mut fine = setup.command(&binary("hob"));
-    fine.args(["models", "shrink", "shallow", "--vocab", "keep", "--quant"])
-        .args(["Q8_0", "--requantize", "--out", "fine"]);
-    let fine = fine.output().unwrap();
+    let fine = [
+        "--vocab",
+        "keep",
+        "--quant",
+        "Q8_0",
+        "--requantize",
+        "--out",
+        "fine",
+    ];
+    let fine = shrink_of(&setup, "shallow", &fine).output().unwrap();
     assert!(fine.status.success(), "{fine:?}");
 
     // Neither the table nor the layers can be made so small that the other could stay as it is.

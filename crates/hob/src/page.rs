@@ -61,6 +61,18 @@ pub(crate) fn cell(tag: &str, text: &str) -> String {
     format!("<{tag}>{}</{tag}>", escape(text))
 }
 
+/// A table with these cells as its head, and these rows.
+pub(crate) fn table(heads: &str, rows: &str) -> String {
+    format!(
+        "<div class=\"wide\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+    )
+}
+
+/// A row of a table: what it is about, and its cells.
+pub(crate) fn row(label: &str, cells: &str) -> String {
+    format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", escape(label))
+}
+
 /// A sentence, with what is to be typed as code.
 pub(crate) fn paragraph(text: &str) -> String {
     let parts = text.split('`').enumerate();

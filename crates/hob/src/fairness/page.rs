@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::card::{Card, figure, scoring, share, value};
 use super::figure::Figure;
 use super::sets::{SetCard, SetChange, Told};
-use crate::page::{cell, document, escape};
+use crate::page::{self, cell, document, escape};
 
 /// The size of a figure's picture in SVG units.
 const WIDTH: f64 = 220.0;
@@ -34,18 +34,16 @@ pub(super) fn page(card: &Card) -> String {
     if !card.changes.is_empty() {
         body += "<h2>Beside the other model</h2>\n";
         let rows = card.changes.iter().map(of_change).collect::<String>();
-        body += &table(&["", "rises by, points", ""], &rows);
+        body += &table(["", "rises by, points", ""], &rows);
     }
     body += "<p>A dot is a figure, and the line through it is the interval that holds it with 95 %. Shares go \
              from 0 to 100 %; bias from -100 to 100 %, and is 0 at best.</p>\n";
     document(&format!("Fairness of {}", card.model), &body)
 }
 
-fn table(heads: &[&str], rows: &str) -> String {
+fn table(heads: [&str; 3], rows: &str) -> String {
     let heads: String = heads.iter().map(|head| cell("th", head)).collect();
-    format!(
-        "<div class=\"wide\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
-    )
+    page::table(&heads, rows)
 }
 
 fn of_set(set: &SetCard) -> String {
@@ -69,7 +67,7 @@ fn of_set(set: &SetCard) -> String {
         set.questions,
         set.groups,
         escape(set.about),
-        table(&["", "%", ""], &rows)
+        table(["", "%", ""], &rows)
     )
 }
 
@@ -93,11 +91,8 @@ fn row(label: &str, told: &Told) -> String {
 }
 
 fn line(label: &str, shown: &str, picture: &str) -> String {
-    format!(
-        "<tr><th scope=\"row\">{}</th>{}<td class=\"bar\">{picture}</td></tr>\n",
-        escape(label),
-        cell("td", shown)
-    )
+    let cells = format!("{}<td class=\"bar\">{picture}</td>", cell("td", shown));
+    page::row(label, &cells)
 }
 
 /// A figure on a line from the least to the greatest that it can be.

@@ -28,24 +28,19 @@ pub(super) fn page(measured: &[Measured], work: &Work) -> String {
                 .iter()
                 .map(|text| cell("td", text))
                 .collect::<String>();
-            format!(
-                "<tr><th scope=\"row\">{}</th>{cells}</tr>\n",
-                escape(&label)
-            )
+            page::row(&label, &cells)
         });
     let notes = card::notes(measured, work);
     let notes = notes
         .iter()
         .map(|note| format!("<p>{}</p>\n", paragraph(note)));
-    let body = format!(
-        "{plot}<div class=\"wide\"><table>\n<thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n\
-         {rows}</tbody>\n</table></div>\n{notes}",
-        plot = plot(measured),
-        heads = heads.collect::<String>(),
-        rows = rows.collect::<String>(),
-        notes = notes.collect::<String>(),
-    );
-    page::document("Models measured by hob", &body)
+    let heads = format!("<td></td>{}", heads.collect::<String>());
+    let body = [
+        plot(measured),
+        page::table(&heads, &rows.collect::<String>()),
+        notes.collect(),
+    ];
+    page::document("Models measured by hob", &body.concat())
 }
 
 /// One axis: from its least value to its greatest, along so many units.

@@ -172,19 +172,12 @@ impl Recipe {
 
 /// Types that the table of tokens is tried in, the model's own first.
 fn tables(source: &Source<'_>, insist: bool) -> Vec<Option<Scheme>> {
-    let tables: Vec<_> = source
-        .document
-        .tensors()
-        .iter()
-        .filter(|t| quant::is_table(t))
-        .collect();
     let coarser = quant::types().filter(|scheme| {
         let quant = Quant {
             embedding: Some(*scheme),
             ..Quant::default()
         };
-        let smaller = |table: &&&Tensor| quant::bytes_as(*scheme, table) < table.bytes();
-        tables.iter().any(|table| smaller(&table)) && quant.check(source.document, insist).is_ok()
+        quant.check(source.document, insist).is_ok()
     });
     std::iter::once(None).chain(coarser.map(Some)).collect()
 }

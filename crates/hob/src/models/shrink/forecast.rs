@@ -3,7 +3,7 @@
 
 use hob_ipc::quantize::Scheme;
 
-use super::mixes::{Role, Stop, finer, way_down};
+use super::mixes::{self, Role, Stop, finer, way_down};
 use super::quant::Quant;
 use super::trial::Quest;
 use super::yardstick::loss;
@@ -66,10 +66,9 @@ impl Forecast {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a few hundred")]
 fn bits(scheme: Scheme) -> f64 {
     let block = scheme.block();
-    block.bytes as f64 * 8.0 / block.weights as f64
+    mixes::bits(block.bytes, block.weights)
 }
 
 /// Something whose loss is measured.

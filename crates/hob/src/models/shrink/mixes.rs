@@ -92,21 +92,12 @@ impl Role {
         self.types.last().map_or(0, |(_, bytes)| self.bytes - bytes)
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "bytes and weights of a file")]
-    fn bits(&self, bytes: u64) -> f64 {
-        bytes as f64 * 8.0 / self.weights.max(1) as f64
-    }
-
     /// What is lost with so many of the types' steps taken.
     fn loss_after(&self, steps: usize) -> f64 {
-        let bytes_after = |steps: usize| self.bytes_after(steps);
+        let bits_after = |steps| bits(self.bytes_after(steps), self.weights);
         match steps {
             0 => 0.0,
-            _ => finer(
-                self.loss,
-                self.bits(bytes_after(self.types.len())),
-                self.bits(bytes_after(steps)),
-            ),
+            _ => finer(self.loss, bits_after(self.types.len()), bits_after(steps)),
         }
     }
 
@@ -120,12 +111,17 @@ impl Role {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stop {
     pub(super) mix: Mix,
-    /// By how many bytes a model is smaller.
-    pub(super) saved: u64,
     /// What is expected to be lost.
     pub(super) loss: f64,
-    /// Bits of each of the weights that may be stored so, for people.
+    /// Bits of each of the weights that may be stored so.
     pub(super) bits: f64,
+}
+
+impl Stop {
+    /// For people: how coarse it is, unless everything is as it was.
+    pub(super) fn told(&self) -> Option<String> {
+        (!self.mix.is_empty()).then(|| format!("{:.1} bits", self.bits))
+    }
 }
 
 /// All stops on the way down, the first with everything as it is.
@@ -160,7 +156,6 @@ fn stop(roles: &[Role], taken: &[usize]) -> Stop {
     let (mut bytes, mut weights) = (0, 0);
     for (role, steps) in roles.iter().zip(taken) {
         let after = role.bytes_after(*steps);
-        stop.saved += role.bytes - after;
         stop.loss += role.loss_after(*steps);
         (bytes, weights) = (bytes + after, weights + role.weights);
         if let Some((scheme, _)) = steps.checked_sub(1).and_then(|last| role.types.get(last)) {
@@ -171,8 +166,9 @@ fn stop(roles: &[Role], taken: &[usize]) -> Stop {
     stop
 }
 
+/// Bits of each of so many weights.
 #[allow(clippy::cast_precision_loss, reason = "bytes and weights of a file")]
-fn bits(bytes: u64, weights: u64) -> f64 {
+pub(super) fn bits(bytes: u64, weights: u64) -> f64 {
     bytes as f64 * 8.0 / weights.max(1) as f64
 }
 
@@ -197,6 +193,16 @@ mod tests {
         }
     }
 
+    /// By how many bytes a model is smaller.
+    fn saved(stop: &Stop, roles: &[Role]) -> u64 {
+        let saved = roles.iter().map(|role| {
+            let mixed = stop.mix.get(role.name);
+            let stored = role.types.iter().find(|(scheme, _)| Some(scheme) == mixed);
+            stored.map_or(0, |(_, bytes)| role.bytes - bytes)
+        });
+        saved.sum()
+    }
+
     proptest! {
         #[test]
         fn no_other_way_saves_as_much_and_loses_less(
@@ -214,12 +220,15 @@ mod tests {
                 for taken in 0..64 {
                     let other = super::stop(&roles, &[taken % 4, taken / 4 % 4, taken / 16]);
                     prop_assert!(
-                        other.saved < stop.saved || other.loss >= stop.loss - 1e-12,
+                        saved(&other, &roles) < saved(stop, &roles) || other.loss >= stop.loss - 1e-12,
                         "{stop:?} {other:?}"
                     );
                 }
             }
-            let falls = stops.windows(2).all(|two| two[0].saved < two[1].saved && two[0].bits > two[1].bits);
+            let saved = |stop| saved(stop, &roles);
+            let falls = stops
+                .windows(2)
+                .all(|two| saved(&two[0]) < saved(&two[1]) && two[0].bits > two[1].bits);
             prop_assert!(falls);
         }
     }

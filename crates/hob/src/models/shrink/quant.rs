@@ -159,7 +159,10 @@ impl Quant {
             let matrices = document.tensors().iter().filter(|t| is_matrix(t));
             let matrices = matrices.filter(|tensor| !named(tensor));
             let matrices: Vec<&Tensor> = matrices.collect();
-            check(scheme, scheme.as_str(), &matrices, insist)?;
+            if !insist {
+                check_fine(scheme.as_str(), &matrices)?;
+                check_smaller(scheme, scheme.as_str(), &matrices)?;
+            }
             remarks.extend(rows_remark(scheme, document.tensors()));
         }
         for (name, scheme) in &self.roles {
@@ -181,8 +184,10 @@ impl Quant {
             }
             remarks.extend(rows_remark(*scheme, matrices.iter().copied()));
             let called = scheme.block().name;
-            is_smaller(*scheme, called, &matrices)?;
-            check(*scheme, called, &matrices, insist)?;
+            check_smaller(*scheme, called, &matrices)?;
+            if !insist {
+                check_fine(called, &matrices)?;
+            }
         }
         if let Some(scheme) = self.embedding {
             let tables: Vec<_> = document.tensors().iter().filter(|t| is_table(t)).collect();
@@ -201,8 +206,10 @@ impl Quant {
                 ))
                 .hint(format!("Choose one of {}.", names(fit))));
             }
-            is_smaller(scheme, block.name, &tables)?;
-            check(scheme, block.name, &tables, insist)?;
+            check_smaller(scheme, block.name, &tables)?;
+            if !insist {
+                check_fine(block.name, &tables)?;
+            }
         }
         Ok(remarks)
     }
@@ -219,15 +226,20 @@ fn described(mix: &Mix) -> String {
 
 /// What a layer's matrix is called, if it may be stored in a type of its own.
 pub(super) fn role(tensor: &Tensor) -> Option<&'static str> {
-    let (_, name) = tensor.name().strip_prefix("blk.")?.split_once('.')?;
+    let (_, name) = in_layer(tensor)?;
     let name = name.strip_suffix(".weight")?;
     ROLES.iter().find(|role| **role == name).copied()
 }
 
 /// The number of the layer that a tensor is of.
 pub(super) fn layer(tensor: &Tensor) -> Option<u32> {
-    let (number, _) = tensor.name().strip_prefix("blk.")?.split_once('.')?;
+    let (number, _) = in_layer(tensor)?;
     number.parse().ok()
+}
+
+/// The layer's number, and what the tensor is called there.
+fn in_layer(tensor: &Tensor) -> Option<(&str, &str)> {
+    tensor.name().strip_prefix("blk.")?.split_once('.')
 }
 
 /// The matrices of all layers that are called so.
@@ -282,11 +294,8 @@ pub(super) fn bytes_as(scheme: Scheme, tensor: &Tensor) -> u64 {
     tensor.elements() / block.weights * block.bytes
 }
 
-/// Whether it makes sense to store these in a type, which somebody called `name`.
-fn check(scheme: Scheme, name: &str, tensors: &[&Tensor], insist: bool) -> Result<(), Failure> {
-    if insist {
-        return Ok(());
-    }
+/// Whether these are stored finely enough to be stored anew, in what somebody called `name`.
+fn check_fine(name: &str, tensors: &[&Tensor]) -> Result<(), Failure> {
     if let Some(tensor) = tensors.iter().find(|tensor| is_coarse(tensor)) {
         return Err(Failure::usage(format!(
             "`{}` is stored with {} bits a weight already ({}), and would lose more by being stored as \
@@ -300,10 +309,11 @@ fn check(scheme: Scheme, name: &str, tensors: &[&Tensor], insist: bool) -> Resul
              embedding=Q5_1) or insist with --requantize.",
         ));
     }
-    is_smaller(scheme, name, tensors)
+    Ok(())
 }
 
-fn is_smaller(scheme: Scheme, name: &str, tensors: &[&Tensor]) -> Result<(), Failure> {
+/// Whether some of these would be smaller in a type, which somebody called `name`.
+fn check_smaller(scheme: Scheme, name: &str, tensors: &[&Tensor]) -> Result<(), Failure> {
     if tensors.iter().any(|t| bytes_as(scheme, t) < t.bytes()) {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Made;
 use super::depth::{self, Greedy, Without};
+use super::mixes::Stop;
 use super::search::Tried;
 use super::trial::Trials;
 use crate::clean::{clean, clean_line};
@@ -209,14 +210,8 @@ fn lost(trials: &Trials) -> String {
             .candidate
             .embedding
             .map_or("as before", |scheme| scheme.block().name);
-        let stop = trials
-            .stops
-            .get(one.candidate.stop)
-            .filter(|stop| !stop.mix.is_empty());
-        let bits = stop.map_or_else(
-            || "as before".to_owned(),
-            |stop| format!("{:.1} bits", stop.bits),
-        );
+        let bits = trials.stops.get(one.candidate.stop).and_then(Stop::told);
+        let bits = bits.unwrap_or_else(|| "as before".to_owned());
         table.add([
             bytes(one.candidate.bytes),
             one.candidate.tokens.to_string(),

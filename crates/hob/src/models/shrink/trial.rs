@@ -241,12 +241,7 @@ impl Shop {
             bytes(candidate.bytes),
             candidate.tokens,
             stored(candidate.embedding),
-            rounded(
-                known
-                    .stops
-                    .get(candidate.stop)
-                    .filter(|_| candidate.stop > 0)
-            ),
+            rounded(known.stops.get(candidate.stop)),
             fewer(candidate.layers_out),
         ));
         let found = self.bits(quest.source, &choice, texts, Some("measuring"))?;
@@ -286,9 +281,8 @@ fn stored(embedding: Option<Scheme>) -> String {
 }
 
 fn rounded(stop: Option<&Stop>) -> String {
-    stop.map_or_else(String::new, |stop| {
-        format!(", matrices of {:.1} bits a weight", stop.bits)
-    })
+    let told = stop.and_then(Stop::told);
+    told.map_or_else(String::new, |bits| format!(", matrices of {bits} a weight"))
 }
 
 fn fewer(layers: usize) -> String {
