@@ -196,12 +196,18 @@ fn an_engine_that_can_not_is_told_of() {
 }
 
 #[test]
-fn matrices_of_one_kind_are_stored_in_a_type_of_their_own() {
+fn matrices_of_one_kind_or_of_some_layers_are_stored_in_a_type_of_their_own() {
     let setup = Setup::own();
     let keep = ["--vocab", "keep", "--quant"];
     for (quant, reason) in [
         ("attn_q=Q4_0", "5 bits a weight already"),
         ("attn_qkv=Q4_0", "no layer of the model has `attn_qkv`"),
+        (
+            "ffn_down:30-40=Q4_0",
+            "Its 30 layers, counted from 0, have attn_q",
+        ),
+        ("ffn_down:9-4=Q4_0", "ffn_down:0-9"),
+        ("ffn_down=Q4_0,ffn_down:3=Q5_0", "one too many"),
         ("attn_q=Q4_K_M", "mixes types"),
         ("blk.0.attn_q=Q4_0", "attn_q=TYPE"),
     ] {
@@ -217,7 +223,11 @@ fn matrices_of_one_kind_are_stored_in_a_type_of_their_own() {
 
     let made = made(
         &setup,
-        &[&keep[..], &["attn_q=Q4_0,ffn_down=IQ4_NL", "--requantize"]].concat(),
+        &[
+            &keep[..],
+            &["attn_q=Q4_0,ffn_down:4-9=IQ4_NL", "--requantize"],
+        ]
+        .concat(),
     );
     let blocks = |weights: u64| weights / 32 * 18;
     assert_eq!(
@@ -226,11 +236,11 @@ fn matrices_of_one_kind_are_stored_in_a_type_of_their_own() {
     );
     assert_eq!(
         bytes_of(&made, "IQ4_NL", "types_bytes"),
-        Some(blocks(30 * 576 * 1536))
+        Some(blocks(6 * 576 * 1536))
     );
     let before = bytes_of(&made, "Q4_1", "types_bytes_before").unwrap();
-    let gone = 30 * (576 * 576 + 576 * 1536) / 32 * 20;
+    let gone = (30 * 576 * 576 + 6 * 576 * 1536) / 32 * 20;
     assert_eq!(bytes_of(&made, "Q4_1", "types_bytes"), Some(before - gone));
-    let step = "matrices of the layers stored anew: attn_q as Q4_0, ffn_down as IQ4_NL";
+    let step = "matrices of the layers stored anew: attn_q as Q4_0, ffn_down:4-9 as IQ4_NL";
     assert_eq!(made["lineage"]["steps"][0], step);
 }

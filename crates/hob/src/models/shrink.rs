@@ -34,6 +34,7 @@ use trial::Trials;
 use weights::Stored;
 use yardstick::Yardstick;
 
+mod apart;
 mod candidates;
 mod cutting;
 mod depth;
@@ -44,6 +45,7 @@ mod forecast;
 mod importance;
 mod layers;
 mod making;
+mod matrices;
 mod mixes;
 mod quant;
 mod recipe;

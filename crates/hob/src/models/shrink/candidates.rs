@@ -9,8 +9,9 @@ use hob_models::surgery::{self, Budget, Demand, Vocabulary};
 
 use super::depth::Depth;
 use super::forecast::Forecast;
-use super::mixes::Role;
-use super::quant::{self, Mix, Quant};
+use super::matrices::{self, Mix};
+use super::mixes::Group;
+use super::quant::{self, Quant};
 use super::search::{self, Candidate, Limits};
 use super::trial::Quest;
 use super::{Choice, Recipe, Shop, Source, Vocab};
@@ -117,9 +118,9 @@ impl Recipe {
     }
 
     /// Which of the layers' matrices are tried in coarser types.
-    pub(super) fn roles(&self, source: &Source<'_>) -> Vec<Role> {
+    pub(super) fn groups(&self, source: &Source<'_>) -> Vec<Group> {
         if self.tries_types {
-            Role::all(source.document, self.requantize)
+            Group::all(source.document, self.requantize)
         } else {
             Vec::new()
         }
@@ -143,7 +144,7 @@ impl Recipe {
     /// Whether there is anything to try.
     fn varies(&self, source: &Source<'_>) -> Result<(), Failure> {
         let tokens = self.vocab != Vocab::Keep;
-        let types = self.types(source).len() > 1 || !self.roles(source).is_empty();
+        let types = self.types(source).len() > 1 || !self.groups(source).is_empty();
         if tokens || types || self.depth != Depth::Keep {
             return Ok(());
         }
@@ -164,8 +165,8 @@ impl Recipe {
         let most = source.layers.map_or(0, |layers| self.depth.most(layers));
         layers.sort_unstable();
         let gone: u64 = layers.iter().rev().take(most).sum();
-        let roles = self.roles(source);
-        let saved: u64 = roles.iter().map(Role::saves).sum();
+        let groups = self.groups(source);
+        let saved: u64 = groups.iter().map(Group::saves).sum();
         source.least(tokens, &self.types(source), gone + saved)
     }
 }
@@ -213,7 +214,7 @@ impl Source<'_> {
         let stop = known.stops.get(candidate.stop);
         let quant = Quant {
             weights: None,
-            roles: stop.map(|stop| stop.mix.clone()).unwrap_or_default(),
+            mix: stop.map(|stop| stop.mix.clone()).unwrap_or_default(),
             embedding: candidate.embedding,
         };
         let gone = gone.iter().take(candidate.layers_out);
@@ -255,19 +256,16 @@ impl Source<'_> {
 
     /// By how much the layers' matrices are shorter if stored so, without those of layers that are gone.
     fn saved_by(&self, mix: &Mix, out: &[u32]) -> u64 {
-        let gone = |tensor: &Tensor| quant::layer(tensor).is_some_and(|layer| out.contains(&layer));
+        let gone =
+            |tensor: &Tensor| matrices::layer(tensor).is_some_and(|layer| out.contains(&layer));
         let stay = self
             .document
             .tensors()
             .iter()
             .filter(|tensor| !gone(tensor));
         let saved = stay.filter_map(|tensor| {
-            let scheme = mix.get(quant::role(tensor)?)?;
-            Some(
-                tensor
-                    .bytes()
-                    .saturating_sub(quant::bytes_as(*scheme, tensor)),
-            )
+            let stored = quant::bytes_as(mix.of(tensor)?, tensor);
+            Some(tensor.bytes().saturating_sub(stored))
         });
         saved.sum()
     }

@@ -1,9 +1,12 @@
 //! What a candidate may be expected to lose, by a few measurements on a little text. It tells which candidates
 //! are worth measuring; what is chosen, is chosen by their own.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hob_ipc::quantize::Scheme;
 
-use super::mixes::{self, Role, Stop, finer, way_down};
+use super::matrices::{Mix, Span};
+use super::mixes::{self, Group, Stop, finer, tell_apart, way_down};
 use super::quant::Quant;
 use super::trial::Quest;
 use super::yardstick::loss;
@@ -15,7 +18,7 @@ const PARTS: [usize; 3] = [8, 4, 2];
 
 /// What is lost at least, for a forecast: what little text seems to gain by is luck, and of two candidates the
 /// smaller one never promises as little.
-const LOSS_MIN: f64 = 0.0005;
+const LOSS_MIN: f64 = 0.0001;
 
 /// What is known of a model's parts.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +78,10 @@ fn bits(scheme: Scheme) -> f64 {
 enum Probe {
     Tokens(usize),
     Table(Scheme),
-    Role(Role),
+    /// All matrices of a name that may be stored more coarsely.
+    Role(&'static str, Mix),
+    /// All of neighbouring layers.
+    Layers(Span, Mix),
 }
 
 impl Probe {
@@ -90,13 +96,10 @@ impl Probe {
                 embedding: Some(*scheme),
                 ..Quant::default()
             },
-            Self::Role(role) => {
-                let coarsest = role.coarsest().into_iter();
-                Quant {
-                    roles: coarsest.map(|scheme| (role.name, scheme)).collect(),
-                    ..Quant::default()
-                }
-            }
+            Self::Role(_, mix) | Self::Layers(_, mix) => Quant {
+                mix: mix.clone(),
+                ..Quant::default()
+            },
         };
         Ok(Choice::stored(quant))
     }
@@ -112,39 +115,69 @@ impl Shop {
     ) -> Result<Forecast, Failure> {
         let all = quest.source.all();
         let mut known = Forecast::of_tokens(all);
-        let probes = probes(quest, types, sizes);
+        let mut groups = quest.recipe.groups(quest.source);
+        let probes = probes(quest, types, sizes, &groups);
         if probes.is_empty() {
             return Ok(known);
         }
         known.tokens = vec![(all, 0.0)];
-        let texts = &quest.yardstick.little;
         self.meter
             .say("measuring what vocabularies and types lose by themselves");
-        let mut measured = Vec::new();
-        for probe in probes {
-            let choice = probe.choice(quest)?;
-            if self.known(&choice, texts).is_none() {
-                self.prepare(&choice.quant, quest.source)?;
-            }
-            measured.push((probe, choice));
-        }
-        let readings = measured.len() as u64 + 1;
-        self.meter
-            .share("measuring parts", readings * texts.bytes());
-        let base = self.bits(quest.source, &Choice::default(), texts, None)?;
-        let mut roles = Vec::new();
-        for (probe, choice) in measured {
-            let found = self.bits(quest.source, &choice, texts, None)?;
-            let lost = loss(&base, &found)?.value.max(LOSS_MIN);
+        let (mut roles, mut spans) = (BTreeMap::new(), BTreeMap::new());
+        for (probe, lost) in self.measure(quest, probes)? {
             match probe {
                 Probe::Tokens(tokens) => known.tokens.push((tokens, lost)),
                 Probe::Table(scheme) => known.table = Some((scheme, lost)),
-                Probe::Role(role) => roles.push(role.losing(lost)),
+                Probe::Role(role, _) => {
+                    roles.insert(role, lost);
+                }
+                Probe::Layers(span, _) => {
+                    spans.insert(span, lost);
+                }
             }
         }
         falling(&mut known.tokens);
-        known.stops = way_down(&roles);
+        tell_apart(&mut groups, &roles, &spans);
+        let layers = quest.source.document.header().n_layer;
+        known.stops = way_down(&groups);
+        for stop in &mut known.stops {
+            stop.mix = std::mem::take(&mut stop.mix).joined(layers);
+        }
         Ok(known)
+    }
+
+    /// What each loses: fewer tokens by bits per byte, and types, which change nothing else, by divergence.
+    fn measure(
+        &mut self,
+        quest: &Quest<'_>,
+        probes: Vec<Probe>,
+    ) -> Result<Vec<(Probe, f64)>, Failure> {
+        let (source, texts) = (quest.source, &quest.yardstick.little);
+        let mut choices = Vec::new();
+        for probe in probes {
+            let choice = probe.choice(quest)?;
+            if self.known(&choice, texts).is_none() && self.known_apart(&choice, texts).is_none() {
+                self.prepare(&choice.quant, source)?;
+            }
+            choices.push((probe, choice));
+        }
+        self.meter
+            .share("measuring parts", choices.len() as u64 * texts.bytes());
+        let (mut base, mut reference) = (None, None);
+        let mut measured = Vec::new();
+        for (probe, choice) in choices {
+            let lost = if matches!(probe, Probe::Tokens(_)) {
+                let base = match &mut base {
+                    Some(base) => base,
+                    None => base.insert(self.bits(source, &Choice::default(), texts, None)?),
+                };
+                loss(base, &self.bits(source, &choice, texts, None)?)?.value
+            } else {
+                self.apart(source, &choice, texts, &mut reference)?
+            };
+            measured.push((probe, lost.max(LOSS_MIN)));
+        }
+        Ok(measured)
     }
 }
 
@@ -160,17 +193,18 @@ fn falling(tokens: &mut [(usize, f64)]) {
 }
 
 /// What is to be measured: nothing where there is nothing to weigh against one another.
-fn probes(quest: &Quest<'_>, types: &[Option<Scheme>], sizes: &[usize]) -> Vec<Probe> {
-    let roles = quest.recipe.roles(quest.source);
+fn probes(
+    quest: &Quest<'_>,
+    types: &[Option<Scheme>],
+    sizes: &[usize],
+    groups: &[Group],
+) -> Vec<Probe> {
     let coarsest = types.iter().flatten().max_by(|one, other| {
         let by_bits = bits(**other).total_cmp(&bits(**one));
         by_bits.then(one.cmp(other))
     });
-    let mut probes: Vec<Probe> = coarsest
-        .map(|scheme| Probe::Table(*scheme))
-        .into_iter()
-        .collect();
-    probes.extend(roles.into_iter().map(Probe::Role));
+    let table = coarsest.map(|scheme| Probe::Table(*scheme));
+    let mut probes: Vec<Probe> = table.into_iter().chain(of_groups(groups)).collect();
     let (Some(least), true) = (sizes.first(), sizes.len() > 1 && !probes.is_empty()) else {
         return probes;
     };
@@ -182,6 +216,22 @@ fn probes(quest: &Quest<'_>, types: &[Option<Scheme>], sizes: &[usize]) -> Vec<P
     measured.dedup();
     probes.extend(measured.into_iter().map(Probe::Tokens));
     probes
+}
+
+/// Matrices by their names, and by their layers where these are more than one span.
+fn of_groups(groups: &[Group]) -> Vec<Probe> {
+    let of = |is_one: &dyn Fn(&Group) -> bool| mixes::coarsest(groups.iter().filter(|g| is_one(g)));
+    let roles: BTreeSet<_> = groups.iter().map(|group| group.matrices.role).collect();
+    let spans: BTreeSet<_> = groups.iter().map(|group| group.matrices.layers).collect();
+    let by_name = roles
+        .into_iter()
+        .map(|role| Probe::Role(role, of(&|group| group.matrices.role == role)));
+    let several = spans.len() > 1;
+    let by_layers = spans
+        .into_iter()
+        .filter(|_| several)
+        .map(|span| Probe::Layers(span, of(&|group| group.matrices.layers == span)));
+    by_name.chain(by_layers).collect()
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ impl Shop {
     ) -> Result<Option<Importance>, Failure> {
         let of_use = if recipe.limits.is_some() && recipe.tries_types {
             let tables = recipe.types(source).into_iter().flatten();
-            let roles = recipe.roles(source).into_iter();
-            let matrices = roles.filter_map(|role| role.coarsest());
+            let groups = recipe.groups(source).into_iter();
+            let matrices = groups.filter_map(|group| group.coarsest());
             tables.chain(matrices).any(uses)
         } else {
             makes_use(&recipe.quant)

@@ -1,14 +1,19 @@
 //! In which types the layers' matrices are stored, from as they are to as coarse as may be. Pure.
 //!
 //! Rounding to one bit fewer makes four times the noise (W. R. Bennett, "Spectra of quantized signals",
-//! 1948), and for small noise what is lost grows with it. So that is measured once for all matrices that do
-//! the same, in their coarsest type, where it is plainest, and of finer ones follows from it. Then the way
-//! down takes step after step what saves most for what it loses.
+//! 1948), and for small noise what is lost grows with it. So that is measured once in the coarsest type, where
+//! it is plainest, and of finer ones follows from it. What is lost by several matrices together is about the
+//! sum of what is lost by each (V. Malinovskii et al., "Pushing the limits of large language model
+//! quantization via the linearity theorem", 2024). Then the way down takes step after step what saves
+//! most for what it loses.
+
+use std::collections::BTreeMap;
 
 use hob_ipc::quantize::Scheme;
 use hob_models::gguf::Document;
 
-use super::quant::{self, Mix};
+use super::matrices::{Matrices, Mix, Span, roles};
+use super::quant;
 
 /// What is tried, the finest first. Of types of as many bits one: for rows that are not whole blocks of 256
 /// weights `IQ4_NL`, as llama.cpp has no `Q4_K` for them.
@@ -20,6 +25,11 @@ const TYPES: [Scheme; 6] = [
     Scheme::IQ4_NL,
     Scheme::Q3_K_S,
 ];
+/// Most spans of neighbouring layers that have types of their own. What a single layer loses is little, and a
+/// measurement is needed for each.
+const BANDS: u32 = 8;
+/// Most stops on the way down, but for the first: enough to tell sizes apart by a percent.
+const STOPS: usize = 96;
 /// By how much more is lost with a bit fewer.
 const NOISE_PER_BIT: f64 = 4.0;
 
@@ -28,10 +38,10 @@ pub(super) fn finer(loss: f64, coarsest_bits: f64, bits: f64) -> f64 {
     loss * NOISE_PER_BIT.powf((coarsest_bits - bits).min(0.0))
 }
 
-/// The matrices of all layers that do the same.
+/// The matrices of one name in neighbouring layers, which get one type.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Role {
-    pub(super) name: &'static str,
+pub(super) struct Group {
+    pub(super) matrices: Matrices,
     weights: u64,
     bytes: u64,
     /// The types that make them smaller, the finest first, and the bytes that they take in them. Not empty.
@@ -40,17 +50,18 @@ pub(super) struct Role {
     loss: f64,
 }
 
-impl Role {
+impl Group {
     /// Those of a model that may be stored more coarsely; none that are coarse already unless somebody insists.
     pub(super) fn all(document: &Document, insist: bool) -> Vec<Self> {
-        let roles = quant::roles(document).into_iter();
-        roles
-            .filter_map(|name| Self::of(document, name, insist))
+        let bands = || Span::bands(document.header().n_layer, BANDS);
+        let roles = roles(document).into_iter();
+        let each = roles.flat_map(|role| bands().map(move |layers| Matrices { role, layers }));
+        each.filter_map(|matrices| Self::of(document, matrices, insist))
             .collect()
     }
 
-    fn of(document: &Document, name: &'static str, insist: bool) -> Option<Self> {
-        let matrices = quant::of_role(document, name);
+    fn of(document: &Document, named: Matrices, insist: bool) -> Option<Self> {
+        let matrices = named.of(document);
         if !insist && matrices.iter().any(|matrix| quant::is_coarse(matrix)) {
             return None;
         }
@@ -69,7 +80,7 @@ impl Role {
             }
         }
         (!types.is_empty()).then(|| Self {
-            name,
+            matrices: named,
             weights: matrices.iter().map(|matrix| matrix.elements()).sum(),
             bytes,
             types,
@@ -80,11 +91,6 @@ impl Role {
     /// The type that makes them smallest.
     pub(super) fn coarsest(&self) -> Option<Scheme> {
         self.types.last().map(|(scheme, _)| *scheme)
-    }
-
-    /// The same, when it is known what is lost in that type.
-    pub(super) fn losing(self, loss: f64) -> Self {
-        Self { loss, ..self }
     }
 
     /// The bytes that it saves.
@@ -107,6 +113,37 @@ impl Role {
     }
 }
 
+/// All of these in the types that make them smallest.
+pub(super) fn coarsest<'g>(groups: impl IntoIterator<Item = &'g Group>) -> Mix {
+    let mut mix = Mix::default();
+    for group in groups {
+        if let Some(scheme) = group.coarsest() {
+            // No two groups have a matrix in common.
+            let _ = mix.add(group.matrices, scheme);
+        }
+    }
+    mix
+}
+
+/// What each group loses in its coarsest type, of what the matrices of each name lose together, and those of
+/// each span: as if some layers were more easily hurt than others, whatever is hurt of them.
+pub(super) fn tell_apart(
+    groups: &mut [Group],
+    roles: &BTreeMap<&'static str, f64>,
+    spans: &BTreeMap<Span, f64>,
+) {
+    let of_span = |span: Span| spans.get(&span).copied().unwrap_or(1.0);
+    let mut together: BTreeMap<&'static str, f64> = BTreeMap::new();
+    for Group { matrices, .. } in &*groups {
+        *together.entry(matrices.role).or_default() += of_span(matrices.layers);
+    }
+    for Group { matrices, loss, .. } in groups {
+        let of_role = roles.get(matrices.role).copied().unwrap_or(0.0);
+        let all = together.get(matrices.role).copied().unwrap_or(1.0);
+        *loss = of_role * of_span(matrices.layers) / all;
+    }
+}
+
 /// A stop on the way down.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Stop {
@@ -124,42 +161,49 @@ impl Stop {
     }
 }
 
-/// All stops on the way down, the first with everything as it is.
-pub(super) fn way_down(roles: &[Role]) -> Vec<Stop> {
-    let mut taken = vec![0; roles.len()];
-    let mut stops = vec![stop(roles, &taken)];
-    while let Some(next) = cheapest(roles, &taken) {
+/// Stops on the way down, the first with everything as it is and the last with all as coarse as may be: of a
+/// long way some, evenly spread.
+pub(super) fn way_down(groups: &[Group]) -> Vec<Stop> {
+    let mut taken = vec![0; groups.len()];
+    let mut left: usize = groups.iter().map(|group| group.types.len()).sum();
+    let every = left.div_ceil(STOPS).max(1);
+    let mut stops = vec![stop(groups, &taken)];
+    while let Some(next) = cheapest(groups, &taken) {
         if let Some(steps) = taken.get_mut(next) {
             *steps += 1;
         }
-        stops.push(stop(roles, &taken));
+        left -= 1;
+        if left.is_multiple_of(every) {
+            stops.push(stop(groups, &taken));
+        }
     }
     stops
 }
 
-/// The role whose next step loses least for each byte that it saves.
+/// The group whose next step loses least for each byte that it saves.
 #[allow(clippy::cast_precision_loss, reason = "bytes of a file")]
-fn cheapest(roles: &[Role], taken: &[usize]) -> Option<usize> {
-    let price = |role: &Role, steps: usize| {
-        let saved = role.bytes_after(steps) - role.bytes_after(steps + 1);
-        (role.loss_after(steps + 1) - role.loss_after(steps)) / saved.max(1) as f64
+fn cheapest(groups: &[Group], taken: &[usize]) -> Option<usize> {
+    let price = |group: &Group, steps: usize| {
+        let saved = group.bytes_after(steps) - group.bytes_after(steps + 1);
+        (group.loss_after(steps + 1) - group.loss_after(steps)) / saved.max(1) as f64
     };
-    let open = roles.iter().zip(taken).enumerate();
-    let open = open.filter(|(_, (role, steps))| **steps < role.types.len());
-    let priced = open.map(|(place, (role, steps))| (place, price(role, *steps)));
+    let open = groups.iter().zip(taken).enumerate();
+    let open = open.filter(|(_, (group, steps))| **steps < group.types.len());
+    let priced = open.map(|(place, (group, steps))| (place, price(group, *steps)));
     let least = priced.min_by(|one, other| one.1.total_cmp(&other.1));
     least.map(|(place, _)| place)
 }
 
-fn stop(roles: &[Role], taken: &[usize]) -> Stop {
+fn stop(groups: &[Group], taken: &[usize]) -> Stop {
     let mut stop = Stop::default();
     let (mut bytes, mut weights) = (0, 0);
-    for (role, steps) in roles.iter().zip(taken) {
-        let after = role.bytes_after(*steps);
-        stop.loss += role.loss_after(*steps);
-        (bytes, weights) = (bytes + after, weights + role.weights);
-        if let Some((scheme, _)) = steps.checked_sub(1).and_then(|last| role.types.get(last)) {
-            stop.mix.insert(role.name, *scheme);
+    for (group, steps) in groups.iter().zip(taken) {
+        let after = group.bytes_after(*steps);
+        stop.loss += group.loss_after(*steps);
+        (bytes, weights) = (bytes + after, weights + group.weights);
+        if let Some((scheme, _)) = steps.checked_sub(1).and_then(|last| group.types.get(last)) {
+            // No two groups have a matrix in common.
+            let _ = stop.mix.add(group.matrices, *scheme);
         }
     }
     stop.bits = bits(bytes, weights);
@@ -178,14 +222,17 @@ mod tests {
 
     use super::*;
 
-    fn role(name: &'static str, weights: u64, loss: f64) -> Role {
+    fn group(role: &'static str, weights: u64, loss: f64) -> Group {
         let bytes = |scheme: &Scheme| {
             let block = scheme.block();
             (*scheme, weights / block.weights * block.bytes)
         };
         let types = [Scheme::Q8_0, Scheme::Q5_K_S, Scheme::Q4_K_S];
-        Role {
-            name,
+        Group {
+            matrices: Matrices {
+                role,
+                layers: Span::ALL,
+            },
             weights,
             bytes: weights * 2,
             types: types.iter().map(bytes).collect(),
@@ -194,11 +241,16 @@ mod tests {
     }
 
     /// By how many bytes a model is smaller.
-    fn saved(stop: &Stop, roles: &[Role]) -> u64 {
-        let saved = roles.iter().map(|role| {
-            let mixed = stop.mix.get(role.name);
-            let stored = role.types.iter().find(|(scheme, _)| Some(scheme) == mixed);
-            stored.map_or(0, |(_, bytes)| role.bytes - bytes)
+    fn saved(stop: &Stop, groups: &[Group]) -> u64 {
+        let saved = groups.iter().map(|group| {
+            let mut mixed = stop.mix.iter();
+            let mixed = mixed.find(|(matrices, _)| *matrices == group.matrices);
+            let mixed = mixed.map(|(_, scheme)| scheme);
+            let stored = group
+                .types
+                .iter()
+                .find(|(scheme, _)| Some(*scheme) == mixed);
+            stored.map_or(0, |(_, bytes)| group.bytes - bytes)
         });
         saved.sum()
     }
@@ -209,23 +261,23 @@ mod tests {
             given in proptest::collection::vec((1u64..40, 0.0f64..0.1), 3),
         ) {
             let names = ["attn_q", "ffn_up", "ffn_down"];
-            let roles = given.iter().zip(names);
-            let roles: Vec<Role> = roles
-                .map(|((blocks, loss), name)| role(name, blocks * 256, *loss))
+            let groups = given.iter().zip(names);
+            let groups: Vec<Group> = groups
+                .map(|((blocks, loss), name)| group(name, blocks * 256, *loss))
                 .collect();
-            let stops = way_down(&roles);
+            let stops = way_down(&groups);
             prop_assert_eq!(stops.len(), 10);
             prop_assert_eq!(&stops[0], &Stop { bits: 16.0, ..Stop::default() });
             for stop in &stops {
                 for taken in 0..64 {
-                    let other = super::stop(&roles, &[taken % 4, taken / 4 % 4, taken / 16]);
+                    let other = super::stop(&groups, &[taken % 4, taken / 4 % 4, taken / 16]);
                     prop_assert!(
-                        saved(&other, &roles) < saved(stop, &roles) || other.loss >= stop.loss - 1e-12,
+                        saved(&other, &groups) < saved(stop, &groups) || other.loss >= stop.loss - 1e-12,
                         "{stop:?} {other:?}"
                     );
                 }
             }
-            let saved = |stop| saved(stop, &roles);
+            let saved = |stop| saved(stop, &groups);
             let falls = stops
                 .windows(2)
                 .all(|two| saved(&two[0]) < saved(&two[1]) && two[0].bits > two[1].bits);

@@ -1,30 +1,13 @@
 //! Which weights are stored more coarsely, and whether that makes sense. Pure.
 
-use std::collections::BTreeMap;
-
 use hob_ipc::quantize::{Block, Scheme};
 use hob_models::gguf::{Document, Tensor};
 
+use super::matrices::{Matrices, Mix, roles};
 use crate::failure::Failure;
 
 /// The tables with a row for each token.
 pub(super) const TABLES: [&str; 2] = ["token_embd.weight", "output.weight"];
-/// What a layer's matrices are called that may each be stored in a type of their own, by GGUF's names: of
-/// attention, of the feed-forward block, and of its experts. What else layers have is small, or llama.cpp
-/// leaves it as it is.
-const ROLES: [&str; 11] = [
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_qkv",
-    "attn_output",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_down",
-    "ffn_gate_exps",
-    "ffn_up_exps",
-    "ffn_down_exps",
-];
 /// Weights of fewer bits are not stored anew unless somebody insists: what was rounded away is gone, and
 /// rounding what is left once more loses more than storing the original so would.
 const BITS_ENOUGH: u64 = 8;
@@ -34,14 +17,11 @@ const BITS_ENOUGH: u64 = 8;
 pub(crate) struct Quant {
     /// All matrices.
     pub(super) weights: Option<Scheme>,
-    /// Those of all layers that are called so, after that.
-    pub(super) roles: Mix,
+    /// Those of the layers that are named, after that.
+    pub(super) mix: Mix,
     /// The tables with a row for each token, after that.
     pub(super) embedding: Option<Scheme>,
 }
-
-/// In which types matrices of the layers are stored, by what they are called.
-pub(super) type Mix = BTreeMap<&'static str, Scheme>;
 
 /// `keep`, or a scheme, `embedding=` and a type, and names of matrices and their types, with commas.
 pub(super) fn parse(text: &str) -> Result<Quant, String> {
@@ -50,24 +30,19 @@ pub(super) fn parse(text: &str) -> Result<Quant, String> {
         return Ok(quant);
     }
     for part in text.split(',') {
-        let before = match part.split_once('=') {
+        let first = match part.split_once('=') {
             None => {
                 let scheme =
                     Scheme::named(part).ok_or_else(|| format!("there is no type {part}"))?;
-                quant.weights.replace(scheme)
+                quant.weights.replace(scheme).is_none()
             }
-            Some(("embedding", name)) => quant.embedding.replace(of_one_type(name)?),
-            Some((role, name)) => {
-                let known = ROLES.iter().find(|known| **known == role).ok_or_else(|| {
-                    format!(
-                        "{role}= is none: say embedding=TYPE, or one of {}",
-                        ROLES.join("=TYPE, ")
-                    )
-                })?;
-                quant.roles.insert(known, of_one_type(name)?)
+            Some(("embedding", name)) => quant.embedding.replace(of_one_type(name)?).is_none(),
+            Some((matrices, name)) => {
+                let matrices = Matrices::parse(matrices)?;
+                quant.mix.add(matrices, of_one_type(name)?)
             }
         };
-        if before.is_some() {
+        if !first {
             return Err(format!("{part} is one too many"));
         }
     }
@@ -109,8 +84,8 @@ pub(super) const LONG_HELP: &str = "How weights are stored: \"keep\", or one of 
     Q3_K_L, Q3_K_M, Q3_K_S. \"embedding=Q5_1\" stores the table of tokens alone so, which is up to half of \
     a small model, and \"Q4_K_M,embedding=Q8_0\" both. Matrices of the layers have a type of their own by \
     name: \"attn_q=Q4_K,ffn_down=Q6_K\" (attn_q, attn_k, attn_v, attn_qkv, attn_output, ffn_gate, ffn_up, \
-    ffn_down, and with _exps those of experts). Weights of fewer than 8 bits are not stored anew \
-    without --requantize";
+    ffn_down, and with _exps those of experts), in all layers or, as \"ffn_down:0-3=Q6_K\", in some. Weights \
+    of fewer than 8 bits are not stored anew without --requantize";
 
 impl Quant {
     /// Whether all stays as it is.
@@ -121,7 +96,7 @@ impl Quant {
     /// All that is stored in some type.
     pub(super) fn schemes(&self) -> impl Iterator<Item = Scheme> {
         let tables = self.weights.into_iter().chain(self.embedding);
-        tables.chain(self.roles.values().copied())
+        tables.chain(self.mix.iter().map(|(_, scheme)| scheme))
     }
 
     /// What is done, for a model's lineage.
@@ -129,7 +104,8 @@ impl Quant {
         let weights = self
             .weights
             .map(|scheme| format!("weights stored as {scheme}"));
-        let mix = (!self.roles.is_empty()).then(|| described(&self.roles));
+        let mix = (!self.mix.is_empty())
+            .then(|| format!("matrices of the layers stored anew: {}", self.mix));
         let embedding = self.embedding;
         let embedding =
             embedding.map(|scheme| format!("table of tokens stored as {}", scheme.block().name));
@@ -138,12 +114,11 @@ impl Quant {
 
     /// The same with the types that matrices by name really get.
     pub(super) fn settled(mut self, document: &Document) -> Self {
-        for (role, scheme) in &mut self.roles {
-            let first = of_role(document, role).into_iter().next();
-            *scheme = first
-                .and_then(|matrix| settled(*scheme, matrix))
-                .unwrap_or(*scheme);
-        }
+        self.mix = self.mix.map(|matrices, scheme| {
+            let first = matrices.of(document).into_iter().next();
+            let settled = first.and_then(|matrix| settled(scheme, matrix));
+            settled.unwrap_or(scheme)
+        });
         self
     }
 
@@ -154,7 +129,7 @@ impl Quant {
         if let Some(scheme) = self.weights {
             let named = |tensor: &Tensor| {
                 let table = self.embedding.is_some() && is_table(tensor);
-                table || role(tensor).is_some_and(|role| self.roles.contains_key(role))
+                table || self.mix.of(tensor).is_some()
             };
             let matrices = document.tensors().iter().filter(|t| is_matrix(t));
             let matrices = matrices.filter(|tensor| !named(tensor));
@@ -165,29 +140,8 @@ impl Quant {
             }
             remarks.extend(rows_remark(scheme, document.tensors()));
         }
-        for (name, scheme) in &self.roles {
-            let matrices = of_role(document, name);
-            if matrices.is_empty() {
-                return Err(
-                    Failure::usage(format!("no layer of the model has `{name}`"))
-                        .hint(format!("Its layers have {}.", roles(document).join(", "))),
-                );
-            }
-            if matrices
-                .iter()
-                .any(|matrix| settled(*scheme, matrix).is_none())
-            {
-                return Err(Failure::usage(format!(
-                    "`{name}` cannot be stored as {}: its rows are not whole blocks",
-                    scheme.block().name
-                )));
-            }
-            remarks.extend(rows_remark(*scheme, matrices.iter().copied()));
-            let called = scheme.block().name;
-            check_smaller(*scheme, called, &matrices)?;
-            if !insist {
-                check_fine(called, &matrices)?;
-            }
+        for (matrices, scheme) in self.mix.iter() {
+            remarks.extend(check_named(matrices, scheme, document, insist)?);
         }
         if let Some(scheme) = self.embedding {
             let tables: Vec<_> = document.tensors().iter().filter(|t| is_table(t)).collect();
@@ -215,43 +169,37 @@ impl Quant {
     }
 }
 
-/// `matrices of the layers stored anew: attn_q as Q4_K, ffn_down as Q6_K`.
-fn described(mix: &Mix) -> String {
-    let each = mix
+/// Whether matrices can be stored so, and what should be known beforehand.
+fn check_named(
+    named: Matrices,
+    scheme: Scheme,
+    document: &Document,
+    insist: bool,
+) -> Result<Option<String>, Failure> {
+    let matrices = named.of(document);
+    let called = scheme.block().name;
+    if matrices.is_empty() {
+        let layers = document.header().n_layer;
+        let theirs = roles(document).join(", ");
+        return Err(
+            Failure::usage(format!("no layer of the model has `{named}`")).hint(format!(
+                "Its {layers} layers, counted from 0, have {theirs}."
+            )),
+        );
+    }
+    if matrices
         .iter()
-        .map(|(role, scheme)| format!("{role} as {}", scheme.block().name));
-    let each: Vec<String> = each.collect();
-    format!("matrices of the layers stored anew: {}", each.join(", "))
-}
-
-/// What a layer's matrix is called, if it may be stored in a type of its own.
-pub(super) fn role(tensor: &Tensor) -> Option<&'static str> {
-    let (_, name) = in_layer(tensor)?;
-    let name = name.strip_suffix(".weight")?;
-    ROLES.iter().find(|role| **role == name).copied()
-}
-
-/// The number of the layer that a tensor is of.
-pub(super) fn layer(tensor: &Tensor) -> Option<u32> {
-    let (number, _) = in_layer(tensor)?;
-    number.parse().ok()
-}
-
-/// The layer's number, and what the tensor is called there.
-fn in_layer(tensor: &Tensor) -> Option<(&str, &str)> {
-    tensor.name().strip_prefix("blk.")?.split_once('.')
-}
-
-/// The matrices of all layers that are called so.
-pub(super) fn of_role<'d>(document: &'d Document, name: &str) -> Vec<&'d Tensor> {
-    let all = document.tensors().iter();
-    all.filter(|tensor| role(tensor) == Some(name)).collect()
-}
-
-/// The names of a model's matrices that may be stored in a type of their own.
-pub(super) fn roles(document: &Document) -> Vec<&'static str> {
-    let there = |role: &&str| !of_role(document, role).is_empty();
-    ROLES.into_iter().filter(there).collect()
+        .any(|matrix| settled(scheme, matrix).is_none())
+    {
+        return Err(Failure::usage(format!(
+            "`{named}` cannot be stored as {called}: its rows are not whole blocks"
+        )));
+    }
+    check_smaller(scheme, called, &matrices)?;
+    if !insist {
+        check_fine(called, &matrices)?;
+    }
+    Ok(rows_remark(scheme, matrices))
 }
 
 /// Whether a matrix is stored with so few bits that storing it anew loses more than it should.
@@ -387,11 +335,11 @@ mod tests {
         assert_eq!(parse("embedding=Q8_0").unwrap(), quant(None, fine));
         let mixed = quant(Some(Scheme::Q4_K_M), fine);
         assert_eq!(parse("Q4_K_M,embedding=Q8_0").unwrap(), mixed);
-        let named = parse("ffn_down=q6_k,attn_q=Q4_K,embedding=Q5_K").unwrap();
+        let named = parse("ffn_down:4-9=q6_k,attn_q=Q4_K,embedding=Q5_K").unwrap();
         assert_eq!(
             named.steps(),
             [
-                "matrices of the layers stored anew: attn_q as Q4_K, ffn_down as Q6_K",
+                "matrices of the layers stored anew: attn_q as Q4_K, ffn_down:4-9 as Q6_K",
                 "table of tokens stored as Q5_K"
             ]
         );
@@ -404,6 +352,8 @@ mod tests {
             ("attn_q=Q4_K_M", "mixes"),
             ("attn_q=Q9", "no type Q9"),
             ("attn_q=Q4_K,attn_q=Q5_K", "too many"),
+            ("attn_q=Q4_K,attn_q:3=Q5_K", "too many"),
+            ("attn_q:9-3=Q4_K", "attn_q:0-9"),
             ("keep,Q8_0", "no type keep"),
         ] {
             let error = parse(wrong).unwrap_err();
@@ -424,7 +374,8 @@ mod tests {
         for scheme in Scheme::ALL {
             assert!(LONG_HELP.contains(scheme.as_str()), "{scheme}");
         }
-        for role in ROLES.iter().filter(|role| !role.ends_with("_exps")) {
+        let roles = super::super::matrices::ROLES.into_iter();
+        for role in roles.filter(|role| !role.ends_with("_exps")) {
             assert!(LONG_HELP.contains(role), "{role}");
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Made;
 use super::depth::{self, Greedy, Without};
+use super::matrices::Mix;
 use super::mixes::Stop;
 use super::search::Tried;
 use super::trial::Trials;
@@ -143,8 +144,8 @@ fn tried_json(tried: &Tried, trials: &Trials) -> Value {
     let mix = trials.stops.get(tried.candidate.stop).map(|stop| &stop.mix);
     let mix: BTreeMap<_, _> = mix
         .into_iter()
-        .flatten()
-        .map(|(role, s)| (role, kind(*s)))
+        .flat_map(Mix::iter)
+        .map(|(matrices, scheme)| (matrices.to_string(), kind(scheme)))
         .collect();
     json!({
         "tokens": tried.candidate.tokens,

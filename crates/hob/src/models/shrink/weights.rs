@@ -14,6 +14,7 @@ use hob_ipc::quantize::Scheme;
 use hob_models::gguf::{Document, Rewrite, Scalar, Tensor, Value};
 use hob_models::store::{Installing, StoreError};
 
+use super::matrices::{self, Matrices};
 use super::quant::{self, Quant};
 use super::{Shop, Source, write_out};
 use crate::engine::{Engine, EngineError, Order};
@@ -44,18 +45,39 @@ impl Part {
     fn has(self, tensor: &Tensor, scheme: Scheme) -> bool {
         let is_one = match self {
             Self::Tables => quant::is_table(tensor),
-            Self::Role(name) => quant::role(tensor) == Some(name),
+            Self::Role(name) => matrices::role(tensor) == Some(name),
         };
         is_one && quant::bytes_as(scheme, tensor) < tensor.bytes()
     }
 }
 
-/// The parts that have a type of their own.
-fn parts(quant: &Quant) -> impl Iterator<Item = (Part, Scheme)> {
-    let roles = quant.roles.iter();
-    let roles = roles.map(|(role, scheme)| (Part::Role(role), *scheme));
-    let tables = quant.embedding.map(|scheme| (Part::Tables, scheme));
-    roles.chain(tables)
+/// Some of a part that gets a type of its own.
+struct Share {
+    part: Part,
+    scheme: Scheme,
+    /// Which of the layers' matrices; `None` for all of the part.
+    matrices: Option<Matrices>,
+}
+
+impl Share {
+    fn has(&self, tensor: &Tensor) -> bool {
+        self.matrices.is_none_or(|matrices| matrices.has(tensor))
+    }
+}
+
+/// What has a type of its own.
+fn shares(quant: &Quant) -> impl Iterator<Item = Share> {
+    let mix = quant.mix.iter().map(|(matrices, scheme)| Share {
+        part: Part::Role(matrices.role),
+        scheme,
+        matrices: Some(matrices),
+    });
+    let tables = quant.embedding.map(|scheme| Share {
+        part: Part::Tables,
+        scheme,
+        matrices: None,
+    });
+    mix.chain(tables)
 }
 
 /// A model with its weights stored anew, in a file without a name.
@@ -81,9 +103,10 @@ impl Shop {
             }
             rewrite.set(FILE_TYPE, Value::Scalar(Scalar::from(scheme.file_type())));
         }
-        for (part, scheme) in parts(quant) {
-            let anew = self.part_anew(part, scheme, source)?;
-            for tensor in anew.document.tensors() {
+        for share in shares(quant) {
+            let anew = self.part_anew(share.part, share.scheme, source)?;
+            let tensors = anew.document.tensors().iter();
+            for tensor in tensors.filter(|tensor| share.has(tensor)) {
                 anew.put(tensor.name(), rewrite)?;
             }
         }
@@ -96,8 +119,8 @@ impl Shop {
 
     /// Has parts of the weights stored, so that a model that is tried with them is soon written.
     pub(super) fn prepare(&mut self, quant: &Quant, source: &Source<'_>) -> Result<(), Failure> {
-        for (part, scheme) in parts(quant) {
-            self.part_anew(part, scheme, source)?;
+        for share in shares(quant) {
+            self.part_anew(share.part, share.scheme, source)?;
         }
         Ok(())
     }
@@ -114,9 +137,7 @@ impl Shop {
         }
         let alone = self.alone(part, scheme, source)?;
         let anew = self.quantize(scheme, true, (&alone.file, &alone.document), source)?;
-        if self.holds_out {
-            self.stored.insert((part, scheme), anew.clone());
-        }
+        self.stored.insert((part, scheme), anew.clone());
         Ok(anew)
     }
 

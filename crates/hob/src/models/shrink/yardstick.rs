@@ -29,7 +29,7 @@ const PIECE_BYTES_MIN: usize = 512;
 const LITTLE_PIECES: usize = 6;
 
 /// What the measurements that are kept mean. Goes up with every change of how models are made or measured.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Most bytes of what is kept of a model and a corpus: some thousand measurements.
 const KEPT_BYTES_MAX: u64 = 4 << 20;
 
@@ -74,6 +74,14 @@ impl Texts {
     /// Bytes that are read.
     pub(super) fn bytes(&self) -> u64 {
         self.pieces.iter().map(length).sum()
+    }
+
+    /// All of it, one piece after another.
+    pub(super) fn whole(&self) -> String {
+        let parts = self.pieces.iter();
+        parts
+            .flat_map(|(before, rest)| [before.as_str(), rest, "\n"])
+            .collect()
     }
 
     /// Bytes that are to be foreseen.
@@ -184,12 +192,7 @@ impl Shop {
         let model = model.as_ref().unwrap_or(&source.open.file);
         let found = self.foresee(model, tokens, texts)?;
         let key = self.key(choice, texts);
-        if let Some(kept) = &mut self.kept {
-            let bits = found.iter().map(|piece| piece.bits).collect();
-            if let Err(error) = kept.add(&key, bits) {
-                self.forget(&error);
-            }
-        }
+        self.keep(&key, found.iter().map(|piece| piece.bits).collect());
         Ok(found)
     }
 
@@ -205,12 +208,21 @@ impl Shop {
         Some(pieces.collect())
     }
 
-    fn key(&self, choice: &Choice, texts: &Texts) -> String {
+    pub(super) fn key(&self, choice: &Choice, texts: &Texts) -> String {
         key(choice, self.importance.is_some(), texts)
     }
 
+    /// Keeps what was measured, if there is a place for that.
+    pub(super) fn keep(&mut self, key: &str, found: Vec<f64>) {
+        if let Some(kept) = &mut self.kept
+            && let Err(error) = kept.add(key, found)
+        {
+            self.forget(&error);
+        }
+    }
+
     /// The model of a choice in a file without a name, unless it is the source itself; and its tokens.
-    fn trial(
+    pub(super) fn trial(
         &mut self,
         source: &Source<'_>,
         choice: &Choice,
@@ -290,6 +302,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::models::shrink::matrices::{Matrices, Mix};
     use crate::models::shrink::quant::Quant;
 
     proptest! {
@@ -338,8 +351,11 @@ mod tests {
             },
             ..Choice::default()
         };
+        let mut mix = Mix::default();
+        let one = Matrices::parse("attn_q:3").unwrap();
+        assert!(mix.add(one, Scheme::Q5_1));
         let mixed = Choice::stored(Quant {
-            roles: [("attn_q", Scheme::Q5_1)].into(),
+            mix,
             ..Quant::default()
         });
         let short = |out: &[u32]| Choice {

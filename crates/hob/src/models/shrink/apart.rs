@@ -1,0 +1,99 @@
+//! How far a model is from its source where both have the same tokens.
+//!
+//! What rounding costs is little beside what one text and another differ by, so that a difference in bits per
+//! byte takes many pages to be told from chance. The divergence of what both expect at each place never is
+//! below zero, and a page tells it to a tenth. It is what is lost on text that is like what the source expects
+//! (T. M. Cover and J. A. Thomas, Elements of Information Theory, section 5.4). As a share of what the source
+//! itself is surprised by, it can be added to losses of bits per byte.
+
+use std::fs::File;
+
+use hob_ipc::passages::Cut;
+
+use super::yardstick::Texts;
+use super::{Choice, Shop, Source};
+use crate::engine::Engine;
+use crate::failure::Failure;
+
+/// Tokens of a window, of which the second half is scored (`hob_engine::passages`).
+const WINDOW: u32 = 128;
+const SCORED: u32 = WINDOW - WINDOW / 2 - 1;
+/// Most windows that are read.
+const WINDOWS: u32 = 8;
+
+impl Shop {
+    /// By how much more the model of a choice is surprised than its source, as a share. `reference` is the
+    /// source's engine once there is one.
+    pub(super) fn apart(
+        &mut self,
+        source: &Source<'_>,
+        choice: &Choice,
+        texts: &Texts,
+        reference: &mut Option<Engine>,
+    ) -> Result<f64, Failure> {
+        if let Some(known) = self.known_apart(choice, texts) {
+            self.meter.advance(texts.bytes());
+            return Ok(known);
+        }
+        let (model, _) = self.trial(source, choice, None)?;
+        let model = model.as_ref().unwrap_or(&source.open.file);
+        let share = self.read_beside(source, model, texts, reference)?;
+        let key = self.key_apart(choice, texts);
+        self.keep(&key, vec![share]);
+        Ok(share)
+    }
+
+    /// What was measured before.
+    pub(super) fn known_apart(&self, choice: &Choice, texts: &Texts) -> Option<f64> {
+        match self.kept.as_ref()?.get(&self.key_apart(choice, texts))?[..] {
+            [share] if share.is_finite() && share >= 0.0 => Some(share),
+            _ => None,
+        }
+    }
+
+    fn key_apart(&self, choice: &Choice, texts: &Texts) -> String {
+        format!("{} apart", self.key(choice, texts))
+    }
+
+    fn read_beside(
+        &mut self,
+        source: &Source<'_>,
+        model: &File,
+        texts: &Texts,
+        reference: &mut Option<Engine>,
+    ) -> Result<f64, Failure> {
+        let text = texts.whole();
+        let theirs = match reference {
+            Some(engine) => engine,
+            None => reference.insert(self.open(source, &source.open.file, &text)?.0),
+        };
+        let (mut own, count) = self.open(source, model, &text)?;
+        let chosen = (0..count).step_by(count.div_ceil(WINDOWS).max(1) as usize);
+        let each = texts.bytes() / u64::from(WINDOWS.min(count)).max(1);
+        let (mut divergence, mut surprise) = (0.0, 0.0);
+        for passage in chosen {
+            self.interrupt.check()?;
+            let (expected, found) = own.read_passage_beside(theirs, passage, SCORED)?;
+            divergence += found.apart.divergence;
+            surprise -= expected.log_probability;
+            self.meter.advance(each);
+        }
+        if surprise <= 0.0 {
+            return Err(Failure::new("nothing could be measured on the corpus"));
+        }
+        Ok(divergence.max(0.0) / surprise)
+    }
+
+    /// An engine that has the text before it, and how many windows that is.
+    fn open(
+        &self,
+        source: &Source<'_>,
+        model: &File,
+        text: &str,
+    ) -> Result<(Engine, u32), Failure> {
+        let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
+        let mut engine = Engine::load(model, tokens, &self.interrupt)?;
+        let opened = engine.open_text(text, Cut::Windows { tokens: WINDOW })?;
+        Ok((engine, opened.passages))
+    }
+}
