@@ -171,6 +171,12 @@ pub(super) fn notes(measured: &[Measured], work: &Work) -> Vec<String> {
     if let Some(reference) = &work.reference {
         let fewer = |one: &Measured| {
             let (name, count) = (&one.name, one.kept.as_ref()?.others.len() as u64);
+            if count == 0 {
+                return Some(format!(
+                    "{name} has some of {reference}'s tokens, and spells no piece of the text with them to the \
+                     byte: how far it is from it is not known."
+                ));
+            }
             Some(format!(
                 "{name} has some of {reference}'s tokens: how far it is from it is told of {} that they spell, \
                  cut as {name} cuts them, and as if there were no other tokens.",
@@ -443,7 +449,7 @@ pub(super) mod tests {
             apart: apart.unwrap(),
             others,
         });
-        let models = [measured("base", 1.0), fewer];
+        let mut models = [measured("base", 1.0), fewer];
         let rows = rows(&models, &work());
         assert!(cell(&rows, "divergence from base", 1).starts_with("0.3500 ±"));
         assert_eq!(cell(&rows, "% that base gives", 0), "");
@@ -453,6 +459,9 @@ pub(super) mod tests {
         let object = object(&models, &work());
         assert_eq!(object["models"][0]["against"]["pieces"], Value::Null);
         assert_eq!(object["models"][1]["against"]["pieces"], 9);
+        models[1].kept = Some(Kept::default());
+        let notes = super::notes(&models, &work()).join(" ");
+        assert!(notes.contains("spells no piece of the text"), "{notes}");
     }
 
     #[test]

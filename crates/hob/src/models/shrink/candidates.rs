@@ -10,9 +10,9 @@ use hob_models::surgery::{self, Budget, Demand, Vocabulary};
 use super::depth::Depth;
 use super::forecast::Forecast;
 use super::matrices::{self, Mix};
-use super::mixes::Group;
+use super::mixes::{self, Group};
 use super::quant::{self, Quant};
-use super::search::{self, Candidate, Limits};
+use super::search::{self, Candidate, Limits, Search};
 use super::trial::Quest;
 use super::{Choice, Recipe, Shop, Source, Vocab};
 use crate::failure::Failure;
@@ -35,10 +35,29 @@ pub(super) struct Among {
 }
 
 impl Shop {
-    /// Vocabularies and types, with the sizes that they would make.
+    /// Refuses a limit of size that no candidate keeps to, before anything is measured. Where layers may go
+    /// that are not known yet, smaller ones may come.
+    pub(super) fn fits(&mut self, quest: &Quest<'_>, limits: Limits) -> Result<(), Failure> {
+        if limits.bytes.is_none() || quest.recipe.depth == Depth::Auto {
+            return Ok(());
+        }
+        let coarsest = mixes::coarsest(&quest.recipe.groups(quest.source));
+        let known = Forecast::of_types(quest.source.all(), coarsest);
+        let among = Among {
+            tables: quest.recipe.types(quest.source),
+            stops: 0..known.stops.len(),
+        };
+        let sizes = quest.sizes(limits);
+        let smallest = sizes.get(..1).unwrap_or_default();
+        let candidates = self.candidates(quest, smallest, &among, &known, limits)?;
+        Search::new(limits, candidates).map(|_| ())
+    }
+
+    /// Vocabularies of these sizes and types, with the bytes that they would make.
     pub(super) fn candidates(
         &mut self,
         quest: &Quest<'_>,
+        sizes: &[usize],
         among: &Among,
         known: &Forecast,
         limits: Limits,
@@ -50,7 +69,7 @@ impl Shop {
         let saved: Vec<u64> = stops.map(|stop| source.saved_by(&stop.mix, &out)).collect();
         let saved = |stop: usize| saved.get(stop).copied().unwrap_or(0);
         let most_saved = among.stops.clone().map(saved).max().unwrap_or(0);
-        for (place, tokens) in quest.sizes(limits).into_iter().enumerate() {
+        for (place, tokens) in sizes.iter().copied().enumerate() {
             self.interrupt.check()?;
             // The smallest is put together in any case, as its size is told.
             let least = || source.least(tokens, &among.tables, gone + most_saved);

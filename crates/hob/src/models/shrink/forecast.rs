@@ -41,6 +41,17 @@ impl Forecast {
         }
     }
 
+    /// Where matrices are as they are or stored so, and what is lost is not known.
+    pub(super) fn of_types(all: usize, mix: Mix) -> Self {
+        let coarse = Stop {
+            mix,
+            ..Stop::default()
+        };
+        let mut forecast = Self::of_tokens(all);
+        forecast.stops.push(coarse);
+        forecast
+    }
+
     /// Of a vocabulary of so many tokens, a table in such a type, and the matrices as at that stop.
     pub(super) fn loss(&self, tokens: usize, table: Option<Scheme>, stop: usize) -> f64 {
         let table = self.table.zip(table);

@@ -107,6 +107,7 @@ impl Shop {
             tried: Vec::new(),
             survey,
         };
+        self.fits(&quest, limits)?;
         let tables = recipe.types(source);
         let known = self.forecast(&quest, &tables, &quest.sizes(limits))?;
         let best = self.best(&mut quest, tables, &known, limits)?;
@@ -197,7 +198,8 @@ impl Shop {
         known: &Forecast,
         limits: Limits,
     ) -> Result<Result<Tried, Failure>, Failure> {
-        let candidates = self.candidates(quest, among, known, limits)?;
+        let sizes = quest.sizes(limits);
+        let candidates = self.candidates(quest, &sizes, among, known, limits)?;
         let mut search = match Search::new(limits, candidates) {
             Ok(search) => search,
             Err(none) => return Ok(Err(none)),
