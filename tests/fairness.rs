@@ -468,18 +468,18 @@ fn a_control_vector_is_verified_on_what_was_left_out() {
     let text_file = setup.home().join("ordinary.txt");
     let sentences = "The river rose in spring, and the mill by the bridge ran day and night. In autumn the \
                      water was low; then the miller mended his nets, and told the children of the sea.\n";
-    let steer = |text: &str| {
+    let steer = |text: &str, more: &[&str]| {
         fs::write(&text_file, text).unwrap();
         let file = text_file.to_str().unwrap();
         let arguments = ["mitigate", "--json", "--control-vector", "--text", file];
-        run(&setup, &arguments, &questions)
+        run(&setup, &[&arguments, more].concat(), &questions)
     };
     let unnamed = run(&setup, &["mitigate", "--control-vector"], &questions);
     assert_eq!(unnamed.status.code(), Some(2), "{unnamed:?}");
-    let short = steer(sentences);
+    let short = steer(sentences, &[]);
     assert_eq!(short.status.code(), Some(1), "{short:?}");
     assert!(text(&short.stderr).contains("too short"), "{short:?}");
-    let output = steer(&sentences.repeat(60));
+    let output = steer(&sentences.repeat(60), &[]);
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let vectors = &report["control_vector"];
@@ -496,13 +496,50 @@ fn a_control_vector_is_verified_on_what_was_left_out() {
         let right = outcome["after"][1]["value"].as_f64().unwrap();
         assert!((0.0..=1.0).contains(&right), "{outcome}");
     }
-    // What was measured is not measured again, and nothing was put beside the model.
+    // What was measured is not measured again, and what does not pass is not put beside the model.
     let before = lines(&kept(&setup));
-    let again = steer(&sentences.repeat(60));
-    assert_eq!(again.stdout, output.stdout);
+    let apply = steer(&sentences.repeat(60), &["--apply"]);
+    assert_eq!(apply.status.code(), Some(8), "{apply:?}");
+    let again: Value = serde_json::from_slice(&apply.stdout).unwrap();
+    assert_eq!(again["control_vector"], *vectors);
+    assert!(
+        again["application"]["refused"]["why"].is_string(),
+        "{again}"
+    );
+    assert_eq!(report["application"], Value::Null);
     assert_eq!(lines(&kept(&setup)), before);
-    let card = setup
-        .models_dir()
-        .join(format!("{TEST_MODEL}.fairness.json"));
-    assert!(!card.exists());
+    for kind in ["fairness.json", "control"] {
+        let beside = setup.models_dir().join(format!("{TEST_MODEL}.{kind}"));
+        assert!(!beside.exists(), "{kind}");
+    }
+}
+
+#[test]
+fn what_is_to_be_applied_or_removed_is_named() {
+    let setup = Setup::empty();
+    let questions = Questions::new(&setup).bbq(&["Shoes", "Boots"]);
+    for (arguments, code, words) in [
+        (&["--apply"][..], 2, "--control-vector"),
+        (
+            &["--remove", "--control-vector", "--text", "x"],
+            2,
+            "--remove",
+        ),
+        (&["--remove"], 2, "--remove"),
+        (
+            &["absent", "--control-vector", "--text", "x", "--apply"],
+            7,
+            "absent",
+        ),
+    ] {
+        let arguments = [&["mitigate"], arguments].concat();
+        let refused = run(&setup, &arguments, &questions);
+        assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+        assert!(text(&refused.stderr).contains(words), "{refused:?}");
+    }
+    let refused = hob(&setup, &["fairness", "mitigate", "absent", "--remove"]);
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    let refused = hob(&setup, &["fairness", "mitigate", "absent"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("--data"), "{refused:?}");
 }

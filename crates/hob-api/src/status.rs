@@ -66,6 +66,9 @@ pub struct Status {
     /// The GPU, and what it computes.
     #[serde(default)]
     pub gpu: GpuStatus,
+    /// The control vector that is added to what the model's layers hand on.
+    #[serde(default)]
+    pub control_vector: ControlStatus,
     /// How much was answered, and how fast.
     #[serde(default)]
     pub work: WorkStatus,
@@ -144,6 +147,23 @@ pub struct GpuStatus {
     /// What these layers take of its memory, in bytes, as computed beforehand.
     pub model_bytes: u64,
     /// Why it computes nothing although the setting asks for it; absent if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A control vector: numbers that are added to what one of the model's layers hands on, so that it says more often
+/// that it does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// What the setting asks for: `verified` or `off`.
+    pub setting: String,
+    /// The layer behind which one is added, from 0; absent if none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u32>,
+    /// The sha256 of layer and numbers, in hexadecimal; empty if none is added.
+    #[serde(default)]
+    pub sha256: String,
+    /// Why the one that lies beside the model is not added; absent if it is, or if none lies there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -2,9 +2,12 @@
 //! read, and a vector can be added to it behind a layer (a control vector), which changes what the model is
 //! inclined to say.
 
+use std::fs::File;
+use std::io::{self, Write as _};
+
 use serde::{Deserialize, Serialize};
 
-use crate::RequestId;
+use crate::{RequestId, shared};
 
 /// A control vector; its numbers come in memory of their own, as 32-bit floats in little endian, as many
 /// as the residual stream is wide.
@@ -12,6 +15,21 @@ use crate::RequestId;
 pub struct Control {
     /// The layer behind which it is added, from 0.
     pub layer: u32,
+}
+
+impl Control {
+    /// What an engine is told of these numbers, with memory that holds them and that nobody can change any more.
+    ///
+    /// # Errors
+    /// When the system has no such memory.
+    pub fn sealed(layer: u32, numbers: &[f32]) -> io::Result<(Self, File)> {
+        let numbers = numbers.iter().flat_map(|number| number.to_le_bytes());
+        let bytes: Vec<u8> = numbers.collect();
+        let mut memory = shared::fixed("hob-control", bytes.len() as u64)?;
+        memory.write_all(&bytes)?;
+        shared::seal(&memory)?;
+        Ok((Self { layer }, memory))
+    }
 }
 
 /// Read the residual stream at the last token of an answer. Answered at once, by

@@ -3,11 +3,13 @@
 //!
 //! For a model `NAME` the folder has `NAME.gguf` (read-only) and `NAME.toml`, its
 //! [`Manifest`]. Both must be there for the model to count as installed; the model file
-//! gets its name last. `NAME.fairness.json` may tell what was measured of it. The file `default` holds the chosen model's name. Everything that
+//! gets its name last. `NAME.fairness.json` may tell what was measured of it, and `NAME.control` hold its
+//! [`ControlVector`]. The file `default` holds the chosen model's name. Everything that
 //! is under way has a name that starts with a dot: `.NAME.part` (a download so far),
 //! `.NAME.resume` (how to go on with it), `.NAME.new`, `.NAME.pip`, and `.NAME.lock`,
 //! which whoever changes `NAME` holds a lock on.
 
+mod control;
 mod disk;
 mod error;
 mod install;
@@ -19,6 +21,7 @@ mod verify;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use control::{Change, ControlFault, ControlVector, Verification, digest as control_digest};
 pub use error::StoreError;
 pub use install::{Expected, Installing, Provenance};
 pub use manifest::{Installed, Lineage, Loss, Manifest};
@@ -44,6 +47,8 @@ enum Part {
     Manifest,
     /// What an audit found.
     Fairness,
+    /// What is added to what its layers hand on.
+    Control,
     /// Bytes fetched so far.
     Partial,
     Resume,
@@ -74,6 +79,7 @@ impl Store {
             Part::Model => format!("{name}.gguf"),
             Part::Manifest => format!("{name}.toml"),
             Part::Fairness => format!("{name}.fairness.json"),
+            Part::Control => format!("{name}.control"),
             Part::Partial => format!(".{name}.part"),
             Part::Resume => format!(".{name}.resume"),
             Part::NewManifest => format!(".{name}.new"),
@@ -198,6 +204,7 @@ impl Store {
         disk::remove(&model)?;
         disk::remove(&manifest)?;
         disk::remove(&self.path(name, Part::Fairness))?;
+        disk::remove(&self.path(name, Part::Control))?;
         let default = self.root.join("default");
         if fs::read_to_string(&default).is_ok_and(|chosen| chosen.trim() == name.as_str()) {
             disk::remove(&default)?;
@@ -240,6 +247,17 @@ impl Store {
         sha256: Sha256,
         card: &str,
     ) -> Result<(), StoreError> {
+        self.put_beside(name, sha256, Part::Fairness, card)
+    }
+
+    /// Writes a small file of a model's own beside it, if it is the file with this digest.
+    fn put_beside(
+        &self,
+        name: &ModelName,
+        sha256: Sha256,
+        part: Part,
+        text: &str,
+    ) -> Result<(), StoreError> {
         // Before the lock, which would need the folder.
         self.get(name)?;
         let _lock = self.lock(name)?;
@@ -247,7 +265,16 @@ impl Store {
             return Err(StoreError::Changed { name: name.clone() });
         }
         let new = self.path(name, Part::NewManifest);
-        disk::replace(&new, &self.path(name, Part::Fairness), card)
+        disk::replace(&new, &self.path(name, part), text)
+    }
+
+    /// Whether something could be put beside a model now, for those who will have something after long work.
+    ///
+    /// # Errors
+    /// When it is not installed, is being changed, or the folder cannot be written.
+    pub fn check_changeable(&self, name: &ModelName) -> Result<(), StoreError> {
+        self.get(name)?;
+        self.lock(name).map(drop)
     }
 
     /// Keeps every other process from changing a model.

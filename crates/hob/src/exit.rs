@@ -23,7 +23,7 @@ pub(crate) enum ExitStatus {
     Deadline,
     /// No such model, or the model or its engine failed.
     Model,
-    /// A model was measured, and may not take another's place.
+    /// A model was measured, and may not take another's place, or get no control vector.
     Gate,
     /// Ctrl-C.
     Interrupted,
@@ -51,7 +51,7 @@ impl ExitStatus {
         (Self::Model, "no such model, or the model failed"),
         (
             Self::Gate,
-            "the model has not passed its comparison with another",
+            "the model, or a control vector for it, has not passed its comparison",
         ),
         (Self::Interrupted, "stopped by Ctrl-C"),
     ];

@@ -4,9 +4,11 @@
 //! the sandboxed engine how likely it finds each answer, and [`kept`] keeps that; [`sets`] counts and
 //! [`figure`] tells how sure it is; [`verdict`] judges of two models, and [`card`] shows all of it, which
 //! [`findings`] reads again.
-//! [`mod@mitigate`] tries what could be done, and [`steering`] chooses control vectors, which are learned from
-//! [`contrast`] and tried by [`control`]. All but `data`, `measure`, `kept`, `control` and the showing are pure.
+//! What could be done is tried by [`mitigation`]: [`mod@mitigate`] abstains, and [`steering`] chooses control
+//! vectors, which are learned from [`contrast`] and tried by [`control`]; [`apply`] says which passes. All but `data`,
+//! `measure`, `kept`, `control`, `mitigation` and the showing are pure.
 
+mod apply;
 mod bbq;
 mod card;
 mod contrast;
@@ -18,6 +20,7 @@ pub(crate) mod findings;
 mod kept;
 mod measure;
 mod mitigate;
+mod mitigation;
 mod page;
 mod question;
 mod sets;
@@ -37,7 +40,6 @@ use crate::exit::ExitStatus;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::gate::{Card as KnownCard, Gate};
-use crate::models::ordinary::Ordinary;
 use crate::models::progress::Meter;
 use crate::models::{ModelsOptions, Place, let_others_go_first};
 use crate::output::Output;
@@ -46,6 +48,7 @@ use data::{Data, draw};
 pub(crate) use findings::Findings;
 use kept::Kept;
 use measure::{Results, interleave, tasks};
+use mitigation::MitigateOptions;
 use question::Group;
 use sets::{BBQ, SetCard, SetChange, WINOBIAS, WINOGENDER};
 
@@ -83,24 +86,8 @@ pub(crate) enum FairnessCommand {
     ///
     /// Fits, on all of BBQ's categories but one, how doubtful a model must be for "unknown" to be taken
     /// for its answer, and tells how well that does on the one left out; and the same with control vectors,
-    /// if asked to. It measures, and changes nothing.
-    Mitigate {
-        /// An installed model [default: the default model]
-        #[arg(value_name = "MODEL")]
-        model: Option<String>,
-        /// Try control vectors, too: learn how a model's layers tell one kind of answer from another, add that
-        /// to what they hand on, and ask again; half an hour for SmolLM2 on two cores
-        #[arg(long, requires = "text")]
-        control_vector: bool,
-        /// Ordinary UTF-8 text, which a vector may not make more than 1 % harder to foresee; ten kilobytes or
-        /// more
-        #[arg(long, value_name = "FILE", num_args = 1.., requires = "control_vector")]
-        #[arg(value_hint = ValueHint::FilePath)]
-        text: Vec<PathBuf>,
-        /// Where the questions are, and how many are asked.
-        #[command(flatten)]
-        questions: Questions,
-    },
+    /// if asked to. It changes nothing but with --apply and --remove.
+    Mitigate(MitigateOptions),
 }
 
 /// Which questions.
@@ -164,15 +151,7 @@ pub(crate) fn run(
             let models = (model.as_deref(), against.as_deref());
             audit(models, html.as_deref(), &questions, &mut place)
         }
-        FairnessCommand::Mitigate {
-            model,
-            control_vector,
-            text,
-            questions,
-        } => {
-            let text = control_vector.then(|| Ordinary::read(&text)).transpose()?;
-            mitigate(model.as_deref(), text.as_ref(), &questions, &mut place)
-        }
+        FairnessCommand::Mitigate(options) => mitigation::run(&options, &mut place),
     }
 }
 
@@ -349,62 +328,6 @@ fn keep(mut card: Card, place: &mut Place<'_>) -> Result<ExitStatus, Failure> {
         Some(verdict) if !verdict.passed => Ok(ExitStatus::Gate),
         _ => Ok(ExitStatus::Success),
     }
-}
-
-fn mitigate(
-    model: Option<&str>,
-    text: Option<&Ordinary>,
-    questions: &Questions,
-    place: &mut Place<'_>,
-) -> Result<ExitStatus, Failure> {
-    let name = named(model, place)?;
-    let_others_go_first();
-    let asked = Asked::draw(questions)?;
-    mitigate::check(&asked.data.bbq)?;
-    let interrupt = Interrupt::watch()?;
-    let measured = measure(&name, &asked, true, &interrupt, place)?;
-    if measured.results.stopped {
-        return Ok(stopped(place));
-    }
-    let report = mitigate::Report::new(&measured.results.of(&asked.data.bbq));
-    let vectors = match text {
-        None => None,
-        Some(text) => match steer(&name, &asked, text, &measured.results, &interrupt, place)? {
-            None => return Ok(stopped(place)),
-            report => report,
-        },
-    };
-    card::show_mitigation(&name, &asked, &report, vectors.as_ref(), place)?;
-    Ok(ExitStatus::Success)
-}
-
-/// Tries control vectors; `None` if Ctrl-C ended it.
-fn steer(
-    name: &ModelName,
-    asked: &Asked,
-    text: &Ordinary,
-    unsteered: &Results,
-    interrupt: &Interrupt,
-    place: &Place<'_>,
-) -> Result<Option<steering::Report>, Failure> {
-    let folder = locations::audits_dir().map_err(|error| Failure::new(error.to_string()))?;
-    let mut meter = Meter::new(name.as_str());
-    let open = place
-        .open(name, &mut meter)
-        .inspect_err(|_| meter.finish())?;
-    // Answers are not listed, in no order.
-    let report = Kept::open(&folder, open.sha256, asked.data.sha256, 0).and_then(|kept| {
-        let mut bench = control::Bench {
-            model: &open,
-            kept,
-            text,
-            interrupt,
-            meter: &mut meter,
-        };
-        bench.run(&asked.data.bbq, unsteered)
-    });
-    meter.finish();
-    report
 }
 
 fn stopped(place: &mut Place<'_>) -> ExitStatus {

@@ -16,7 +16,7 @@ mod samples;
 mod show;
 mod shrink;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -293,7 +293,14 @@ impl<'a> Place<'a> {
     }
 
     /// Shows a result: a sentence for people, or an object.
-    fn report(&mut self, sentence: &str, json: &impl serde::Serialize) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) fn report(
+        &mut self,
+        sentence: &str,
+        json: &impl serde::Serialize,
+    ) -> Result<(), Failure> {
         if self.json {
             self.output.write(&crate::ask::to_json(json)?)
         } else {

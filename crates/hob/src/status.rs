@@ -4,7 +4,8 @@ mod watch;
 
 use hob_api::conversation::ConversationsStatus;
 use hob_api::status::{
-    CacheStatus, EngineStatus, GpuStatus, KernelsStatus, MemoryStatus, ModelStatus, State, Status,
+    CacheStatus, ControlStatus, EngineStatus, GpuStatus, KernelsStatus, MemoryStatus, ModelStatus,
+    State, Status,
 };
 
 use crate::ask::to_json;
@@ -81,6 +82,7 @@ fn table(status: &Status, socket: &str, color: bool) -> String {
         rows.push(("engine", self::engine(engine)));
         rows.extend(kernels(&status.kernels).map(|kernels| ("kernels", kernels)));
         rows.extend(gpu(&status.gpu).map(|gpu| ("gpu", gpu)));
+        rows.extend(control(&status.control_vector).map(|control| ("vector", control)));
         rows.push(("sandbox", sandbox(engine, &status.sandbox_setting)));
         rows.extend(memory(&status.memory));
     }
@@ -179,6 +181,14 @@ pub(crate) fn gpu(gpu: &GpuStatus) -> Option<String> {
         bytes(gpu.memory_bytes),
         bytes(gpu.free_bytes),
     ))
+}
+
+/// What is added to what the model's layers hand on, or why not; nothing where nothing is to be.
+pub(crate) fn control(control: &ControlStatus) -> Option<String> {
+    let not_added = control.problem.as_ref();
+    let not_added = not_added.map(|problem| format!("not added: {problem}"));
+    let added = control.layer;
+    not_added.or(added.map(|layer| format!("a verified one is added behind layer {layer}")))
 }
 
 /// What the engine's memory is for; nothing before that is known.
@@ -306,6 +316,21 @@ mod tests {
     #[test]
     fn ready_table() {
         insta::assert_snapshot!(table(&ready(), "/run/hob/hob.sock", false));
+    }
+
+    #[test]
+    fn a_vector_is_told_of_where_one_lies_beside_the_model() {
+        let mut status = ControlStatus {
+            setting: "verified".to_owned(),
+            ..ControlStatus::default()
+        };
+        assert_eq!(control(&status), None);
+        status.layer = Some(12);
+        let added = "a verified one is added behind layer 12";
+        assert_eq!(control(&status).as_deref(), Some(added));
+        status.problem = Some("it is damaged".to_owned());
+        let problem = "not added: it is damaged";
+        assert_eq!(control(&status).as_deref(), Some(problem));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! hobd takes the engine for hostile once a model is parsed: [`Ledger`] refuses what breaks the
 //! protocol, and the daemon then kills the process.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Launch {
     pub model: std::fs::File,
     /// How to load it.
     pub load: Load,
+    /// The sealed memory of the control vector that [`Load::control`] tells of.
+    pub control: Option<std::fs::File>,
 }
 
 /// What an engine says, or what became of it.
@@ -189,10 +191,14 @@ async fn serve(
     let conversation = async {
         let frame = hob_ipc::encode(&Command::Load(launch.load), COMMAND_BYTES_MAX);
         let sent = match frame {
-            Ok(frame) => process::send_with_fd(&socket, &frame, &launch.model).await,
+            Ok(frame) => {
+                let control = launch.control.as_ref().map(AsFd::as_fd);
+                let with: Vec<_> = [launch.model.as_fd()].into_iter().chain(control).collect();
+                process::send_with(&socket, &frame, &with).await
+            }
             Err(error) => Err(std::io::Error::other(error)),
         };
-        drop(launch.model);
+        drop((launch.model, launch.control));
         if let Err(error) = sent {
             tracing::warn!(%error, "the engine did not take its first message");
             return;
@@ -256,7 +262,7 @@ async fn write(mut writer: OwnedWriteHalf, mut commands: mpsc::Receiver<Outgoing
         match hob_ipc::encode(&command, COMMAND_BYTES_MAX) {
             Ok(frame) => {
                 let sent = match fd {
-                    Some(fd) => process::send_with_fd(writer.as_ref(), &frame, &fd).await,
+                    Some(fd) => process::send_with(writer.as_ref(), &frame, &[fd.as_fd()]).await,
                     None => writer.write_all(&frame).await,
                 };
                 if sent.is_err() {

@@ -113,6 +113,8 @@ pub struct EngineSettings {
     pub threads: Option<u32>,
     /// When to write by drafts.
     pub drafts: Drafts,
+    /// Whether a control vector is added.
+    pub control_vector: ControlSetting,
     /// How long a model may take to load.
     pub load_timeout: Duration,
     /// How long the engine may work without progress before it is taken for hung.
@@ -175,6 +177,29 @@ impl WeightsSetting {
             Self::Mapped => "mapped",
             Self::Copied => "copied",
             Self::Locked => "locked",
+        }
+    }
+}
+
+/// Which control vectors are added to what a model's layers hand on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlSetting {
+    /// The one that was verified and lies beside the model that is loaded.
+    #[default]
+    Verified,
+    /// None.
+    Off,
+}
+
+impl ControlSetting {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::Verified, Self::Off];
+
+    /// Its name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Off => "off",
         }
     }
 }
@@ -333,6 +358,7 @@ impl Default for EngineSettings {
             gpu_memory: None,
             threads: None,
             drafts: Drafts::Auto,
+            control_vector: ControlSetting::Verified,
             load_timeout: Duration::from_secs(120),
             hang_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(300),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ControlFault;
 use crate::gguf::GgufError;
 use crate::{ModelName, Sha256};
 
@@ -92,6 +93,30 @@ pub enum StoreError {
         /// The model.
         name: ModelName,
     },
+    /// A control vector that was learned from another file than the model's.
+    #[error(
+        "the control vector of `{name}` was learned from another file, with sha256 {learned_from}"
+    )]
+    ControlStale {
+        /// The model.
+        name: ModelName,
+        /// The other file.
+        learned_from: Sha256,
+        /// As [`crate::locations::models_option`] says it.
+        option: String,
+    },
+    /// What should be a model's control vector can't be one.
+    #[error("the control vector {} is damaged: {fault}", path.display())]
+    ControlDamaged {
+        /// The file.
+        path: PathBuf,
+        /// The model.
+        name: ModelName,
+        /// What is wrong with it.
+        fault: ControlFault,
+        /// As [`crate::locations::models_option`] says it.
+        option: String,
+    },
     /// Too little room, found before anything was written.
     #[error("{} has {free} bytes free, and {needed} are needed", path.display())]
     NoSpace {
@@ -160,6 +185,9 @@ impl StoreError {
                 "The file is damaged or not the one it should be; get it again.".to_owned()
             }
             Self::Gguf { .. } => "hob runs whole, single GGUF files of language models.".to_owned(),
+            Self::ControlStale { name, option, .. } | Self::ControlDamaged { name, option, .. } => {
+                format!("`hob fairness mitigate {name} --remove{option}` takes it away.")
+            }
             Self::NoSpace { .. } | Self::Full { .. } => {
                 "Free some space, or keep models elsewhere with --models-dir.".to_owned()
             }

@@ -164,7 +164,8 @@ impl Manifest {
     }
 }
 
-fn line(text: &str, error: &toml::de::Error) -> usize {
+/// The line, from 1, that a text is refused for.
+pub(super) fn line(text: &str, error: &toml::de::Error) -> usize {
     let at = error.span().map_or(0, |span| span.start);
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }

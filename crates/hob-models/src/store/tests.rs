@@ -11,11 +11,11 @@ use crate::digest::Hasher;
 use crate::gguf::sample::Sample;
 use crate::{ModelName, Sha256};
 
-fn name(name: &str) -> ModelName {
+pub(super) fn name(name: &str) -> ModelName {
     ModelName::new(name).unwrap()
 }
 
-fn sha256(bytes: &[u8]) -> Sha256 {
+pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
     let mut hasher = Hasher::default();
     hasher.update(bytes);
     hasher.finish()
@@ -32,14 +32,14 @@ fn start(store: &Store, model: &str, expected: Expected) -> Result<Installing, S
     store.install(&name(model), provenance("test"), expected)
 }
 
-fn install(store: &Store, model: &str) -> Installed {
+pub(super) fn install(store: &Store, model: &str) -> Installed {
     let mut installing = start(store, model, Expected::default()).unwrap();
     installing.add(&Sample::tiny().bytes()).unwrap();
     installing.finish().unwrap()
 }
 
 /// What lies in the folder, except for locks.
-fn files(store: &Store) -> Vec<String> {
+pub(super) fn files(store: &Store) -> Vec<String> {
     let mut files: Vec<String> = fs::read_dir(store.root())
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
@@ -48,7 +48,7 @@ fn files(store: &Store) -> Vec<String> {
     files
 }
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().join("models"));
     (folder, store)

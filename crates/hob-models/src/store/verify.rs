@@ -69,7 +69,7 @@ impl Witness {
 
 /// What tells a file from any other and from itself before a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Identity {
+pub(super) struct Identity {
     device: u64,
     inode: u64,
     size: u64,
@@ -182,7 +182,7 @@ impl Store {
 }
 
 /// Opens a file, and nothing that merely has a file's place.
-fn open_regular(path: &Path) -> Result<(File, Identity), StoreError> {
+pub(super) fn open_regular(path: &Path) -> Result<(File, Identity), StoreError> {
     // NONBLOCK: a FIFO must not hold up the open. It means nothing for regular files.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {

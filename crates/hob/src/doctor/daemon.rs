@@ -37,6 +37,7 @@ pub(super) async fn checks(socket: Option<&Path>) -> (Vec<Check>, Option<Status>
     checks.push(models(&client).await);
     checks.extend(kernels(&status));
     checks.extend(gpu(&status));
+    checks.extend(control(&status));
     checks.extend(sandbox(&status));
     checks.extend(losses(&status));
     checks.extend(tuning(&status));
@@ -131,6 +132,18 @@ fn gpu(status: &Status) -> Option<Check> {
     } else {
         Check::warning("gpu", finding)
             .hint("docs/boards.md tells what a GPU needs; engine.gpu = \"off\" does without")
+    })
+}
+
+/// The control vector, where one lies beside the model.
+fn control(status: &Status) -> Option<Check> {
+    let finding = crate::status::control(&status.control_vector)?;
+    Some(if status.control_vector.problem.is_none() {
+        Check::ok("vector", finding)
+    } else {
+        Check::warning("vector", finding).hint(
+            "`hob fairness mitigate --control-vector --apply` verifies one anew; --remove takes this one away",
+        )
     })
 }
 

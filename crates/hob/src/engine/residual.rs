@@ -1,13 +1,13 @@
 //! The residual stream: what a model's layers hand on, read, and changed by a control vector.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 
 use hob_ipc::residual::{self, ReadResidual, residual_bytes};
 use hob_ipc::{Command, EngineEvent, shared};
 use hob_models::Sha256;
-use hob_models::digest::Hasher;
+use hob_models::store::control_digest;
 
 use super::{Engine, EngineError, N_CTX};
 
@@ -21,26 +21,14 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    fn bytes(&self) -> Vec<u8> {
-        let numbers = self.vector.iter();
-        numbers.flat_map(|number| number.to_le_bytes()).collect()
-    }
-
     /// A digest of it, for what is measured with it.
     pub(crate) fn digest(&self) -> Sha256 {
-        let mut hasher = Hasher::default();
-        hasher.update(&self.layer.to_le_bytes());
-        hasher.update(&self.bytes());
-        hasher.finish()
+        control_digest(self.layer, &self.vector)
     }
 
     /// What the engine is told of it, with the memory that it lies in, which nobody can change any more.
     pub(super) fn sealed(&self) -> io::Result<(residual::Control, File)> {
-        let bytes = self.bytes();
-        let mut memory = shared::fixed("hob-control", bytes.len() as u64)?;
-        memory.write_all(&bytes)?;
-        shared::seal(&memory)?;
-        Ok((residual::Control { layer: self.layer }, memory))
+        residual::Control::sealed(self.layer, &self.vector)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use hob_models::{ModelName, Sha256};
 use serde::Serialize;
 
+use super::apply::Application;
 use super::figure::{Figure, Share};
 use super::mitigate::{AMBIGUOUS_MIN, DISAMBIGUATED_ENOUGH, Doubt, LOSS_MAX, Report};
 use super::sets::{Scored, SetCard, SetChange, Told};
@@ -250,16 +251,21 @@ struct Mitigation<'a> {
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     control_vector: Option<&'a steering::Report>,
+    /// What came of `--apply`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application: Option<&'a Application>,
 }
 
-/// Shows what came of abstaining.
+/// Shows what came of abstaining, and of control vectors.
 pub(super) fn show_mitigation(
     model: &ModelName,
     asked: &Asked,
     report: &Report,
-    vectors: Option<&steering::Report>,
+    steered: Option<&(steering::Report, Option<Application>)>,
     place: &mut Place<'_>,
 ) -> Result<(), Failure> {
+    let vectors = steered.map(|(vectors, _)| vectors);
+    let application = steered.and_then(|(_, application)| application.as_ref());
     if place.json {
         let object = Mitigation {
             version: VERSION,
@@ -269,6 +275,7 @@ pub(super) fn show_mitigation(
             extent: asked.extent,
             report,
             control_vector: vectors,
+            application,
         };
         return place.output.write(&crate::ask::to_json(&object)?);
     }
@@ -314,13 +321,36 @@ pub(super) fn show_mitigation(
     );
     let text = format!(
         "Abstention of {model}, each category by what was fitted to the others. In percent, with intervals \
-         of 95 %.\n{SCOPE}\n\n{}\n{}\n{}: {aim}.\n{}Nothing was changed.\n",
+         of 95 %.\n{SCOPE}\n\n{}\n{}\n{}: {aim}.\n{}{}\n",
         table.text(&[1, 2, 3, 4]),
         fitted.text(&[3]),
         verdict(report.reached),
-        vectors.map_or_else(String::new, vectors_text)
+        vectors.map_or_else(String::new, vectors_text),
+        changed(model, application, &place.store.option())
     );
     place.output.write(&clean(&text))
+}
+
+/// What became of the model.
+fn changed(model: &ModelName, application: Option<&Application>, option: &str) -> String {
+    match application {
+        None => "Nothing was changed.".to_owned(),
+        Some(Application::Refused { why }) => format!("NOT APPLIED: {why}. Nothing was changed."),
+        Some(Application::Applied {
+            file,
+            setting,
+            text_loss,
+        }) => format!(
+            "\nAPPLIED, learned from all categories: {}, behind layer {}, {:.1} times ({:+.2} % on the text). It is \
+             {}, and hobd adds it whenever it loads {model}; `hob fairness mitigate {model} --remove{option}` takes it \
+             away.",
+            setting.contrast.title(),
+            setting.layer,
+            setting.strength,
+            100.0 * text_loss,
+            file.display()
+        ),
+    }
 }
 
 fn verdict(reached: bool) -> &'static str {
@@ -370,4 +400,37 @@ fn vector_cells(chosen: Option<&Chosen>) -> [String; 4] {
         format!("{:.1}", setting.strength),
         format!("{:+.2} %", 100.0 * chosen.text_loss),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use super::*;
+    use crate::fairness::steering::Setting;
+
+    #[test]
+    fn what_became_of_the_model_is_said_last() {
+        let model = ModelName::new("small").unwrap();
+        let said = |application: Option<&Application>| changed(&model, application, " --system");
+        assert_eq!(said(None), "Nothing was changed.");
+        let why = "the aim was not reached".to_owned();
+        let refused = said(Some(&Application::Refused { why }));
+        assert_eq!(
+            refused,
+            "NOT APPLIED: the aim was not reached. Nothing was changed."
+        );
+        let applied = said(Some(&Application::Applied {
+            file: "/models/small.control".into(),
+            setting: Setting::all(30)[1],
+            text_loss: 0.0012,
+        }));
+        for words in [
+            "behind layer 12, 3.0 times (+0.12 % on the text)",
+            "/models/small.control",
+            "`hob fairness mitigate small --remove --system`",
+        ] {
+            assert!(applied.contains(words), "{words}: {applied}");
+        }
+    }
 }

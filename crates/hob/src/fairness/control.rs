@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hob_models::store::OpenModel;
 
+use super::apply::{self, Learnt, check_text};
 use super::bbq::{ANSWERS, Facts};
 use super::kept::Kept;
 use super::measure::{self, Results, tasks};
@@ -26,6 +27,8 @@ pub(super) struct Bench<'a> {
     pub(super) kept: Kept,
     /// Ordinary text.
     pub(super) text: &'a Ordinary,
+    /// Whether what passes is learned from all categories, too.
+    pub(super) apply: bool,
     /// Ctrl-C.
     pub(super) interrupt: &'a Interrupt,
     /// Progress.
@@ -47,6 +50,9 @@ struct Known<'a> {
 /// was chosen.
 type Choice = Option<(Chosen, Option<Results>)>;
 
+/// What was verified, and the vector of all categories, or why there is none; that is `None` if nobody wants one.
+type Found = (Report, Option<Result<Learnt, String>>);
+
 impl Bench<'_> {
     /// Learns, chooses and verifies, given what the model answers without a vector; `None` if Ctrl-C ended it.
     ///
@@ -56,7 +62,7 @@ impl Bench<'_> {
         &mut self,
         groups: &[Group<Facts>],
         unsteered: &Results,
-    ) -> Result<Option<Report>, Failure> {
+    ) -> Result<Option<Found>, Failure> {
         let unsteered = unsteered.map(open_scores);
         let mut categories: BTreeMap<String, Vec<Group<Facts>>> = BTreeMap::new();
         for group in open_groups(groups) {
@@ -106,7 +112,31 @@ impl Bench<'_> {
                 }
             })
             .collect();
-        Ok(Some(Report::new(&held)))
+        let report = Report::new(&held);
+        let whole = self.apply.then(|| self.learn_whole(&report, &mut known));
+        Ok(Some((report, whole.transpose()?)))
+    }
+
+    /// The vector of all categories, if what was chosen passes on those left out.
+    fn learn_whole(
+        &mut self,
+        report: &Report,
+        known: &mut Known<'_>,
+    ) -> Result<Result<Learnt, String>, Failure> {
+        let setting = match apply::setting(report) {
+            Ok(setting) => setting,
+            Err(why) => return Ok(Err(why)),
+        };
+        let width = self.model.header.n_embd;
+        let Some(control) = known.learned.whole(setting, width) else {
+            return Ok(Err("nothing can be learned from the questions".to_owned()));
+        };
+        let text_loss = self.text_loss(&control, known)?;
+        Ok(check_text(Learnt {
+            setting,
+            control,
+            text_loss,
+        }))
     }
 
     /// Reads the streams behind all answers, and ordinary text.

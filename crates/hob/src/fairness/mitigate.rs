@@ -225,12 +225,14 @@ pub(super) fn check(groups: &[Group<Facts>]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A figure's value; 0 without one.
+pub(super) fn value(told: &[Told], at: usize) -> f64 {
+    let figure: Option<Figure> = told.get(at).and_then(|told| told.figure);
+    figure.map_or(0.0, |figure| figure.value)
+}
+
 /// Whether as many ambiguous questions are right as was aimed at, and enough of the others.
 pub(super) fn reached(before: &[Told], after: &[Told]) -> bool {
-    let value = |told: &[Told], at: usize| {
-        let figure: Option<Figure> = told.get(at).and_then(|told| told.figure);
-        figure.map_or(0.0, |figure| figure.value)
-    };
     value(after, 0) >= AMBIGUOUS_MIN && value(after, 1) >= floor(value(before, 1))
 }
 

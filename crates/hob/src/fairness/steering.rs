@@ -71,9 +71,18 @@ impl Learned {
 
     /// The vector of a setting for a model of that width, learned from all categories but one.
     pub(super) fn without(&self, category: &str, setting: Setting, width: u32) -> Option<Control> {
-        let others = self.0.iter().filter(|(name, _)| *name != category);
+        self.of(|name| name != category, setting, width)
+    }
+
+    /// The same, learned from all categories.
+    pub(super) fn whole(&self, setting: Setting, width: u32) -> Option<Control> {
+        self.of(|_| true, setting, width)
+    }
+
+    fn of(&self, wanted: impl Fn(&str) -> bool, setting: Setting, width: u32) -> Option<Control> {
+        let categories = self.0.iter().filter(|(name, _)| wanted(name));
         let at = usize::from(setting.contrast == Contrast::Fitting);
-        let sums = others.map(|(_, sums)| &sums[at]);
+        let sums = categories.map(|(_, sums)| &sums[at]);
         Sum::control(sums, setting.layer, width, setting.strength)
     }
 }
@@ -400,5 +409,6 @@ mod tests {
         let control = learned.without("a", setting, 1).unwrap();
         assert_eq!((control.layer, control.vector), (1, vec![3.0]));
         assert_eq!(learned.without("b", setting, 1).unwrap().vector, [300.0]);
+        assert_eq!(learned.whole(setting, 1).unwrap().vector, [151.5]);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hob_models::ModelName;
 use hob_models::catalog::Parameters;
 use hob_models::gguf::Header;
-use hob_models::store::{Installed, Lineage, StoreError};
+use hob_models::store::{Change, ControlVector, Installed, Lineage, StoreError, Verification};
 use serde_json::{Value, json};
 
 use super::Place;
@@ -34,6 +34,9 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         if let Some((path, gate)) = card(installed.as_ref(), place) {
             object["fairness"] = json!({ "card": path.display().to_string(), "gate": gate });
         }
+        if let Some(beside) = control(&header, installed.as_ref(), place) {
+            object["control_vector"] = control_object(&beside);
+        }
         return place.output.write(&crate::ask::to_json(&object)?);
     }
     let color = place.output.color();
@@ -47,6 +50,7 @@ pub(super) fn run(model: &str, template: bool, place: &mut Place<'_>) -> Result<
         rows.extend(manifest.lineage.iter().flat_map(lineage));
     }
     rows.extend(card(installed.as_ref(), place).map(fairness));
+    rows.extend(control(&header, installed.as_ref(), place).map(control_row));
     rows.push(("file", path.display().to_string()));
     let lines = rows.iter().map(|(label, value)| {
         let label = format!("{label:<15}");
@@ -168,6 +172,62 @@ fn fairness((path, gate): (PathBuf, Option<Gate>)) -> (&'static str, String) {
         "fairness",
         format!("measured{compared} ({})", path.display()),
     )
+}
+
+/// The control vector beside a model, or what is wrong with it, and where it lies.
+type Beside = (PathBuf, Result<ControlVector, StoreError>);
+
+fn control(header: &Header, installed: Option<&Installed>, place: &Place<'_>) -> Option<Beside> {
+    let Installed { name, manifest } = installed?;
+    let found = place.store.control_vector(name, (manifest.sha256, header));
+    Some((place.store.control_path(name), found.transpose()?))
+}
+
+/// That for people.
+fn control_row((path, found): Beside) -> (&'static str, String) {
+    let path = path.display();
+    let told = match found {
+        Err(error) => format!("not added: {error}"),
+        Ok(vector) => {
+            let Verification {
+                contrast,
+                categories,
+                text_loss_basis_points,
+                ambiguous,
+                disambiguated,
+                ..
+            } = vector.verified();
+            let percent = |points: u32| f64::from(points) / 100.0;
+            let change = |of: &Change| {
+                format!(
+                    "{:.1} % ({:.1} % without)",
+                    percent(of.after),
+                    percent(of.before)
+                )
+            };
+            format!(
+                "{contrast}, behind layer {}; on {} categories left out, right of ambiguous questions {}, of others {}; \
+                 {:+.2} % on text ({path})",
+                vector.layer(),
+                categories.len(),
+                change(ambiguous),
+                change(disambiguated),
+                f64::from(*text_loss_basis_points) / 100.0,
+            )
+        }
+    };
+    ("control vector", told)
+}
+
+fn control_object((path, found): &Beside) -> Value {
+    let vector = found.as_ref().ok();
+    json!({
+        "file": path.display().to_string(),
+        "layer": vector.map(ControlVector::layer),
+        "sha256": vector.map(|vector| vector.digest().to_string()),
+        "verification": vector.map(ControlVector::verified),
+        "problem": found.as_ref().err().map(ToString::to_string),
+    })
 }
 
 /// What a model was made of, and how.

@@ -7,13 +7,13 @@ use hob_api::{ApiError, ErrorCode};
 use hob_ipc::gpu::Offload;
 use hob_models::catalog::Catalog;
 use hob_models::gguf::Header;
-use hob_models::store::{Lineage, OpenModel, Store, StoreError, Verified};
+use hob_models::store::{ControlVector, Lineage, OpenModel, Store, StoreError, Verified};
 use hob_models::{ModelName, Sha256, ToolFormat};
 use tokio::task::JoinHandle;
 
 use crate::budget::{self, Budget, Plan, Refusal, Wish};
 use crate::kernels::Choice;
-use crate::settings::Settings;
+use crate::settings::{ControlSetting, Settings};
 use crate::supply::Tree;
 
 /// Most installed models that are looked at for one that fits instead.
@@ -29,6 +29,8 @@ pub(super) struct Opened {
     pub(super) offload: Option<Offload>,
     /// In which form it knows calls.
     pub(super) format: ToolFormat,
+    /// The control vector that lies beside it and is wanted, or why it can't be added.
+    pub(super) control: Result<Option<ControlVector>, StoreError>,
 }
 
 /// A model being opened and hashed on another thread.
@@ -60,6 +62,10 @@ pub(super) fn open(
             refusal.error(name.as_str(), instead.as_deref())
         })?;
         let format = format(&model, &store);
+        let control = match settings.engine.control_vector {
+            ControlSetting::Verified => store.control_vector(&name, (model.sha256, &model.header)),
+            ControlSetting::Off => Ok(None),
+        };
         let asked = || budget::offload(&model.header, &plan, &settings.engine);
         let offload = engine.gpu.then(asked).flatten();
         Ok(Box::new(Opened {
@@ -68,6 +74,7 @@ pub(super) fn open(
             plan,
             offload,
             format,
+            control,
         }))
     })
 }

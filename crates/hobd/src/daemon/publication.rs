@@ -103,6 +103,11 @@ impl Publication {
         self.status.borrow().gpu.problem.clone()
     }
 
+    /// Why the model's control vector is not added.
+    pub(super) fn control_problem(&self) -> Option<String> {
+        self.status.borrow().control_vector.problem.clone()
+    }
+
     /// Whether another caller may wait for a model to load.
     pub(super) fn has_room(&self) -> bool {
         self.waiters.len() < LOAD_WAITERS_MAX
@@ -190,7 +195,7 @@ pub(super) fn load_failure(code: LoadFailure) -> ApiError {
             "the engine may not keep all of its memory in RAM",
             "give hobd's unit LimitMEMLOCK=infinity, or set engine.weights = \"auto\"",
         ),
-        // Not for what hobd asks for; the ledger would have ended such an engine.
+        // Not for what hobd asks for; a vector that is refused is done without.
         LoadFailure::Quantize | LoadFailure::Observe | LoadFailure::Control => (
             "the engine did something else than to load the model",
             "install hobd and its engine from one build, and check engine.path",

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hob_api::chat::Class;
-use hob_api::status::{GpuStatus, MemoryStatus, State, Status};
+use hob_api::status::{ControlStatus, GpuStatus, MemoryStatus, State, Status};
 use hob_api::{ApiError, ErrorCode, Event};
 use hob_ipc::gpu::Offload;
 use hob_ipc::message::{FailureCode, Generate, PARALLEL_MAX, PinState, Prompt};
 use hob_ipc::{Command, EngineEvent, RequestId};
-use hob_models::ToolFormat;
 use hob_models::store::{Store, Verified, Witness};
+use hob_models::{Sha256, ToolFormat};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::{self, LiveRequests, Order};
@@ -29,6 +29,7 @@ use crate::scheduler::{Action, Bounds, Input, Scheduler};
 use crate::settings::{EngineSettings, Settings};
 use crate::supply::Tree;
 
+mod control;
 mod embedding;
 mod engine;
 mod gpu;
@@ -67,6 +68,10 @@ pub(super) struct Daemon {
     offload: Option<Offload>,
     /// Why no GPU is tried any more, until somebody loads a model.
     gpu_given_up: Option<String>,
+    /// The control vector that the engine has.
+    control_added: Option<Sha256>,
+    /// The one that an engine refused, until somebody loads a model.
+    control_given_up: Option<Sha256>,
     /// In which form the engine's model knows calls.
     format: ToolFormat,
     /// Of the file that the engine has.
@@ -116,6 +121,10 @@ impl Daemon {
                     setting: settings.engine.gpu.as_str().to_owned(),
                     ..GpuStatus::default()
                 },
+                control_vector: ControlStatus {
+                    setting: settings.engine.control_vector.as_str().to_owned(),
+                    ..ControlStatus::default()
+                },
                 loopback: settings.http.listen.map(|address| address.to_string()),
                 ..Status::default()
             }
@@ -134,6 +143,8 @@ impl Daemon {
             engine: None,
             offload: None,
             gpu_given_up: None,
+            control_added: None,
+            control_given_up: None,
             format: ToolFormat::Json,
             witness: None,
             ledger: Ledger::default(),
@@ -319,6 +330,7 @@ impl Daemon {
         tracing::info!(model = %chosen, "loading as asked");
         self.chosen = Some(chosen.to_string());
         self.gpu_given_up = None;
+        self.control_given_up = None;
         self.step(Input::Load);
         self.shown.tell_when_loaded(reply);
     }

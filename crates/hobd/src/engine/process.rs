@@ -1,7 +1,7 @@
 //! Starting an engine process and handing it its model.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -52,13 +52,13 @@ impl Process {
     }
 }
 
-/// Writes `frame`, with `fd` attached to its first byte.
-pub(super) async fn send_with_fd(
+/// Writes `frame`, with descriptors attached to its first byte.
+pub(super) async fn send_with(
     socket: &UnixStream,
     frame: &[u8],
-    fd: &impl AsFd,
+    descriptors: &[BorrowedFd<'_>],
 ) -> std::io::Result<()> {
-    let first = || start::send_with(socket, frame, &[fd.as_fd()]);
+    let first = || start::send_with(socket, frame, descriptors);
     let mut sent = socket.async_io(Interest::WRITABLE, first).await?;
     while sent < frame.len() {
         let rest = || {

@@ -189,6 +189,12 @@ pub const KEYS: &[Key] = &[
         slot: |s| Slot::Drafts(&mut s.engine.drafts),
     },
     Key {
+        name: "engine.control_vector",
+        variable: "HOB_ENGINE_CONTROL_VECTOR",
+        about: "Numbers that are added to what one of the model's layers hands on, so that it says more often that it does not know. \"verified\" adds those that `hob fairness mitigate --apply` has verified and put beside the very model that is loaded; there are none otherwise. \"off\" adds none.",
+        slot: |s| Slot::ControlVector(&mut s.engine.control_vector),
+    },
+    Key {
         name: "engine.load_timeout",
         variable: "HOB_ENGINE_LOAD_TIMEOUT",
         about: "How long a model may take to load.",

@@ -13,7 +13,7 @@ use hob_ipc::kernels::Level;
 use hob_ipc::memory::KvType;
 use hob_ipc::message::{Drafts, SandboxPolicy};
 
-use super::{SOCKET_PATH_BYTES_MAX, WeightsSetting};
+use super::{ControlSetting, SOCKET_PATH_BYTES_MAX, WeightsSetting};
 use crate::request::MODEL_BYTES_MAX;
 
 /// What stands for a value that hobd finds out.
@@ -72,6 +72,8 @@ pub enum Slot<'a> {
     KvType(&'a mut KvType),
     /// Whether layers are computed on a GPU.
     Gpu(&'a mut Gpu),
+    /// Which control vectors are added.
+    ControlVector(&'a mut ControlSetting),
     /// Where the weights lie.
     Weights(&'a mut WeightsSetting),
     /// An amount of bytes of at least this, or "auto" for `None`: hobd finds out.
@@ -111,6 +113,7 @@ impl Slot<'_> {
             Self::Drafts(_) => "\"auto\", \"off\" or \"always\"".to_owned(),
             Self::KvType(_) => one_of(KvType::ALL, KvType::as_str),
             Self::Gpu(_) => one_of(Gpu::ALL, Gpu::as_str),
+            Self::ControlVector(_) => one_of(ControlSetting::ALL, ControlSetting::as_str),
             Self::Weights(_) => one_of(WeightsSetting::ALL, WeightsSetting::as_str),
             Self::AutoBytes(_, least) => {
                 format!("a whole number of bytes, at least {least}, or \"{AUTO}\"")
@@ -146,6 +149,7 @@ impl Slot<'_> {
             Self::Drafts(mode) => quoted(mode.as_str()),
             Self::KvType(kind) => quoted(kind.as_str()),
             Self::Gpu(gpu) => quoted(gpu.as_str()),
+            Self::ControlVector(wanted) => quoted(wanted.as_str()),
             Self::Weights(weights) => quoted(weights.as_str()),
             Self::AutoBytes(bytes, _) => {
                 bytes.map_or_else(|| quoted(AUTO), |bytes| bytes.to_string())
@@ -225,6 +229,9 @@ impl Slot<'_> {
             }
             Self::KvType(kind) => **kind = named(KvType::ALL, KvType::as_str, given)?,
             Self::Gpu(gpu) => **gpu = named(Gpu::ALL, Gpu::as_str, given)?,
+            Self::ControlVector(wanted) => {
+                **wanted = named(ControlSetting::ALL, ControlSetting::as_str, given)?;
+            }
             Self::Weights(weights) => {
                 **weights = named(WeightsSetting::ALL, WeightsSetting::as_str, given)?;
             }

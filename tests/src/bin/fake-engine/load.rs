@@ -14,6 +14,7 @@
 //! | `gpu FREE` | there is a GPU with so many free bytes, if one is asked for |
 //! | `gpu-lie` | the same, and it computes more layers than there are |
 //! | `gpu-fail CODE`, `gpu-crash` | as above, if a GPU is asked for |
+//! | `no-control` | `LoadFailed` with `control`, if a control vector comes with the model |
 //! | `expire MS` | ready, and that much later the process aborts |
 
 use std::fs::File;
@@ -60,6 +61,7 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
                 with_gpu(wire, offload, word, rest)?;
             }
         }
+        ["no-control"] => without_control(wire, load),
         ["crash"] => std::process::abort(),
         ["exit"] => std::process::exit(0),
         ["never"] => std::thread::sleep(FOREVER),
@@ -85,6 +87,12 @@ fn fail(wire: &Wire, code: LoadFailure) -> ! {
         message: "the fake engine was told to fail".to_owned(),
     });
     std::process::exit(1);
+}
+
+fn without_control(wire: &Wire, load: &Load) {
+    if load.control.is_some() {
+        fail(wire, LoadFailure::Control);
+    }
 }
 
 fn with_gpu(wire: &Wire, offload: &Offload, word: &str, rest: &[&str]) -> anyhow::Result<()> {

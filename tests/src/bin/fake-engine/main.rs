@@ -32,13 +32,15 @@ use crate::wire::Wire;
 fn main() -> anyhow::Result<()> {
     end_on_panic();
     let (wire, mut inbox) = wire::open()?;
-    let (command, mut files) = inbox.first_command()?;
+    let (command, files) = inbox.first_command()?;
     let load = match command {
         Command::Load(load) => load,
         Command::Observe(order) => return observe::run(&wire, &order, &files),
         other => bail!("the first message is not Load: {other:?}"),
     };
-    let model = files.pop().context("no model came with Load")?;
+    // A control vector's memory would come second.
+    let model = files.into_iter().next();
+    let model = model.context("no model came with Load")?;
     wire.start_heartbeat();
     let ready = load::run(&wire, &load, model)?;
     wire.send(&EngineEvent::Ready(ready.clone()));

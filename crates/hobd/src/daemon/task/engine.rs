@@ -75,7 +75,9 @@ impl Daemon {
             plan,
             offload,
             format,
+            control,
         } = opened;
+        let (control, control_memory) = self.control(control).unzip();
         self.format = format;
         self.cache_planned = plan.cache;
         let cache = self.cache_allowed();
@@ -100,7 +102,7 @@ impl Daemon {
             embeddings: plan.embeddings > 0,
             cache_bytes_max: cache,
             gpu: offload,
-            control: None,
+            control,
         };
         self.offload = offload;
         let level = self.memory.level();
@@ -121,6 +123,7 @@ impl Daemon {
             binary: chosen.binary,
             model: model.file,
             load,
+            control: control_memory,
         }));
     }
 
@@ -174,7 +177,7 @@ impl Daemon {
 
     pub(super) fn load_failed(&mut self, code: LoadFailure, reason: &str) {
         tracing::error!(?code, reason, "the model can't be loaded");
-        if self.goes_on_without_gpu(Some(code)) {
+        if self.goes_on_without_gpu(Some(code)) || self.goes_on_without_control(code) {
             return self.step(Input::Load);
         }
         let error = match code {
