@@ -258,7 +258,11 @@ impl Source<'_> {
     }
 
     /// Which tokens stay of a vocabulary of so many; `None` for all.
-    fn kept(&self, tokens: usize, demand: &Demand) -> Result<Option<Vec<surgery::Token>>, Failure> {
+    pub(super) fn kept(
+        &self,
+        tokens: usize,
+        demand: &Demand,
+    ) -> Result<Option<Vec<surgery::Token>>, Failure> {
         match self.vocabulary {
             Some(vocabulary) if tokens < vocabulary.len() => {
                 Ok(Some(vocabulary.choose(demand, Budget::Tokens(tokens))?))

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hob_ipc::quantize::Scheme;
+use hob_models::surgery::Token;
 
 use super::matrices::{Mix, Span};
 use super::mixes::{self, Group, Stop, finer, tell_apart, way_down};
@@ -15,6 +16,8 @@ use crate::failure::Failure;
 
 /// Sizes of the vocabulary that are measured, as one of so many parts of all.
 const PARTS: [usize; 3] = [8, 4, 2];
+/// For so many sizes, in even steps to all, it is counted what text lacks in them.
+const COUNTED: usize = 16;
 
 /// What is lost at least, for a forecast: what little text seems to gain by is luck, and of two candidates the
 /// smaller one never promises as little.
@@ -23,7 +26,8 @@ const LOSS_MIN: f64 = 0.0001;
 /// What is known of a model's parts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Forecast {
-    /// Vocabularies and what is lost with them, the smallest first; the last is all, and loses nothing.
+    /// Vocabularies and what is lost with them, the smallest first; the last is all, and loses nothing. Between
+    /// them it falls evenly.
     tokens: Vec<(usize, f64)>,
     /// What is lost with the table in the coarsest type, and that type.
     table: Option<(Scheme, f64)>,
@@ -148,6 +152,9 @@ impl Shop {
             }
         }
         falling(&mut known.tokens);
+        if known.tokens.len() > 1 {
+            known.tokens = self.of_vocabularies(quest, &known.tokens)?;
+        }
         tell_apart(&mut groups, &roles, &spans);
         let layers = quest.source.document.header().n_layer;
         known.stops = way_down(&groups);
@@ -155,6 +162,28 @@ impl Shop {
             stop.mix = std::mem::take(&mut stop.mix).joined(layers);
         }
         Ok(known)
+    }
+
+    /// What vocabularies of more sizes lose, by what some do, the smallest first: text loses as it lacks tokens,
+    /// and how many it lacks can be counted.
+    fn of_vocabularies(
+        &mut self,
+        quest: &Quest<'_>,
+        measured: &[(usize, f64)],
+    ) -> Result<Vec<(usize, f64)>, Failure> {
+        let counts = self.count(quest.source, &quest.yardstick.choosing)?;
+        let all = quest.source.all();
+        let least = measured.first().map_or(all, |(tokens, _)| *tokens);
+        let mut sizes: BTreeSet<usize> = (1..=COUNTED).map(|part| all * part / COUNTED).collect();
+        sizes.retain(|tokens| *tokens > least);
+        sizes.extend(measured.iter().map(|(tokens, _)| *tokens));
+        let mut lacking = Vec::new();
+        for tokens in sizes {
+            self.interrupt.check()?;
+            let kept = quest.source.kept(tokens, quest.demand)?;
+            lacking.push((tokens, lacks(&counts, kept.as_deref())));
+        }
+        Ok(by_lack(&lacking, measured))
     }
 
     /// What each loses: fewer tokens by bits per byte, and types, which change nothing else, by divergence.
@@ -190,6 +219,41 @@ impl Shop {
         }
         Ok(measured)
     }
+}
+
+/// How many of the tokens that came up are not among those that stay.
+#[allow(clippy::cast_precision_loss, reason = "tokens of some pages")]
+fn lacks(counts: &BTreeMap<Token, u64>, kept: Option<&[Token]>) -> f64 {
+    let Some(kept) = kept else {
+        return 0.0;
+    };
+    let kept: BTreeSet<Token> = kept.iter().copied().collect();
+    let gone = counts.iter().filter(|(token, _)| !kept.contains(token));
+    gone.map(|(_, count)| *count).sum::<u64>() as f64
+}
+
+/// What vocabularies lose that text lacks so much in, given what some of them do; both by size, rising, and the
+/// last is all. Between two that were measured, as much is lost as more is lacking.
+fn by_lack(lacking: &[(usize, f64)], measured: &[(usize, f64)]) -> Vec<(usize, f64)> {
+    let lack = |tokens: usize| {
+        let found = lacking.iter().find(|(size, _)| *size == tokens);
+        found.map_or(0.0, |(_, lack)| *lack)
+    };
+    let each = lacking.iter().map(|(tokens, here)| {
+        let above = measured.iter().find(|(size, _)| size >= tokens);
+        let below = measured.iter().rev().find(|(size, _)| size < tokens);
+        let loss = match (below, above) {
+            (Some((low, lost)), Some((high, kept))) => {
+                let (most, least) = (lack(*low), lack(*high));
+                let share = (here - least) / (most - least).max(f64::MIN_POSITIVE);
+                kept + (lost - kept) * share.clamp(0.0, 1.0)
+            }
+            (_, Some((_, kept))) => *kept,
+            _ => 0.0,
+        };
+        (*tokens, loss)
+    });
+    each.collect()
 }
 
 /// Sorts what vocabularies lose by their size, none less than one that is larger.
@@ -251,6 +315,26 @@ mod tests {
 
     fn near(one: f64, other: f64) -> bool {
         (one - other).abs() < 1e-12
+    }
+
+    #[test]
+    fn text_loses_as_it_lacks_tokens() {
+        // What a size of 600 lacks is a quarter of what one of 400 does.
+        let lacking = [(200, 100.0), (400, 40.0), (600, 10.0), (800, 0.0)];
+        let found = by_lack(&lacking, &[(200, 0.3), (400, 0.08), (800, 0.0)]);
+        let expected = [(200, 0.3), (400, 0.08), (600, 0.02), (800, 0.0)];
+        for ((size, loss), (other, wanted)) in found.into_iter().zip(expected) {
+            assert!(size == other && near(loss, wanted), "{size}: {loss}");
+        }
+        // Text that lacks nothing anywhere says no more than what was measured.
+        let found = by_lack(
+            &[(200, 0.0), (400, 0.0), (800, 0.0)],
+            &[(200, 0.3), (800, 0.0)],
+        );
+        assert!(found.iter().all(|(_, loss)| (0.0..=0.3).contains(loss)));
+        let counts = [(1, 5), (2, 3), (7, 1)].into();
+        assert!(near(lacks(&counts, Some(&[1, 7])), 3.0));
+        assert!(near(lacks(&counts, None), 0.0));
     }
 
     #[test]

@@ -286,6 +286,48 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kind_loses_is_spread_over_layers_as_these_are_hurt() {
+        let spans: Vec<Span> = Span::bands(4, 2).collect();
+        let of = |role, layers| Group {
+            matrices: Matrices { role, layers },
+            ..group(role, 256, 0.0)
+        };
+        let mut groups = [
+            of("attn_q", spans[0]),
+            of("attn_q", spans[1]),
+            of("ffn_up", spans[1]),
+        ];
+        let roles = [("attn_q", 0.04), ("ffn_up", 0.02)].into();
+        let hurt = [(spans[0], 0.03), (spans[1], 0.01)].into();
+        tell_apart(&mut groups, &roles, &hurt);
+        let near = |found: f64, wanted: f64| (found - wanted).abs() < 1e-12;
+        assert!(near(groups[0].loss, 0.03) && near(groups[1].loss, 0.01));
+        assert!(near(groups[2].loss, 0.02));
+        // Of a model that is one span, nothing is known of spans.
+        tell_apart(&mut groups[..1], &roles, &BTreeMap::new());
+        assert!(near(groups[0].loss, 0.04));
+    }
+
+    #[test]
+    fn a_long_way_has_few_stops_and_both_ends() {
+        let layers = Span::bands(100, 100);
+        let groups: Vec<Group> = layers
+            .map(|layers| Group {
+                matrices: Matrices {
+                    role: "attn_q",
+                    layers,
+                },
+                ..group("attn_q", 256, 0.001)
+            })
+            .collect();
+        let stops = way_down(&groups);
+        assert!((2..=STOPS + 1).contains(&stops.len()), "{}", stops.len());
+        assert!(stops[0].mix.is_empty());
+        let last = stops.last().map(|stop| &stop.mix);
+        assert_eq!(last, Some(&coarsest(&groups)));
+    }
+
+    #[test]
     fn a_bit_fewer_loses_four_times_as_much() {
         assert!((finer(0.08, 4.5, 5.5) - 0.02).abs() < 1e-12);
         assert!((finer(0.08, 4.5, 4.5) - 0.08).abs() < 1e-12);

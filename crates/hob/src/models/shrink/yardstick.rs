@@ -2,6 +2,7 @@
 //! what the other says of it is told: of several that are measured, the one that looks best is partly the
 //! luckiest, and a text that had no say knows nothing of its luck.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 
@@ -10,6 +11,7 @@ use hob_ipc::score::ScorePart;
 use hob_models::Sha256;
 use hob_models::digest::Hasher;
 use hob_models::locations;
+use hob_models::surgery::Token;
 
 use super::{Choice, Shop, Source, write_out};
 use crate::engine::Engine;
@@ -246,6 +248,24 @@ impl Shop {
                 .map_err(|error| Failure::io("a model to try cannot be written", &error))
         })?;
         Ok((Some(file), tokens))
+    }
+
+    /// How often each token of the source comes up in texts.
+    pub(super) fn count(
+        &self,
+        source: &Source<'_>,
+        texts: &Texts,
+    ) -> Result<BTreeMap<Token, u64>, Failure> {
+        let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
+        let mut engine = Engine::load(&source.open.file, tokens, &self.interrupt)?;
+        let mut counts = BTreeMap::new();
+        for (_, text) in &texts.pieces {
+            self.interrupt.check()?;
+            for token in engine.tokenize(text)?.tokens {
+                *counts.entry(token).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 
     /// How many bits each text takes a model.
