@@ -30,6 +30,7 @@ fn put(store: &Store, model: &str) -> ControlVector {
         verified: 1_764_201_600,
         contrast: "one answer against another".to_owned(),
         data_sha256: open.sha256,
+        questions: 20,
         categories: vec!["Shoes".to_owned(), "Boots".to_owned()],
         text_loss_basis_points: 50,
         ambiguous: same,
@@ -174,16 +175,31 @@ async fn none_is_added_where_the_setting_says_so() {
 
 #[tokio::test]
 async fn an_engine_that_refuses_a_vector_is_started_again_without() {
-    let setup = Setup::fake_load("no-control");
+    goes_on_without("no-control", 0, "was told to fail").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_lost_while_it_loads_with_a_vector_is_started_again_without() {
+    goes_on_without(
+        "control-crash",
+        1,
+        "was lost while the model was loaded with it",
+    )
+    .await;
+}
+
+async fn goes_on_without(load: &str, losses: u64, words: &str) {
+    let setup = Setup::fake_load(load);
     let store = Store::open(setup.models_dir());
     put(&store, "fake");
     let daemon = setup.ready().await;
     for _ in 0..2 {
         let status = daemon.status().await;
-        assert_eq!((status.state, status.engine_losses), (State::Ready, 0));
+        assert_eq!((status.state, status.engine_losses), (State::Ready, losses));
         let control = status.control_vector;
         assert_eq!(control.layer, None);
-        assert!(control.problem.unwrap().contains("architecture"));
+        let problem = control.problem.unwrap();
+        assert!(problem.contains(words), "{problem}");
         daemon.assert_serves().await;
         // Sleep ends what the engine knew, and not what hobd does.
         daemon.client().post("/hob/v1/unload", &json!({})).await;

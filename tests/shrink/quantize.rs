@@ -206,6 +206,10 @@ fn matrices_of_one_kind_or_of_some_layers_are_stored_in_a_type_of_their_own() {
             "ffn_down:30-40=Q4_0",
             "Its 30 layers, counted from 0, have attn_q",
         ),
+        (
+            "ffn_down:0-400=Q4_0",
+            "has not all layers of `ffn_down:0-400`",
+        ),
         ("ffn_down:9-4=Q4_0", "ffn_down:0-9"),
         ("ffn_down=Q4_0,ffn_down:3=Q5_0", "one too many"),
         ("attn_q=Q4_K_M", "mixes types"),
@@ -214,6 +218,12 @@ fn matrices_of_one_kind_or_of_some_layers_are_stored_in_a_type_of_their_own() {
         let said = refused(&run(&setup, &[&keep[..], &[quant]].concat()));
         assert!(said.contains(reason), "{quant}: {said}");
     }
+    let twice = ["ffn_down:5=Q4_0", "--requantize", "--drop-layers", "L5"];
+    let said = refused(&run(&setup, &[&keep[..], &twice].concat()));
+    assert!(
+        said.contains("`ffn_down:5` is to be stored anew, and"),
+        "{said}"
+    );
     // Finer than they are is not smaller, whoever insists.
     let said = refused(&run(
         &setup,

@@ -201,10 +201,11 @@ impl Store {
             return Err(self.not_installed(name));
         }
         let _lock = self.lock(name)?;
+        // First: left behind, it would be in force for the next model of that file.
+        disk::remove(&self.path(name, Part::Control))?;
         disk::remove(&model)?;
         disk::remove(&manifest)?;
         disk::remove(&self.path(name, Part::Fairness))?;
-        disk::remove(&self.path(name, Part::Control))?;
         let default = self.root.join("default");
         if fs::read_to_string(&default).is_ok_and(|chosen| chosen.trim() == name.as_str()) {
             disk::remove(&default)?;

@@ -21,6 +21,10 @@ use crate::{ModelName, Sha256};
 
 /// Longest file in bytes: eight times as long as that of the widest model that is known.
 const BYTES_MAX: u64 = 1 << 20;
+/// Most characters of what is wrong with a file's text.
+const WORDS_MAX: usize = 200;
+/// All answers, in ten-thousandths.
+const ALL: u32 = 10_000;
 /// Hexadecimal digits of a number.
 const DIGITS: usize = 8;
 
@@ -42,8 +46,10 @@ pub struct Verification {
     pub verified: u64,
     /// What it was learned from, for people.
     pub contrast: String,
-    /// The digest of the questions.
+    /// The digest of the files that the questions were drawn from.
     pub data_sha256: Sha256,
+    /// How many were asked.
+    pub questions: u32,
     /// Their categories: each was left out once, and answered with a vector of the others.
     pub categories: Vec<String>,
     /// By how many ten-thousandths ordinary text takes more bits for a byte.
@@ -80,7 +86,7 @@ pub enum ControlFault {
     #[error("it is longer than any control vector")]
     TooLong,
     /// The model has fewer layers.
-    #[error("it is for layer {layer}, and the model has {layers}")]
+    #[error("it is for layer {layer}, counted from 0, and the model has {layers}")]
     Layer {
         /// The layer, from 0.
         layer: u32,
@@ -96,11 +102,14 @@ pub enum ControlFault {
         width: u32,
     },
     /// What should be a number is none.
-    #[error("its number {at} is none")]
+    #[error("its number {at}, counted from 0, is not a finite one")]
     NoNumber {
         /// Which, from 0.
         at: usize,
     },
+    /// Of all answers, more than all are told to be right.
+    #[error("what it tells of its verification is no share of answers")]
+    NoShare,
     /// Not the numbers that were written.
     #[error("its numbers are not those that were written")]
     Digest,
@@ -204,13 +213,22 @@ impl Stored {
         })?;
         toml::from_str(text).map_err(|error| ControlFault::Text {
             line: line(text, &error),
-            why: error.message().to_owned(),
+            why: plain(error.message()),
         })
     }
 
     /// What is written here, for the model that it was learned from.
     fn checked(self, header: &Header) -> Result<ControlVector, ControlFault> {
         let numbers = numbers(&self.numbers)?;
+        let Verification {
+            ambiguous,
+            disambiguated,
+            ..
+        } = &self.verification;
+        let shares = [ambiguous, disambiguated].map(|change| change.before.max(change.after));
+        if shares.into_iter().any(|share| share > ALL) {
+            return Err(ControlFault::NoShare);
+        }
         let model = (self.model_sha256, header);
         let vector = ControlVector::new(model, self.layer, numbers, self.verification)?;
         if vector.digest() == self.numbers_sha256 {
@@ -219,6 +237,12 @@ impl Stored {
             Err(ControlFault::Digest)
         }
     }
+}
+
+/// The first words of a message that quotes a file: it is told to everybody who asks how hobd is.
+fn plain(message: &str) -> String {
+    let shown = message.chars().filter(|c| !c.is_control());
+    shown.take(WORDS_MAX).collect()
 }
 
 fn numbers(digits: &str) -> Result<Vec<f32>, ControlFault> {
@@ -290,14 +314,23 @@ impl Store {
         self.put_beside(name, vector.model_sha256, Part::Control, &text)
     }
 
+    /// Whether something lies in the place of a model's control vector, whatever it is.
+    pub fn has_control_vector(&self, name: &ModelName) -> bool {
+        fs::symlink_metadata(self.control_path(name)).is_ok()
+    }
+
     /// Takes the control vector beside a model away, whatever it is; whether there was one.
     ///
     /// # Errors
-    /// When the model is being changed, or the folder cannot be written.
+    /// When it is a folder, the model is being changed, or the folder cannot be written.
     pub fn remove_control_vector(&self, name: &ModelName) -> Result<bool, StoreError> {
         let path = self.control_path(name);
-        if fs::symlink_metadata(&path).is_err() {
-            return Ok(false);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StoreError::io("look at", &path, error)),
+            // A folder is none of hob's.
+            Ok(found) if found.is_dir() => return Err(StoreError::NotAFile(path)),
+            Ok(_) => {}
         }
         let _lock = self.lock(name)?;
         disk::remove(&path)?;

@@ -142,7 +142,8 @@ fn control(status: &Status) -> Option<Check> {
         Check::ok("vector", finding)
     } else {
         Check::warning("vector", finding).hint(
-            "`hob fairness mitigate --control-vector --apply` verifies one anew; --remove takes this one away",
+            "`hob fairness mitigate MODEL --remove` takes it away; `hob fairness mitigate --help` tells how \
+             another one is verified.",
         )
     })
 }

@@ -1,5 +1,8 @@
 //! Whether a control vector is put beside its model: one that does what it was tried for on questions that it was
-//! not learned from, at no cost elsewhere. Pure.
+//! not learned from, at no cost elsewhere. Pure, but for the clock.
+//!
+//! What an answer is told by is chosen along with a vector, and nobody who asks hobd tells answers so. What counts
+//! is what a vector does beyond that: the same answers, told alike, with it and without.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +19,8 @@ use crate::engine::Control;
 const AMBIGUOUS: usize = 0;
 const DISAMBIGUATED: usize = 1;
 
-/// A vector that was learned from all categories, with the setting that most of them chose when they were left out.
+/// A vector that was learned from all categories, with the setting that was chosen for more than half of them when
+/// they were left out.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Learnt {
     /// How.
@@ -45,6 +49,8 @@ pub(super) enum Application {
     Refused {
         /// Why.
         why: String,
+        /// Whether one that was put there before still is.
+        earlier: bool,
     },
 }
 
@@ -57,12 +63,18 @@ pub(super) fn setting(report: &Report) -> Result<Setting, String> {
     if !plain.reached {
         return Err("the aim was not reached by the model's own answers".to_owned());
     }
-    let right = |at| (value(&report.before, at), value(&plain.after, at));
-    let (before, after) = right(AMBIGUOUS);
-    if after <= before {
-        return Err("no more ambiguous questions are right than without".to_owned());
+    let right = |at| (value(&plain.without, at), value(&plain.after, at));
+    let (without, _) = right(AMBIGUOUS);
+    let surely = plain.after.get(AMBIGUOUS).and_then(|told| told.figure);
+    let surely = surely.and_then(|figure| figure.interval);
+    if surely.is_none_or(|(low, _)| low <= without) {
+        return Err(
+            "it is not sure that more ambiguous questions are right than without: ask more (--groups)"
+                .to_owned(),
+        );
     }
-    let (before, after) = right(DISAMBIGUATED);
+    let (without, after) = right(DISAMBIGUATED);
+    let before = value(&report.before, DISAMBIGUATED).max(without);
     if after < before - LOSS_MAX {
         let [before, after, most] = [before, after, LOSS_MAX].map(|share| 100.0 * share);
         return Err(format!(
@@ -70,21 +82,21 @@ pub(super) fn setting(report: &Report) -> Result<Setting, String> {
              may be"
         ));
     }
-    most_chosen(plain).ok_or_else(|| "for most categories no vector was chosen".to_owned())
+    most_chosen(plain)
+        .ok_or_else(|| "no one vector was chosen for more than half of the categories".to_owned())
 }
 
-/// What was chosen for most categories, of equals the first; `None` unless more than half of them have a vector.
+/// The vector that was chosen for more than half of the categories, if one was: what was verified is this one then.
 fn most_chosen(outcome: &Outcome) -> Option<Setting> {
     let each = outcome.chosen.iter();
     let settings: Vec<Setting> = each
         .filter_map(|(_, chosen)| chosen.as_ref()?.candidate.setting)
         .collect();
-    if 2 * settings.len() <= outcome.chosen.len() {
-        return None;
-    }
     let times = |one: &Setting| settings.iter().filter(|other| *other == one).count();
-    // The last of equals is the one that is taken.
-    settings.iter().rev().max_by_key(|one| times(one)).copied()
+    let most = settings
+        .iter()
+        .find(|one| 2 * times(one) > outcome.chosen.len());
+    most.copied()
 }
 
 /// Whether ordinary text is foreseen as well under the vector of all categories.
@@ -99,15 +111,25 @@ pub(super) fn check_text(learnt: Learnt) -> Result<Learnt, String> {
 }
 
 /// What is kept of how it was verified.
-pub(super) fn verification(report: &Report, learnt: &Learnt, data_sha256: Sha256) -> Verification {
+pub(super) fn verification(
+    report: &Report,
+    learnt: &Learnt,
+    (data_sha256, questions): (Sha256, u32),
+) -> Verification {
     let plain = report.outcomes.iter();
     let plain = plain.filter(|one| one.answering == Answering::Plain);
-    let (after, chosen) = plain
-        .map(|one| (one.after.as_slice(), one.chosen.as_slice()))
+    let (without, after, chosen) = plain
+        .map(|one| {
+            (
+                one.without.as_slice(),
+                one.after.as_slice(),
+                one.chosen.as_slice(),
+            )
+        })
         .next()
         .unwrap_or_default();
     let change = |at| Change {
-        before: basis_points(value(&report.before, at)).unsigned_abs(),
+        before: basis_points(value(without, at)).unsigned_abs(),
         after: basis_points(value(after, at)).unsigned_abs(),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -119,6 +141,7 @@ pub(super) fn verification(report: &Report, learnt: &Learnt, data_sha256: Sha256
             learnt.setting.strength
         ),
         data_sha256,
+        questions,
         categories: chosen.iter().map(|(name, _)| name.clone()).collect(),
         text_loss_basis_points: basis_points(learnt.text_loss),
         ambiguous: change(AMBIGUOUS),
@@ -152,7 +175,7 @@ pub(super) mod tests {
             is_bias: false,
             figure: Some(Figure {
                 value,
-                interval: None,
+                interval: Some((value - 0.05, value + 0.05)),
             }),
         };
         right.map(figure).to_vec()
@@ -176,6 +199,7 @@ pub(super) mod tests {
         let outcome = |answering| Outcome {
             answering,
             chosen: chosen.clone(),
+            without: told([0.2, 0.6]),
             after: told(after),
             reached: after[0] >= 0.4,
         };
@@ -191,23 +215,36 @@ pub(super) mod tests {
         let good = [0.5, 0.595];
         let found = |chosen: &[Option<usize>]| setting(&report(good, chosen)).ok();
         assert_eq!(found(&[Some(1), Some(2), Some(2)]), Some(all[2]));
-        // Of equals the first, whichever is counted first.
-        assert_eq!(found(&[Some(3), Some(0), Some(0), Some(3)]), Some(all[3]));
-        assert_eq!(found(&[Some(0), Some(3), None]), Some(all[0]));
+        assert_eq!(found(&[Some(0), None, Some(0)]), Some(all[0]));
         let why = |after, chosen: &[Option<usize>]| setting(&report(after, chosen)).unwrap_err();
-        let half = why(good, &[Some(0), None, Some(0), None]);
-        assert!(half.contains("most categories"), "{half}");
-        assert!(why(good, &[]).contains("most categories"));
+        // What would be used was verified for half of the categories alone, or less.
+        for chosen in [
+            &[Some(0), None][..],
+            &[Some(3), Some(0), Some(0), Some(3)],
+            &[],
+        ] {
+            let half = why(good, chosen);
+            assert!(half.contains("no one vector was chosen"), "{half}");
+        }
         let some = [Some(0), Some(0)];
         assert!(why([0.39, 0.6], &some).contains("aim was not reached"));
         let costly = why([0.9, 0.58], &some);
         let words = "58.0 % are right, 60.0 % before, and 1 % fewer";
         assert!(costly.contains(words), "{costly}");
-        let mut well = report([0.5, 0.6], &some);
-        well.before = told([0.5, 0.6]);
-        assert!(setting(&well).unwrap_err().contains("no more ambiguous"));
-        well.outcomes.clear();
-        assert!(setting(&well).is_err());
+        // As many are right without, if answers are told in the way that was chosen with the vector; almost as
+        // many, so that it may be chance; and of questions that are too few to tell.
+        for without in [0.5, 0.46] {
+            let mut told_so = report(good, &some);
+            told_so.outcomes[0].without = told([without, 0.6]);
+            assert!(setting(&told_so).unwrap_err().contains("not sure"));
+        }
+        let mut few = report(good, &some);
+        for told in &mut few.outcomes[0].after {
+            told.figure.as_mut().unwrap().interval = None;
+        }
+        assert!(setting(&few).unwrap_err().contains("not sure"));
+        few.outcomes.clear();
+        assert!(setting(&few).is_err());
     }
 
     #[test]
@@ -222,7 +259,8 @@ pub(super) mod tests {
             text_loss: -0.0012,
         };
         let digest: Sha256 = "07".repeat(32).parse().unwrap();
-        let kept = verification(&report, &learnt, digest);
+        let kept = verification(&report, &learnt, (digest, 480));
+        assert_eq!(kept.questions, 480);
         assert_eq!((kept.ambiguous.before, kept.ambiguous.after), (2000, 5123));
         assert_eq!(kept.disambiguated.after, 6000);
         assert_eq!(kept.text_loss_basis_points, -12);

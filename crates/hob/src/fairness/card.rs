@@ -335,14 +335,24 @@ pub(super) fn show_mitigation(
 fn changed(model: &ModelName, application: Option<&Application>, option: &str) -> String {
     match application {
         None => "Nothing was changed.".to_owned(),
-        Some(Application::Refused { why }) => format!("NOT APPLIED: {why}. Nothing was changed."),
+        Some(Application::Refused { why, earlier }) => {
+            let still = if *earlier {
+                format!(
+                    " {model} still has a vector from before; `hob fairness mitigate {model} --remove{option}` \
+                     takes it away."
+                )
+            } else {
+                String::new()
+            };
+            format!("NOT APPLIED: {why}. Nothing was changed.{still}")
+        }
         Some(Application::Applied {
             file,
             setting,
             text_loss,
         }) => format!(
             "\nAPPLIED, learned from all categories: {}, behind layer {}, {:.1} times ({:+.2} % on the text). It is \
-             {}, and hobd adds it whenever it loads {model}; `hob fairness mitigate {model} --remove{option}` takes it \
+             {}, and hobd adds it whenever it loads {model}, from the next time on (`hob load`); `hob fairness mitigate {model} --remove{option}` takes it \
              away.",
             setting.contrast.title(),
             setting.layer,
@@ -415,10 +425,16 @@ mod tests {
         let said = |application: Option<&Application>| changed(&model, application, " --system");
         assert_eq!(said(None), "Nothing was changed.");
         let why = "the aim was not reached".to_owned();
-        let refused = said(Some(&Application::Refused { why }));
-        assert_eq!(
-            refused,
-            "NOT APPLIED: the aim was not reached. Nothing was changed."
+        let refused = |earlier| {
+            let why = why.clone();
+            said(Some(&Application::Refused { why, earlier }))
+        };
+        let words = "NOT APPLIED: the aim was not reached. Nothing was changed.";
+        assert_eq!(refused(false), words);
+        let earlier = refused(true);
+        assert!(
+            earlier.starts_with(words) && earlier.contains("--remove --system` takes it away"),
+            "{earlier}"
         );
         let applied = said(Some(&Application::Applied {
             file: "/models/small.control".into(),

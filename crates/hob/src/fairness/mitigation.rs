@@ -105,7 +105,8 @@ fn remove(name: &ModelName, place: &mut Place<'_>) -> Result<ExitStatus, Failure
     let removed = place.store.remove_control_vector(name)?;
     let sentence = if removed {
         format!(
-            "{name} has no control vector any more; hobd loads it without from the next time on."
+            "{name} has no control vector any more. A hobd that has the model loaded keeps it until it loads a \
+             model again (`hob load`)."
         )
     } else {
         format!("{name} has no control vector.")
@@ -154,8 +155,15 @@ impl Steer<'_> {
         };
         let application = match learnt {
             None => None,
-            Some(Err(why)) => Some(Application::Refused { why }),
-            Some(Ok(learnt)) => Some(keep(&report, data.sha256, learnt, &open, &place.store)?),
+            Some(Err(why)) => Some(Application::Refused {
+                why,
+                earlier: place.store.has_control_vector(self.name),
+            }),
+            Some(Ok(learnt)) => {
+                let asked: usize = data.bbq.iter().map(|group| group.questions.len()).sum();
+                let asked = (data.sha256, u32::try_from(asked).unwrap_or(u32::MAX));
+                Some(keep(&report, asked, learnt, &open, &place.store)?)
+            }
         };
         Ok(Some((report, application)))
     }
@@ -164,12 +172,12 @@ impl Steer<'_> {
 /// Puts what was learned beside the model that is open.
 fn keep(
     report: &steering::Report,
-    data_sha256: Sha256,
+    asked: (Sha256, u32),
     learnt: Learnt,
     open: &OpenModel,
     store: &Store,
 ) -> Result<Application, Failure> {
-    let verified = verification(report, &learnt, data_sha256);
+    let verified = verification(report, &learnt, asked);
     let model = (open.sha256, &open.header);
     let Learnt {
         setting,
@@ -223,7 +231,7 @@ mod tests {
             },
             text_loss: 0.002,
         };
-        let digest = open.sha256;
+        let digest = (open.sha256, 480);
         let applied = keep(&report, digest, learnt(64), &open, &store).unwrap();
         let expected = Application::Applied {
             file: store.control_path(&name),

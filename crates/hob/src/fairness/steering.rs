@@ -234,7 +234,9 @@ pub(super) struct Outcome {
     pub(super) answering: Answering,
     /// Of each category, what was chosen on the others; `None` where nothing keeps enough.
     pub(super) chosen: Vec<(String, Option<Chosen>)>,
-    /// The answers on categories that were not fitted to.
+    /// The answers on categories that were not fitted to, told in the same ways, but without a vector.
+    pub(super) without: Vec<Told>,
+    /// With what was chosen.
     pub(super) after: Vec<Told>,
     /// Whether it does what it was tried for.
     pub(super) reached: bool,
@@ -276,6 +278,11 @@ impl Report {
                     Some((chosen, measured)) => chosen.candidate.way.tallies(measured),
                 });
                 let after = told(&after.collect::<Vec<_>>(), &MEASURES);
+                let without = held.iter().map(|one| match &one.chosen[at] {
+                    None => unsteered(one),
+                    Some((chosen, _)) => chosen.candidate.way.tallies(&one.unsteered),
+                });
+                let without = told(&without.collect::<Vec<_>>(), &MEASURES);
                 let chosen = held.iter().map(|one| {
                     let chosen = one.chosen[at].as_ref().map(|(chosen, _)| *chosen);
                     (one.category.clone(), chosen)
@@ -284,6 +291,7 @@ impl Report {
                     answering,
                     chosen: chosen.collect(),
                     reached: mitigate::reached(&before_told, &after),
+                    without,
                     after,
                 }
             });

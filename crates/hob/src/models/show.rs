@@ -191,6 +191,7 @@ fn control_row((path, found): Beside) -> (&'static str, String) {
         Ok(vector) => {
             let Verification {
                 contrast,
+                questions,
                 categories,
                 text_loss_basis_points,
                 ambiguous,
@@ -206,7 +207,7 @@ fn control_row((path, found): Beside) -> (&'static str, String) {
                 )
             };
             format!(
-                "{contrast}, behind layer {}; on {} categories left out, right of ambiguous questions {}, of others {}; \
+                "{contrast}, behind layer {}; of {questions} questions in {} categories left out, right of ambiguous questions {}, of others {}; \
                  {:+.2} % on text ({path})",
                 vector.layer(),
                 categories.len(),

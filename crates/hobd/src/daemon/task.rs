@@ -68,10 +68,10 @@ pub(super) struct Daemon {
     offload: Option<Offload>,
     /// Why no GPU is tried any more, until somebody loads a model.
     gpu_given_up: Option<String>,
-    /// The control vector that the engine has.
-    control_added: Option<Sha256>,
-    /// The one that an engine refused, until somebody loads a model.
-    control_given_up: Option<Sha256>,
+    /// The control vector that the engine loads with, until it is ready.
+    control_on_trial: Option<Sha256>,
+    /// The one that an engine failed with, until somebody loads a model.
+    control_given_up: Option<control::GivenUp>,
     /// In which form the engine's model knows calls.
     format: ToolFormat,
     /// Of the file that the engine has.
@@ -143,7 +143,7 @@ impl Daemon {
             engine: None,
             offload: None,
             gpu_given_up: None,
-            control_added: None,
+            control_on_trial: None,
             control_given_up: None,
             format: ToolFormat::Json,
             witness: None,

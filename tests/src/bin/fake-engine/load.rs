@@ -15,6 +15,7 @@
 //! | `gpu-lie` | the same, and it computes more layers than there are |
 //! | `gpu-fail CODE`, `gpu-crash` | as above, if a GPU is asked for |
 //! | `no-control` | `LoadFailed` with `control`, if a control vector comes with the model |
+//! | `control-crash` | the process aborts, if one does |
 //! | `expire MS` | ready, and that much later the process aborts |
 
 use std::fs::File;
@@ -61,8 +62,9 @@ pub(crate) fn run(wire: &Wire, load: &Load, model: File) -> anyhow::Result<Ready
                 with_gpu(wire, offload, word, rest)?;
             }
         }
-        ["no-control"] => without_control(wire, load),
-        ["crash"] => std::process::abort(),
+        ["no-control" | "control-crash"] if load.control.is_none() => {}
+        ["no-control"] => fail(wire, LoadFailure::Control),
+        ["control-crash" | "crash"] => std::process::abort(),
         ["exit"] => std::process::exit(0),
         ["never"] => std::thread::sleep(FOREVER),
         ["garbage"] => {
@@ -87,12 +89,6 @@ fn fail(wire: &Wire, code: LoadFailure) -> ! {
         message: "the fake engine was told to fail".to_owned(),
     });
     std::process::exit(1);
-}
-
-fn without_control(wire: &Wire, load: &Load) {
-    if load.control.is_some() {
-        fail(wire, LoadFailure::Control);
-    }
 }
 
 fn with_gpu(wire: &Wire, offload: &Offload, word: &str, rest: &[&str]) -> anyhow::Result<()> {

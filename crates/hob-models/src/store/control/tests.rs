@@ -26,6 +26,7 @@ fn verification() -> Verification {
         verified: 1_764_201_600,
         contrast: "\"unknown\" against names,\n3.0 times".to_owned(),
         data_sha256: sha256(b"questions"),
+        questions: 480,
         categories: vec!["Age".to_owned(), "Religion".to_owned()],
         text_loss_basis_points: -12,
         ambiguous: Change {
@@ -176,6 +177,10 @@ fn each_kind_of_damage_is_named() {
         (altered(&first, "+1234567"), at_0.clone()),
         (altered(&first, "12345 78"), at_0),
         (altered(&first, "1234"), ControlFault::NoNumber { at: 63 }),
+        (
+            altered("after = 5678", "after = 10001"),
+            ControlFault::NoShare,
+        ),
         (vec![b' '; (1 << 20) + 1], ControlFault::TooLong),
     ] {
         assert_eq!(fault(&store, &damaged), expected);
@@ -195,7 +200,23 @@ fn each_kind_of_damage_is_named() {
         };
         assert!(line == at && why.contains(words), "{line}: {why}");
     }
-    // Nothing but a file of the folder's own is read.
+}
+
+#[test]
+fn what_is_quoted_of_a_file_is_short_and_plain() {
+    let (_folder, store, _) = with_vector();
+    let long = format!("\"\\u001b{}\" = 1\n", "x".repeat(900_000));
+    let ControlFault::Text { why, .. } = fault(&store, long.as_bytes()) else {
+        panic!("a key that nobody knows");
+    };
+    assert!(why.chars().count() <= 200 && !why.chars().any(char::is_control));
+}
+
+#[test]
+fn nothing_but_a_file_of_the_folder_s_own_is_read() {
+    let (_folder, store, whole) = with_vector();
+    let path = store.control_path(&name("x"));
+    let text = fs::read_to_string(&path).unwrap();
     fs::write(store.root().join("elsewhere"), &text).unwrap();
     fs::remove_file(&path).unwrap();
     symlink("elsewhere", &path).unwrap();
@@ -203,7 +224,9 @@ fn each_kind_of_damage_is_named() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(matches!(read(&store), Err(StoreError::NotAFile(_))));
-    assert!(store.remove_control_vector(&name("x")).unwrap());
+    let folder = store.remove_control_vector(&name("x"));
+    assert!(matches!(folder, Err(StoreError::NotAFile(_))));
+    fs::remove_dir(&path).unwrap();
     fs::write(&path, &text).unwrap();
     assert_eq!(read(&store).unwrap(), Some(whole));
 }

@@ -12,7 +12,7 @@ use hob_ipc::passages::Cut;
 
 use super::yardstick::Texts;
 use super::{Choice, Shop, Source};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::failure::Failure;
 
 /// Tokens of a window, of which the second half is scored (`hob_engine::passages`).
@@ -22,25 +22,27 @@ const SCORED: u32 = WINDOW - WINDOW / 2 - 1;
 const WINDOWS: u32 = 8;
 
 impl Shop {
-    /// By how much more the model of a choice is surprised than its source, as a share. `reference` is the
-    /// source's engine once there is one.
+    /// By how much more the model of a choice is surprised than its source, as a share; `None` of text that is no
+    /// window long. `reference` is the source's engine once there is one.
     pub(super) fn apart(
         &mut self,
         source: &Source<'_>,
         choice: &Choice,
         texts: &Texts,
         reference: &mut Option<Engine>,
-    ) -> Result<f64, Failure> {
+    ) -> Result<Option<f64>, Failure> {
         if let Some(known) = self.known_apart(choice, texts) {
             self.meter.advance(texts.bytes());
-            return Ok(known);
+            return Ok(Some(known));
         }
         let (model, _) = self.trial(source, choice, None)?;
         let model = model.as_ref().unwrap_or(&source.open.file);
-        let share = self.read_beside(source, model, texts, reference)?;
+        let Some(share) = self.read_beside(source, model, texts, reference)? else {
+            return Ok(None);
+        };
         let key = self.key_apart(choice, texts);
         self.keep(&key, vec![share]);
-        Ok(share)
+        Ok(Some(share))
     }
 
     /// What was measured before.
@@ -61,39 +63,48 @@ impl Shop {
         model: &File,
         texts: &Texts,
         reference: &mut Option<Engine>,
-    ) -> Result<f64, Failure> {
+    ) -> Result<Option<f64>, Failure> {
         let text = texts.whole();
         let theirs = match reference {
             Some(engine) => engine,
-            None => reference.insert(self.open(source, &source.open.file, &text)?.0),
+            None => match self.open(source, &source.open.file, &text)? {
+                None => return Ok(None),
+                Some((engine, _)) => reference.insert(engine),
+            },
         };
-        let (mut own, count) = self.open(source, model, &text)?;
-        let chosen = (0..count).step_by(count.div_ceil(WINDOWS).max(1) as usize);
-        let each = texts.bytes() / u64::from(WINDOWS.min(count)).max(1);
+        let Some((mut own, count)) = self.open(source, model, &text)? else {
+            return Ok(None);
+        };
+        let read = WINDOWS.min(count);
         let (mut divergence, mut surprise) = (0.0, 0.0);
-        for passage in chosen {
+        for window in 0..read {
             self.interrupt.check()?;
+            let passage = window * count / read;
             let (expected, found) = own.read_passage_beside(theirs, passage, SCORED)?;
             divergence += found.apart.divergence;
             surprise -= expected.log_probability;
-            self.meter.advance(each);
+            self.meter.advance(texts.bytes() / u64::from(read));
         }
-        if surprise <= 0.0 {
-            return Err(Failure::new("nothing could be measured on the corpus"));
+        if surprise > 0.0 {
+            return Ok(Some(divergence.max(0.0) / surprise));
         }
-        Ok(divergence.max(0.0) / surprise)
+        Err(Failure::new("nothing could be measured on the corpus"))
     }
 
-    /// An engine that has the text before it, and how many windows that is.
+    /// An engine that has the text before it, and how many windows that is; `None` of a text with fewer tokens
+    /// than a window.
     fn open(
         &self,
         source: &Source<'_>,
         model: &File,
         text: &str,
-    ) -> Result<(Engine, u32), Failure> {
+    ) -> Result<Option<(Engine, u32)>, Failure> {
         let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
         let mut engine = Engine::load(model, tokens, &self.interrupt)?;
-        let opened = engine.open_text(text, Cut::Windows { tokens: WINDOW })?;
-        Ok((engine, opened.passages))
+        match engine.open_text(text, Cut::Windows { tokens: WINDOW }) {
+            Ok(opened) => Ok(Some((engine, opened.passages))),
+            Err(EngineError::Failed(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct Among {
 }
 
 impl Shop {
-    /// Refuses a limit of size that no candidate keeps to, before anything is measured. Where layers may go
-    /// that are not known yet, smaller ones may come.
+    /// Refuses a limit of size that no candidate keeps to, before candidates are measured. Where as many layers
+    /// may go as pay, smaller ones may come.
     pub(super) fn fits(&mut self, quest: &Quest<'_>, limits: Limits) -> Result<(), Failure> {
         if limits.bytes.is_none() || quest.recipe.depth == Depth::Auto {
             return Ok(());

@@ -18,9 +18,10 @@ use crate::failure::Failure;
 const PARTS: [usize; 3] = [8, 4, 2];
 /// For so many sizes, in even steps to all, it is counted what text lacks in them.
 const COUNTED: usize = 16;
+/// By how many times more a forecast lets text lack, where little of it lacks anything.
+const LACK_MAX: f64 = 100.0;
 
-/// What is lost at least, for a forecast: what little text seems to gain by is luck, and of two candidates the
-/// smaller one never promises as little.
+/// What is lost at least, for a forecast: what little text seems to gain by is luck.
 const LOSS_MIN: f64 = 0.0001;
 
 /// What is known of a model's parts.
@@ -153,7 +154,7 @@ impl Shop {
         }
         falling(&mut known.tokens);
         if known.tokens.len() > 1 {
-            known.tokens = self.of_vocabularies(quest, &known.tokens)?;
+            known.tokens = self.of_vocabularies(quest, sizes, &known.tokens)?;
         }
         tell_apart(&mut groups, &roles, &spans);
         let layers = quest.source.document.header().n_layer;
@@ -169,13 +170,15 @@ impl Shop {
     fn of_vocabularies(
         &mut self,
         quest: &Quest<'_>,
+        tried: &[usize],
         measured: &[(usize, f64)],
     ) -> Result<Vec<(usize, f64)>, Failure> {
         let counts = self.count(quest.source, &quest.yardstick.choosing)?;
         let all = quest.source.all();
-        let least = measured.first().map_or(all, |(tokens, _)| *tokens);
+        let least = tried.first().copied().unwrap_or(all);
         let mut sizes: BTreeSet<usize> = (1..=COUNTED).map(|part| all * part / COUNTED).collect();
         sizes.retain(|tokens| *tokens > least);
+        sizes.insert(least);
         sizes.extend(measured.iter().map(|(tokens, _)| *tokens));
         let mut lacking = Vec::new();
         for tokens in sizes {
@@ -206,14 +209,18 @@ impl Shop {
         let (mut base, mut reference) = (None, None);
         let mut measured = Vec::new();
         for (probe, choice) in choices {
-            let lost = if matches!(probe, Probe::Tokens(_)) {
+            let apart = match probe {
+                Probe::Tokens(_) => None,
+                _ => self.apart(source, &choice, texts, &mut reference)?,
+            };
+            let lost = if let Some(apart) = apart {
+                apart
+            } else {
                 let base = match &mut base {
                     Some(base) => base,
                     None => base.insert(self.bits(source, &Choice::default(), texts, None)?),
                 };
                 loss(base, &self.bits(source, &choice, texts, None)?)?.value
-            } else {
-                self.apart(source, &choice, texts, &mut reference)?
             };
             measured.push((probe, lost.max(LOSS_MIN)));
         }
@@ -233,7 +240,9 @@ fn lacks(counts: &BTreeMap<Token, u64>, kept: Option<&[Token]>) -> f64 {
 }
 
 /// What vocabularies lose that text lacks so much in, given what some of them do; both by size, rising, and the
-/// last is all. Between two that were measured, as much is lost as more is lacking.
+/// last is all. Between two that were measured, as much is lost as more is lacking, and beyond the smallest of
+/// these as much for each token that is lacking, but more than a line to nothing at all says.
+#[allow(clippy::cast_precision_loss, reason = "numbers of tokens")]
 fn by_lack(lacking: &[(usize, f64)], measured: &[(usize, f64)]) -> Vec<(usize, f64)> {
     let lack = |tokens: usize| {
         let found = lacking.iter().find(|(size, _)| *size == tokens);
@@ -248,7 +257,11 @@ fn by_lack(lacking: &[(usize, f64)], measured: &[(usize, f64)]) -> Vec<(usize, f
                 let share = (here - least) / (most - least).max(f64::MIN_POSITIVE);
                 kept + (lost - kept) * share.clamp(0.0, 1.0)
             }
-            (_, Some((_, kept))) => *kept,
+            (None, Some((high, kept))) => {
+                let lacking = here / lack(*high).max(f64::MIN_POSITIVE);
+                let fewer = *high as f64 / (*tokens).max(1) as f64;
+                kept * lacking.clamp(1.0, LACK_MAX).max(fewer)
+            }
             _ => 0.0,
         };
         (*tokens, loss)
@@ -326,6 +339,16 @@ mod tests {
         for ((size, loss), (other, wanted)) in found.into_iter().zip(expected) {
             assert!(size == other && near(loss, wanted), "{size}: {loss}");
         }
+        // Beyond the smallest that was measured, more is lost, also where nothing more is lacking.
+        let lacking = [
+            (50, 80.0),
+            (100, 40.0),
+            (200, 40.0),
+            (400, 10.0),
+            (800, 0.0),
+        ];
+        let found = by_lack(&lacking, &[(200, 0.3), (400, 0.08), (800, 0.0)]);
+        assert!(near(found[1].1, 0.6) && near(found[0].1, 1.2), "{found:?}");
         // Text that lacks nothing anywhere says no more than what was measured.
         let found = by_lack(
             &[(200, 0.0), (400, 0.0), (800, 0.0)],

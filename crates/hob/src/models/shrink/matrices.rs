@@ -47,7 +47,22 @@ impl Span {
     /// `4`, or `0-9`.
     fn parse(text: &str) -> Option<Self> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        Self::new(first.parse().ok()?..=last.parse().ok()?)
+        let number = |text: &str| {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| digits)
+        };
+        Self::new(number(first)?..=number(last)?)
+    }
+
+    /// Whether a model of so many layers has them all.
+    pub(super) fn is_of(self, layers: u32) -> bool {
+        self == Self::ALL || self.last < layers
+    }
+
+    /// Whether all of them are among these.
+    pub(super) fn within(self, layers: &[u32]) -> bool {
+        // A few, where what is meant is all.
+        self != Self::ALL && (self.first..=self.last).all(|layer| layers.contains(&layer))
     }
 
     pub(super) fn contains(self, layer: u32) -> bool {
@@ -83,14 +98,20 @@ impl Matrices {
             None => (text, Some(Span::ALL)),
             Some((name, layers)) => (name, Span::parse(layers)),
         };
-        let layers = layers.ok_or_else(|| {
-            format!("{text} names no layers: say {name}:0-9 for the first ten, or {name} for all")
-        })?;
+        if name == "embedding" {
+            return Err("a table of tokens has no layers: say embedding=TYPE".to_owned());
+        }
         let role = ROLES.into_iter().find(|known| *known == name);
         let role = role.ok_or_else(|| {
             format!(
                 "{name}= is none: say embedding=TYPE, or one of {}",
                 ROLES.join("=TYPE, ")
+            )
+        })?;
+        let layers = layers.ok_or_else(|| {
+            format!(
+                "{text} names no layers: say {name}:4 for the fifth, {name}:0-9 for the first ten, or {name} for \
+                 all"
             )
         })?;
         Ok(Self { role, layers })
@@ -250,6 +271,15 @@ mod tests {
         ] {
             assert!(Matrices::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn spans_are_known_to_be_of_a_model() {
+        let span = |text| Span::parse(text).unwrap();
+        assert!(span("0-29").is_of(30) && Span::ALL.is_of(30));
+        assert!(!span("0-30").is_of(30) && !span("30").is_of(30));
+        assert!(span("4-5").within(&[5, 4, 9]) && !span("4-6").within(&[5, 4, 9]));
+        assert!(!Span::ALL.within(&[0, 1]));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Quant, String> {
     if text == "keep" {
         return Ok(quant);
     }
-    for part in text.split(',') {
+    for part in text.split(',').map(str::trim) {
         let first = match part.split_once('=') {
             None => {
                 let scheme =
@@ -38,8 +38,8 @@ pub(super) fn parse(text: &str) -> Result<Quant, String> {
             }
             Some(("embedding", name)) => quant.embedding.replace(of_one_type(name)?).is_none(),
             Some((matrices, name)) => {
-                let matrices = Matrices::parse(matrices)?;
-                quant.mix.add(matrices, of_one_type(name)?)
+                let matrices = Matrices::parse(matrices.trim_end())?;
+                quant.mix.add(matrices, of_one_type(name.trim_start())?)
             }
         };
         if !first {
@@ -178,14 +178,16 @@ fn check_named(
 ) -> Result<Option<String>, Failure> {
     let matrices = named.of(document);
     let called = scheme.block().name;
-    if matrices.is_empty() {
-        let layers = document.header().n_layer;
+    let layers = document.header().n_layer;
+    if matrices.is_empty() || !named.layers.is_of(layers) {
         let theirs = roles(document).join(", ");
-        return Err(
-            Failure::usage(format!("no layer of the model has `{named}`")).hint(format!(
-                "Its {layers} layers, counted from 0, have {theirs}."
-            )),
-        );
+        let what = if matrices.is_empty() {
+            format!("no layer of the model has `{named}`")
+        } else {
+            format!("the model has not all layers of `{named}`")
+        };
+        let hint = format!("Its {layers} layers, counted from 0, have {theirs}.");
+        return Err(Failure::usage(what).hint(hint));
     }
     if matrices
         .iter()

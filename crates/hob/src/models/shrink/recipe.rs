@@ -76,6 +76,15 @@ impl Recipe {
             return Err(Failure::usage("no text is given to measure a loss on")
                 .hint("Give --corpus FILE, some hundred kilobytes or more."));
         }
+        if let Depth::These(out) = &self.depth {
+            let mut named = self.quant.mix.iter().map(|(matrices, _)| matrices);
+            if let Some(gone) = named.find(|matrices| matrices.layers.within(out)) {
+                return Err(Failure::usage(format!(
+                    "`{gone}` is to be stored anew, and to be left out"
+                ))
+                .hint("Leave one of --quant and --drop-layers out for these layers."));
+            }
+        }
         if self.depth == Depth::Auto && !limited {
             return Err(Failure::usage(
                 "without a limit, nothing tells how many layers to leave out",

@@ -7,12 +7,21 @@ use std::fs::File;
 use hob_api::status::ControlStatus;
 use hob_ipc::message::LoadFailure;
 use hob_ipc::residual::Control;
+use hob_models::Sha256;
 use hob_models::store::{ControlVector, StoreError};
 
 use super::Daemon;
 
-/// Why an engine refuses what fits the model.
-const REFUSED: &str = "a control vector can't be added in this architecture";
+/// Why a vector is given up that an engine was lost with.
+const LOST: &str =
+    "the engine was lost while the model was loaded with it; its last words are in the log";
+
+/// A vector that engines fail with.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    digest: Sha256,
+    why: String,
+}
 
 impl Daemon {
     /// What the next engine is told of the vector that was found, with the memory that holds it.
@@ -20,15 +29,19 @@ impl Daemon {
         &mut self,
         found: Result<Option<ControlVector>, StoreError>,
     ) -> Option<(Control, File)> {
+        let given_up = |vector: &ControlVector| {
+            let given_up = self.control_given_up.as_ref()?;
+            (given_up.digest == vector.digest()).then(|| given_up.why.clone())
+        };
         let (added, problem) = match found.map_err(|error| error.to_string()) {
             Ok(None) => (None, None),
             Err(problem) => (None, Some(problem)),
-            Ok(Some(vector)) if self.control_given_up == Some(vector.digest()) => {
-                (None, Some(REFUSED.to_owned()))
-            }
-            Ok(Some(vector)) => match Control::sealed(vector.layer(), vector.numbers()) {
-                Ok(sealed) => (Some((vector.digest(), sealed)), None),
-                Err(error) => (None, Some(format!("there is no memory for it: {error}"))),
+            Ok(Some(vector)) => match given_up(&vector) {
+                Some(why) => (None, Some(why)),
+                None => match Control::sealed(vector.layer(), vector.numbers()) {
+                    Ok(sealed) => (Some((vector.digest(), sealed)), None),
+                    Err(error) => (None, Some(format!("there is no memory for it: {error}"))),
+                },
             },
         };
         if let Some(why) = problem.as_deref().filter(|why| !self.is_told(why)) {
@@ -44,7 +57,7 @@ impl Daemon {
                 problem,
             };
         });
-        self.control_added = digest;
+        self.control_on_trial = digest;
         sealed
     }
 
@@ -53,13 +66,28 @@ impl Daemon {
         self.shown.control_problem().as_deref() == Some(why)
     }
 
-    /// Whether the next engine is one without the vector that this one refuses.
-    pub(super) fn goes_on_without_control(&mut self, code: LoadFailure) -> bool {
-        let added = self.control_added.take();
-        let goes_on = code == LoadFailure::Control && added.is_some();
-        if goes_on {
-            self.control_given_up = added;
+    /// Whether the next engine is one without the vector that this one refuses, and says why.
+    pub(super) fn goes_on_without_control(&mut self, code: LoadFailure, reason: &str) -> bool {
+        let refused = code == LoadFailure::Control;
+        let on_trial = self.control_on_trial.take().filter(|_| refused);
+        self.control_given_up = on_trial.map(|digest| GivenUp {
+            digest,
+            why: reason.to_owned(),
+        });
+        self.control_given_up.is_some()
+    }
+
+    /// The engine is gone: nothing is added by it any more, and if it was `lost` while it loaded with a vector,
+    /// the next one gets none.
+    pub(super) fn control_gone(&mut self, lost: bool) {
+        let on_trial = self.control_on_trial.take();
+        if let Some(digest) = on_trial.filter(|_| lost) {
+            let why = LOST.to_owned();
+            self.control_given_up = Some(GivenUp { digest, why });
         }
-        goes_on
+        self.shown.modify(|status| {
+            status.control_vector.layer = None;
+            status.control_vector.sha256.clear();
+        });
     }
 }

@@ -167,6 +167,7 @@ impl Daemon {
                 engine.load_ms = load_ms;
             }
         });
+        self.control_on_trial = None;
         let name = self.shown.model_name();
         for (id, wanted) in self.live.insisting_on_other_than(&name) {
             self.abort(id, model::not_loaded(&wanted, &name, &self.store));
@@ -177,7 +178,7 @@ impl Daemon {
 
     pub(super) fn load_failed(&mut self, code: LoadFailure, reason: &str) {
         tracing::error!(?code, reason, "the model can't be loaded");
-        if self.goes_on_without_gpu(Some(code)) || self.goes_on_without_control(code) {
+        if self.goes_on_without_gpu(Some(code)) || self.goes_on_without_control(code, reason) {
             return self.step(Input::Load);
         }
         let error = match code {
@@ -193,6 +194,7 @@ impl Daemon {
         self.pins.engine_gone();
         self.memory.engine_gone();
         self.shown.engine_gone();
+        self.control_gone(!self.scheduler.expects_end());
         if self.scheduler.expects_end() {
             tracing::info!(status = exit.status.as_str(), "the engine ended");
         } else {
