@@ -124,7 +124,8 @@ fn what_keeps_to_no_limit_is_not_made() {
 
 /// What a run on the model `fine` made.
 fn of_fine(setup: &Setup, arguments: &[&str]) -> (Value, String) {
-    let output = of_all_tokens(setup, "fine", &[&["--json"], arguments].concat());
+    let always = ["--json", "--importance", "none"];
+    let output = of_all_tokens(setup, "fine", &[&always[..], arguments].concat());
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
     (serde_json::from_slice(&output.stdout).unwrap(), said)
