@@ -18,6 +18,7 @@ def main() -> None:
     text = re.sub(r" ([,.;:!?%)\]])", r"\1", text)
     text = re.sub(r"([(\[]) ", r"\1", text)
     text = re.sub(r" ('s|'t|'re|'ve|'ll|'d|'m|n't)\b", r"\1", text)
+    text = text.replace("s ' ", "s' ")
     text = re.sub(r'" (.*?) "', r'"\1"', text)
     text = re.sub(r"\$ (\d)", r"$\1", text)
     sys.stdout.write(re.sub(r"^ +| +$", "", text, flags=re.MULTILINE))
