@@ -279,6 +279,27 @@ pub(super) fn show_mitigation(
         };
         return place.output.write(&crate::ask::to_json(&object)?);
     }
+    let percent = |value: f64| format!("{:.0} %", 100.0 * value);
+    let aim = format!(
+        "{} of the ambiguous questions right, and {} of the others or at most {} fewer than before",
+        percent(AMBIGUOUS_MIN),
+        percent(DISAMBIGUATED_ENOUGH),
+        percent(LOSS_MAX)
+    );
+    let text = format!(
+        "Abstention of {model}, each category by what was fitted to the others. In percent, with intervals \
+         of 95 %.\n{SCOPE}\n\n{}\n{}\n{}: {aim}.\n{}{}\n",
+        answers(report),
+        fitted(report),
+        verdict(report.reached),
+        vectors.map_or_else(String::new, vectors_text),
+        changed(model, application, &place.store.option())
+    );
+    place.output.write(&clean(&text))
+}
+
+/// What is right without abstention and with it.
+fn answers(report: &Report) -> String {
     let titles = report.before.iter().map(|told| told.title);
     let mut table = Table::new(std::iter::once("BBQ").chain(titles));
     let alone = report
@@ -292,7 +313,12 @@ pub(super) fn show_mitigation(
         row.extend(told.iter().map(value));
         table.add(row);
     }
-    let mut fitted = Table::new(["LEFT OUT", "DOUBT", "SCORED BY", "FROM"]);
+    table.text(&[1, 2, 3, 4])
+}
+
+/// What was fitted to all categories but one.
+fn fitted(report: &Report) -> String {
+    let mut table = Table::new(["LEFT OUT", "DOUBT", "SCORED BY", "FROM"]);
     for (name, rule) in &report.fitted {
         let row = match rule {
             None => ["none found", "", ""].map(str::to_owned),
@@ -310,25 +336,9 @@ pub(super) fn show_mitigation(
                 format!("{:+.3}", fitted.threshold),
             ],
         };
-        fitted.add([vec![clean_line(name)], row.to_vec()].concat());
+        table.add([vec![clean_line(name)], row.to_vec()].concat());
     }
-    let percent = |value: f64| format!("{:.0} %", 100.0 * value);
-    let aim = format!(
-        "{} of the ambiguous questions right, and {} of the others or at most {} fewer than before",
-        percent(AMBIGUOUS_MIN),
-        percent(DISAMBIGUATED_ENOUGH),
-        percent(LOSS_MAX)
-    );
-    let text = format!(
-        "Abstention of {model}, each category by what was fitted to the others. In percent, with intervals \
-         of 95 %.\n{SCOPE}\n\n{}\n{}\n{}: {aim}.\n{}{}\n",
-        table.text(&[1, 2, 3, 4]),
-        fitted.text(&[3]),
-        verdict(report.reached),
-        vectors.map_or_else(String::new, vectors_text),
-        changed(model, application, &place.store.option())
-    );
-    place.output.write(&clean(&text))
+    table.text(&[3])
 }
 
 /// What became of the model.
@@ -352,8 +362,8 @@ fn changed(model: &ModelName, application: Option<&Application>, option: &str) -
             text_loss,
         }) => format!(
             "\nAPPLIED, learned from all categories: {}, behind layer {}, {:.1} times ({:+.2} % on the text). It is \
-             {}, and hobd adds it whenever it loads {model}, from the next time on (`hob load`); `hob fairness mitigate {model} --remove{option}` takes it \
-             away.",
+             {}, and hobd adds it whenever it loads {model}, from the next time on (`hob load`); `hob fairness \
+             mitigate {model} --remove{option}` takes it away.",
             setting.contrast.title(),
             setting.layer,
             setting.strength,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use hob_models::locations;
-use hob_models::store::{ControlVector, OpenModel, Store};
+use hob_models::store::{ControlVector, OpenModel, Store, StoreError};
 use hob_models::{ModelName, Sha256};
 use serde_json::json;
 
@@ -83,6 +83,7 @@ pub(super) fn run(options: &MitigateOptions, place: &mut Place<'_>) -> Result<Ex
         Some(text) => {
             let steer = Steer {
                 name: &name,
+                sha256: measured.sha256,
                 asked: &asked,
                 text,
                 apply: options.apply,
@@ -118,6 +119,8 @@ fn remove(name: &ModelName, place: &mut Place<'_>) -> Result<ExitStatus, Failure
 /// What is tried with control vectors.
 struct Steer<'a> {
     name: &'a ModelName,
+    /// The file that was asked without a vector.
+    sha256: Sha256,
     asked: &'a Asked,
     text: &'a Ordinary,
     apply: bool,
@@ -136,6 +139,11 @@ impl Steer<'_> {
         let open = place
             .open(self.name, &mut meter)
             .inspect_err(|_| meter.finish())?;
+        if open.sha256 != self.sha256 {
+            meter.finish();
+            let name = self.name.clone();
+            return Err(StoreError::Changed { name }.into());
+        }
         // Answers are not listed, in no order.
         let data = &self.asked.data;
         let found = Kept::open(&folder, open.sha256, data.sha256, 0).and_then(|kept| {

@@ -104,7 +104,7 @@ impl Matrices {
         let role = ROLES.into_iter().find(|known| *known == name);
         let role = role.ok_or_else(|| {
             format!(
-                "{name}= is none: say embedding=TYPE, or one of {}",
+                "{name}= is none: say embedding=TYPE, or one of {}=TYPE",
                 ROLES.join("=TYPE, ")
             )
         })?;
