@@ -362,8 +362,8 @@ fn changed(model: &ModelName, application: Option<&Application>, option: &str) -
             text_loss,
         }) => format!(
             "\nAPPLIED, learned from all categories: {}, behind layer {}, {:.1} times ({:+.2} % on the text). It is \
-             {}, and hobd adds it whenever it loads {model}, from the next time on (`hob load`); `hob fairness \
-             mitigate {model} --remove{option}` takes it away.",
+             {}, and hobd adds it whenever it loads {model}, from the next time on, as after a restart of hobd; \
+             `hob fairness mitigate {model} --remove{option}` takes it away.",
             setting.contrast.title(),
             setting.layer,
             setting.strength,

@@ -107,7 +107,7 @@ fn remove(name: &ModelName, place: &mut Place<'_>) -> Result<ExitStatus, Failure
     let sentence = if removed {
         format!(
             "{name} has no control vector any more. A hobd that has the model loaded keeps it until it loads a \
-             model again (`hob load`)."
+             model again, as after a restart of hobd."
         )
     } else {
         format!("{name} has no control vector.")
