@@ -43,6 +43,17 @@ fn corpus() -> PathBuf {
     BEGINNING.clone()
 }
 
+/// A model `fine`, with weights of 8 bits that may be stored more coarsely.
+const TO_FINE: [&str; 7] = [
+    "--vocab",
+    "keep",
+    "--quant",
+    "Q8_0",
+    "--requantize",
+    "--out",
+    "fine",
+];
+
 fn shrink(setup: &Setup, arguments: &[&str]) -> Command {
     shrink_of(setup, TEST_MODEL, arguments)
 }

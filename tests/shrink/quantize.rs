@@ -5,7 +5,7 @@ use std::fs;
 use hob_e2e::{Setup, TEST_MODEL, binary, refused};
 use serde_json::Value;
 
-use super::{corpus, files, hob, run, untouched};
+use super::{TO_FINE, corpus, files, hob, run, untouched};
 
 fn made(setup: &Setup, arguments: &[&str]) -> Value {
     let output = run(setup, &[arguments, &["--json"]].concat());
@@ -121,16 +121,7 @@ fn what_is_coarse_already_is_not_stored_anew_unasked() {
 #[test]
 fn all_weights_can_be_stored_anew_and_what_becomes_of_odd_rows_is_told() {
     let setup = Setup::own();
-    let fine = [
-        "--vocab",
-        "keep",
-        "--quant",
-        "Q8_0",
-        "--requantize",
-        "--out",
-        "fine",
-    ];
-    made(&setup, &fine);
+    made(&setup, &TO_FINE);
     // From 8 bits nobody needs to insist.
     let mut command = setup.command(&binary("hob"));
     command.args([

@@ -7,7 +7,7 @@ use hob_e2e::{Setup, TEST_MODEL, refused};
 use serde_json::Value;
 
 use super::layers::shallow;
-use super::{corpus, document, files, hob, run, shrink_of, untouched};
+use super::{TO_FINE, corpus, document, files, hob, run, shrink_of, untouched};
 
 /// What is tried differs by vocabularies alone, which is quick.
 fn limited(setup: &Setup, limits: &[&str]) -> Output {
@@ -135,16 +135,7 @@ fn of_fine(setup: &Setup, arguments: &[&str]) -> (Value, String) {
 fn of_a_fine_model_each_kind_of_matrix_gets_a_type() {
     let setup = Setup::own();
     shallow(&setup);
-    let fine = [
-        "--vocab",
-        "keep",
-        "--quant",
-        "Q8_0",
-        "--requantize",
-        "--out",
-        "fine",
-    ];
-    let fine = shrink_of(&setup, "shallow", &fine).output().unwrap();
+    let fine = shrink_of(&setup, "shallow", &TO_FINE).output().unwrap();
     assert!(fine.status.success(), "{fine:?}");
 
     // Neither the table nor the layers can be made so small that the other could stay as it is.

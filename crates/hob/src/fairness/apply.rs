@@ -12,7 +12,7 @@ use hob_models::store::{Change, Verification};
 use serde::Serialize;
 
 use super::mitigate::{LOSS_MAX, value};
-use super::steering::{Answering, Outcome, Report, Setting, keeps_text};
+use super::steering::{Outcome, Report, Setting, keeps_text};
 use crate::engine::Control;
 
 /// Where figures of [`super::bbq::MEASURES`] stand.
@@ -57,9 +57,7 @@ pub(super) enum Application {
 /// The setting that a vector for all questions is learned with, or why there is none to be: what passes must be
 /// the model's own answers, as nobody abstains for it when it is asked.
 pub(super) fn setting(report: &Report) -> Result<Setting, String> {
-    let mut outcomes = report.outcomes.iter();
-    let plain = outcomes.find(|one| one.answering == Answering::Plain);
-    let plain = plain.ok_or("nothing was measured")?;
+    let plain = report.plain().ok_or("nothing was measured")?;
     if !plain.reached {
         return Err("the aim was not reached by the model's own answers".to_owned());
     }
@@ -116,18 +114,10 @@ pub(super) fn verification(
     learnt: &Learnt,
     (data_sha256, questions): (Sha256, u32),
 ) -> Verification {
-    let plain = report.outcomes.iter();
-    let plain = plain.filter(|one| one.answering == Answering::Plain);
-    let (without, after, chosen) = plain
-        .map(|one| {
-            (
-                one.without.as_slice(),
-                one.after.as_slice(),
-                one.chosen.as_slice(),
-            )
-        })
-        .next()
-        .unwrap_or_default();
+    let plain = report.plain();
+    let without = plain.map_or(&[][..], |plain| &plain.without);
+    let after = plain.map_or(&[][..], |plain| &plain.after);
+    let chosen = plain.map_or(&[][..], |plain| &plain.chosen);
     let change = |at| Change {
         before: basis_points(value(without, at)).unsigned_abs(),
         after: basis_points(value(after, at)).unsigned_abs(),
@@ -165,7 +155,7 @@ pub(super) mod tests {
 
     use super::super::figure::Figure;
     use super::super::sets::{BBQ, Told};
-    use super::super::steering::{Candidate, Chosen, Way};
+    use super::super::steering::{Answering, Candidate, Chosen, Way};
     use super::*;
 
     fn told(right: [f64; 2]) -> Vec<Told> {

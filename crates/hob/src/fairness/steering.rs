@@ -261,6 +261,12 @@ pub(super) struct Held<'a> {
 }
 
 impl Report {
+    /// What comes of them for the model's own answers.
+    pub(super) fn plain(&self) -> Option<&Outcome> {
+        let mut outcomes = self.outcomes.iter();
+        outcomes.find(|one| one.answering == Answering::Plain)
+    }
+
     /// Of all categories, each left out once.
     pub(super) fn new(held: &[Held<'_>]) -> Self {
         let whole: Vec<_> = held.iter().map(|one| one.unsteered.clone()).collect();
@@ -272,17 +278,18 @@ impl Report {
             .into_iter()
             .enumerate()
             .map(|(at, answering)| {
-                let after = held.iter().map(|one| match &one.chosen[at] {
-                    // Nothing changes where nothing was found.
-                    None => unsteered(one),
-                    Some((chosen, measured)) => chosen.candidate.way.tallies(measured),
-                });
-                let after = told(&after.collect::<Vec<_>>(), &MEASURES);
-                let without = held.iter().map(|one| match &one.chosen[at] {
-                    None => unsteered(one),
-                    Some((chosen, _)) => chosen.candidate.way.tallies(&one.unsteered),
-                });
-                let without = told(&without.collect::<Vec<_>>(), &MEASURES);
+                let answers = |steered: bool| {
+                    let each = held.iter().map(|one| match &one.chosen[at] {
+                        // Nothing changes where nothing was found.
+                        None => unsteered(one),
+                        Some((chosen, measured)) => {
+                            let measured = if steered { measured } else { &one.unsteered };
+                            chosen.candidate.way.tallies(measured)
+                        }
+                    });
+                    told(&each.collect::<Vec<_>>(), &MEASURES)
+                };
+                let after = answers(true);
                 let chosen = held.iter().map(|one| {
                     let chosen = one.chosen[at].as_ref().map(|(chosen, _)| *chosen);
                     (one.category.clone(), chosen)
@@ -291,7 +298,7 @@ impl Report {
                     answering,
                     chosen: chosen.collect(),
                     reached: mitigate::reached(&before_told, &after),
-                    without,
+                    without: answers(false),
                     after,
                 }
             });

@@ -207,8 +207,8 @@ fn control_row((path, found): Beside) -> (&'static str, String) {
                 )
             };
             format!(
-                "{contrast}, behind layer {}; of {questions} questions in {} categories left out, right of ambiguous questions {}, of others {}; \
-                 {:+.2} % on text ({path})",
+                "{contrast}, behind layer {}; of {questions} questions in {} categories left out, right of \
+                 ambiguous questions {}, of others {}; {:+.2} % on text ({path})",
                 vector.layer(),
                 categories.len(),
                 change(ambiguous),

@@ -6,6 +6,7 @@
 //! before.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
@@ -17,7 +18,7 @@ use hob_models::surgery::{self, Layers, SurgeryError, Vocabulary};
 use super::Place;
 use super::corpus::Corpus;
 use super::progress::Meter;
-use crate::engine::Importance;
+use crate::engine::{Engine, EngineError, Importance};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::kept::Kept;
@@ -276,6 +277,12 @@ struct Made {
 }
 
 impl Shop {
+    /// An engine with a model of so many tokens.
+    fn engine(&self, model: &File, tokens: usize) -> Result<Engine, EngineError> {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        Engine::load(model, tokens, &self.interrupt)
+    }
+
     fn make(
         &mut self,
         source: &ModelName,

@@ -99,8 +99,7 @@ impl Shop {
         model: &File,
         text: &str,
     ) -> Result<Option<(Engine, u32)>, Failure> {
-        let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
-        let mut engine = Engine::load(model, tokens, &self.interrupt)?;
+        let mut engine = self.engine(model, source.all())?;
         match engine.open_text(text, Cut::Windows { tokens: WINDOW }) {
             Ok(opened) => Ok(Some((engine, opened.passages))),
             Err(EngineError::Failed(_)) => Ok(None),

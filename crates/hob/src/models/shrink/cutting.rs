@@ -8,7 +8,6 @@ use hob_models::Sha256;
 
 use super::Shop;
 use super::excerpts::Excerpts;
-use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::models::samples::SAMPLES;
 
@@ -37,8 +36,7 @@ impl Shop {
         vocabulary: usize,
     ) -> Result<(Cutting, Option<Sha256>), Failure> {
         self.meter.stage(what, self.corpus.bytes());
-        let tokens = u32::try_from(vocabulary).unwrap_or(u32::MAX);
-        let mut engine = Engine::load(model, tokens, &self.interrupt)?;
+        let mut engine = self.engine(model, vocabulary)?;
         let mut cutting = Cutting {
             counts: vec![0; vocabulary],
             shares: vec![0.0; vocabulary],

@@ -14,7 +14,6 @@ use hob_models::surgery::{Demand, Token};
 use super::cutting::Cutting;
 use super::yardstick::parted;
 use super::{Shop, Source};
-use crate::engine::Engine;
 use crate::failure::Failure;
 
 /// Bytes that are read of an excerpt, no more tokens than an engine's context has. More of them chose no
@@ -65,8 +64,7 @@ impl Shop {
             "asking the model which other words belong there",
             read.iter().map(|(_, text)| text.len() as u64).sum(),
         );
-        let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
-        let mut engine = Engine::load(&source.open.file, tokens, &self.interrupt)?;
+        let mut engine = self.engine(&source.open.file, source.all())?;
         let text: String = read.iter().map(|(_, text)| *text).collect();
         let pieces = read.iter().map(|(_, text)| cut(text)).collect();
         engine.open_text(&text, Cut::Pieces(pieces))?;

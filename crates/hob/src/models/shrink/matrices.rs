@@ -119,8 +119,11 @@ impl Matrices {
 
     /// Whether a tensor is one of these.
     pub(super) fn has(self, tensor: &Tensor) -> bool {
-        role(tensor) == Some(self.role)
-            && layer(tensor).is_some_and(|layer| self.layers.contains(layer))
+        place(tensor).is_some_and(|place| self.are_at(place))
+    }
+
+    fn are_at(self, (role, layer): (&str, u32)) -> bool {
+        role == self.role && self.layers.contains(layer)
     }
 
     /// Those that a model has.
@@ -170,7 +173,8 @@ impl Mix {
 
     /// The type that a tensor gets.
     pub(super) fn of(&self, tensor: &Tensor) -> Option<Scheme> {
-        let found = self.0.iter().find(|(matrices, _)| matrices.has(tensor));
+        let place = place(tensor)?;
+        let found = self.0.iter().find(|(matrices, _)| matrices.are_at(place));
         found.map(|(_, scheme)| *scheme)
     }
 
@@ -207,6 +211,17 @@ impl Mix {
     }
 }
 
+/// Of what overlaps, the first counts.
+impl FromIterator<(Matrices, Scheme)> for Mix {
+    fn from_iter<I: IntoIterator<Item = (Matrices, Scheme)>>(each: I) -> Self {
+        let mut mix = Self::default();
+        for (matrices, scheme) in each {
+            let _ = mix.add(matrices, scheme);
+        }
+        mix
+    }
+}
+
 /// `attn_q as Q4_K, ffn_down:0-9 as Q6_K`.
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -229,6 +244,11 @@ pub(super) fn role(tensor: &Tensor) -> Option<&'static str> {
 pub(super) fn layer(tensor: &Tensor) -> Option<u32> {
     let (number, _) = in_layer(tensor)?;
     number.parse().ok()
+}
+
+/// What a matrix is called, and the number of its layer.
+fn place(tensor: &Tensor) -> Option<(&'static str, u32)> {
+    Some((role(tensor)?, layer(tensor)?))
 }
 
 /// The layer's number, and what the tensor is called there.

@@ -115,14 +115,9 @@ impl Group {
 
 /// All of these in the types that make them smallest.
 pub(super) fn coarsest<'g>(groups: impl IntoIterator<Item = &'g Group>) -> Mix {
-    let mut mix = Mix::default();
-    for group in groups {
-        if let Some(scheme) = group.coarsest() {
-            // No two groups have a matrix in common.
-            let _ = mix.add(group.matrices, scheme);
-        }
-    }
-    mix
+    let each = groups.into_iter();
+    each.filter_map(|group| Some((group.matrices, group.coarsest()?)))
+        .collect()
 }
 
 /// What each group loses in its coarsest type, of what the matrices of each name lose together, and those of
@@ -198,14 +193,15 @@ fn stop(groups: &[Group], taken: &[usize]) -> Stop {
     let mut stop = Stop::default();
     let (mut bytes, mut weights) = (0, 0);
     for (group, steps) in groups.iter().zip(taken) {
-        let after = group.bytes_after(*steps);
         stop.loss += group.loss_after(*steps);
-        (bytes, weights) = (bytes + after, weights + group.weights);
-        if let Some((scheme, _)) = steps.checked_sub(1).and_then(|last| group.types.get(last)) {
-            // No two groups have a matrix in common.
-            let _ = stop.mix.add(group.matrices, *scheme);
-        }
+        bytes += group.bytes_after(*steps);
+        weights += group.weights;
     }
+    let stored = groups.iter().zip(taken).filter_map(|(group, steps)| {
+        let (scheme, _) = group.types.get(steps.checked_sub(1)?)?;
+        Some((group.matrices, *scheme))
+    });
+    stop.mix = stored.collect();
     stop.bits = bits(bytes, weights);
     stop
 }

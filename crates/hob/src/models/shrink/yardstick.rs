@@ -14,7 +14,6 @@ use hob_models::locations;
 use hob_models::surgery::Token;
 
 use super::{Choice, Shop, Source, write_out};
-use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::kept::Kept;
 use crate::models::estimate::{self, BEFORE_BYTES, Estimate, PIECE_BYTES, Piece};
@@ -256,8 +255,7 @@ impl Shop {
         source: &Source<'_>,
         texts: &Texts,
     ) -> Result<BTreeMap<Token, u64>, Failure> {
-        let tokens = u32::try_from(source.all()).unwrap_or(u32::MAX);
-        let mut engine = Engine::load(&source.open.file, tokens, &self.interrupt)?;
+        let mut engine = self.engine(&source.open.file, source.all())?;
         let mut counts = BTreeMap::new();
         for (_, text) in &texts.pieces {
             self.interrupt.check()?;
@@ -275,8 +273,7 @@ impl Shop {
         vocabulary: usize,
         texts: &Texts,
     ) -> Result<Vec<Piece>, Failure> {
-        let tokens = u32::try_from(vocabulary).unwrap_or(u32::MAX);
-        let mut engine = Engine::load(model, tokens, &self.interrupt)?;
+        let mut engine = self.engine(model, vocabulary)?;
         let mut pieces = Vec::new();
         for text in &texts.pieces {
             self.interrupt.check()?;
