@@ -68,26 +68,27 @@ impl Daemon {
 
     /// Whether the next engine is one without the vector that this one refuses, and says why.
     pub(super) fn goes_on_without_control(&mut self, code: LoadFailure, reason: &str) -> bool {
-        let refused = code == LoadFailure::Control;
-        let on_trial = self.control_on_trial.take().filter(|_| refused);
-        self.control_given_up = on_trial.map(|digest| GivenUp {
-            digest,
-            why: reason.to_owned(),
-        });
-        self.control_given_up.is_some()
+        let on_trial = self.control_on_trial.take();
+        code == LoadFailure::Control && self.give_up_control(on_trial, reason)
     }
 
     /// The engine is gone: nothing is added by it any more, and if it was `lost` while it loaded with a vector,
     /// the next one gets none.
     pub(super) fn control_gone(&mut self, lost: bool) {
         let on_trial = self.control_on_trial.take();
-        if let Some(digest) = on_trial.filter(|_| lost) {
-            let why = LOST.to_owned();
-            self.control_given_up = Some(GivenUp { digest, why });
-        }
+        self.give_up_control(on_trial.filter(|_| lost), LOST);
         self.shown.modify(|status| {
             status.control_vector.layer = None;
             status.control_vector.sha256.clear();
         });
+    }
+
+    /// Adds a vector no more, if there is one; whether there is. One that was given up before stays so else.
+    fn give_up_control(&mut self, vector: Option<Sha256>, why: &str) -> bool {
+        let why = why.to_owned();
+        let given_up = vector.map(|digest| GivenUp { digest, why });
+        let is_one = given_up.is_some();
+        self.control_given_up = given_up.or(self.control_given_up.take());
+        is_one
     }
 }
